@@ -1,0 +1,200 @@
+//! One error type for the whole crate: what went wrong, where, and what to do about it, in one sentence.
+//!
+//! In: a cause from any module. Out: the sentence a user reads and the exit code the process ends with.
+
+use std::fmt;
+use std::path::Path;
+
+/// Result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who has to act on an [`Error`]; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or a configuration asks for something impossible (exit code 2).
+    Usage,
+    /// Something read from outside (video, image, checkpoint, pipeline file) is not what it should be (1).
+    Input,
+    /// Something could not be written (1).
+    Output,
+    /// The machine lacks something: a GStreamer element, a device, memory (1).
+    Machine,
+    /// The device or the network failed while running (1).
+    Inference,
+    /// A defect of ours (1).
+    Internal,
+}
+
+/// A failure, as one sentence: what, where, and what to do.
+///
+/// The text is complete in itself: it names the file, stage, frame or key concerned. It is meant to be shown as it is.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    what: String,
+    remedy: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of the given kind; `what` names the place and the fault, without a full stop.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            what: what.into(),
+            remedy: None,
+            source: None,
+        }))
+    }
+
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, what)
+    }
+
+    pub fn input(what: impl Into<String>) -> Self {
+        Self::new(Kind::Input, what)
+    }
+
+    pub fn output(what: impl Into<String>) -> Self {
+        Self::new(Kind::Output, what)
+    }
+
+    pub fn machine(what: impl Into<String>) -> Self {
+        Self::new(Kind::Machine, what)
+    }
+
+    pub fn inference(what: impl Into<String>) -> Self {
+        Self::new(Kind::Inference, what)
+    }
+
+    pub fn internal(what: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, what)
+    }
+
+    /// A file that cannot be read.
+    pub fn read(path: &Path, cause: std::io::Error) -> Self {
+        let e = Self::input(format!("{}: cannot be read ({})", path.display(), plain(&cause)));
+        let e = match cause.kind() {
+            std::io::ErrorKind::NotFound => e.remedy("check the path"),
+            std::io::ErrorKind::PermissionDenied => e.remedy("check its permissions"),
+            _ => e,
+        };
+        e.because(cause)
+    }
+
+    /// A file or folder that cannot be written.
+    pub fn write(path: &Path, cause: std::io::Error) -> Self {
+        let e = Self::output(format!("{}: cannot be written ({})", path.display(), plain(&cause)));
+        let e = match cause.kind() {
+            std::io::ErrorKind::StorageFull => e.remedy("free some space or choose another folder"),
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                e.remedy("choose a folder you may write to")
+            }
+            _ => e,
+        };
+        e.because(cause)
+    }
+
+    /// What the reader should do, in the imperative, without a full stop.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The cause underneath, kept for `-v`.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Puts where it happened in front of the sentence.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.what = format!("{place}: {}", self.0.what);
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Exit code of a process that ends with this error (INTERFACES: 1 failed, 2 wrong usage).
+    pub fn exit_code(&self) -> u8 {
+        match self.0.kind {
+            Kind::Usage => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// An I/O error without the "(os error N)" that means nothing to most readers.
+fn plain(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)?;
+        if let Some(remedy) = &self.0.remedy {
+            write!(f, "; {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)?;
+        if let Some(source) = &self.0.source {
+            write!(f, " (cause: {source:?})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(e: candle_core::Error) -> Self {
+        Self::inference(format!("network: {e}")).because(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_one_sentence_with_its_remedy() {
+        let e = Error::input("no polyps.toml").remedy("write one").at("pipelines");
+        assert_eq!(e.to_string(), "pipelines: no polyps.toml; write one");
+        assert_eq!(e.exit_code(), 1);
+        assert_eq!(Error::usage("x").exit_code(), 2);
+    }
+
+    #[test]
+    fn io_errors_lose_their_number_and_gain_a_remedy() {
+        let e = Error::read(
+            Path::new("a.mp4"),
+            std::io::Error::from_raw_os_error(libc::ENOENT),
+        );
+        assert_eq!(
+            e.to_string(),
+            "a.mp4: cannot be read (no such file or directory); check the path"
+        );
+    }
+}
