@@ -9,6 +9,9 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+pub mod engine;
 pub mod error;
+pub mod frame;
+pub mod model;
 
 pub use error::{Error, Kind, Result};
