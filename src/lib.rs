@@ -12,6 +12,9 @@
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod mailbox;
 pub mod model;
+pub mod replay;
+pub mod telemetry;
 
 pub use error::{Error, Kind, Result};
