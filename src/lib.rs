@@ -14,7 +14,13 @@ pub mod error;
 pub mod frame;
 pub mod mailbox;
 pub mod model;
+pub mod overlay;
+pub mod postprocess;
+pub mod preprocess;
+#[cfg(feature = "video")]
 pub mod replay;
 pub mod telemetry;
+#[cfg(feature = "video")]
+pub mod worker;
 
 pub use error::{Error, Kind, Result};
