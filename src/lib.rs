@@ -9,6 +9,8 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+#[cfg(feature = "video")]
+pub mod capture;
 pub mod engine;
 pub mod error;
 pub mod frame;
