@@ -9,9 +9,20 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+#[cfg(feature = "video")]
+pub mod capture;
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod mailbox;
 pub mod model;
+pub mod overlay;
+pub mod postprocess;
+pub mod preprocess;
+#[cfg(feature = "video")]
+pub mod replay;
+pub mod telemetry;
+#[cfg(feature = "video")]
+pub mod worker;
 
 pub use error::{Error, Kind, Result};
