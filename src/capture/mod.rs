@@ -15,10 +15,10 @@ pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::Frame;
 pub use recording::Recording;
-pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
 pub(crate) use source::is_picture;
-pub(crate) use stills::load as load_picture;
+pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
 pub use stills::Stills;
+pub(crate) use stills::load as load_picture;
 
 use std::sync::OnceLock;
 
