@@ -3,4 +3,7 @@
 //!
 //! In: a recording. Out: the annotated recording and a report.
 
+pub(crate) mod clock;
+pub mod episodes;
 pub mod record;
+pub mod report;
