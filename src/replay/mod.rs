@@ -11,10 +11,10 @@
 
 mod clock;
 pub mod episodes;
-pub mod record;
-pub mod report;
 mod masks;
 mod reader;
+pub mod record;
+pub mod report;
 mod run;
 
 pub use run::{Progress, Settings, replay};
