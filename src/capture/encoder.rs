@@ -44,13 +44,17 @@ impl EncoderSettings {
     }
 
     fn muxer(&self) -> Result<&'static str> {
-        let extension = self.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension =
+            self.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
             "mp4" | "m4v" => Ok("mp4mux"),
             "mov" => Ok("qtmux"),
             "mkv" => Ok("matroskamux"),
-            _ => Err(Error::usage(format!("{}: cannot tell the container from the name", self.output.display()))
-                .remedy("end the name in .mp4, .mov or .mkv")),
+            _ => Err(Error::usage(format!(
+                "{}: cannot tell the container from the name",
+                self.output.display()
+            ))
+            .remedy("end the name in .mp4, .mov or .mkv")),
         }
     }
 
@@ -70,8 +74,12 @@ impl EncoderSettings {
         }
         let folder = self.folder();
         if !folder.is_dir() {
-            return Err(Error::output(format!("{}: there is no folder {}", self.output.display(), folder.display()))
-                .remedy("create it first"));
+            return Err(Error::output(format!(
+                "{}: there is no folder {}",
+                self.output.display(),
+                folder.display()
+            ))
+            .remedy("create it first"));
         }
         Ok(())
     }
@@ -100,7 +108,8 @@ impl EncoderSettings {
             s.remove_fields(["stream-format", "framed", "codec_data"]);
         }
         if !template.can_intersect(&bare) {
-            let kind = self.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_uppercase();
+            let kind =
+                self.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_uppercase();
             let hint = if kind == "MKV" { "" } else { "; write .mkv to keep it" };
             return Ok(Err(format!("left out: {kind} cannot hold {}{hint}", sound.codec)));
         }
@@ -159,12 +168,15 @@ impl Encoder {
         sink.set_property("location", aside.to_path_buf());
         sink.set_property("async", false);
 
-        let wiring = |e: gst::glib::BoolError| Error::internal("the encoding pipeline cannot be put together").because(e);
+        let wiring = |e: gst::glib::BoolError| {
+            Error::internal("the encoding pipeline cannot be put together").because(e)
+        };
         let chain = [video.upcast_ref::<gst::Element>(), &convert, &x264, &parse, &queue];
         pipeline.add_many(chain).map_err(wiring)?;
         pipeline.add_many([&mux, &sink]).map_err(wiring)?;
         gst::Element::link_many(chain).map_err(wiring)?;
-        let entry = mux.request_pad_simple("video_%u").ok_or_else(|| Error::internal("the muxer takes no video"))?;
+        let entry =
+            mux.request_pad_simple("video_%u").ok_or_else(|| Error::internal("the muxer takes no video"))?;
         if entry.has_property("trak-timescale") {
             entry.set_property("trak-timescale", TICKS);
         }
@@ -287,13 +299,16 @@ impl Encoder {
                 break;
             }
             if start.elapsed() > PATIENCE {
-                return Err(Error::output(format!("{}: could not be completed", self.at())).remedy("run with -v for details"));
+                return Err(Error::output(format!("{}: could not be completed", self.at()))
+                    .remedy("run with -v for details"));
             }
         }
         let _ = self.pipeline.set_state(gst::State::Null);
         let Some(aside) = self.aside.take() else { return Ok(()) };
         // On disk before it takes the name of what was there.
-        std::fs::File::open(&aside).and_then(|f| f.sync_all()).map_err(|e| Error::write(&self.settings.output, e))?;
+        std::fs::File::open(&aside)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| Error::write(&self.settings.output, e))?;
         let named = if self.settings.force {
             aside.persist(&self.settings.output)
         } else {
@@ -327,7 +342,8 @@ fn sound_entry(pipeline: &gst::Pipeline, mux: &gst::Element) -> Result<gst_app::
     let wiring = |e: gst::glib::BoolError| Error::internal("the sound cannot be linked").because(e);
     pipeline.add_many([source.upcast_ref(), &queue]).map_err(wiring)?;
     gst::Element::link_many([source.upcast_ref(), &queue]).map_err(wiring)?;
-    let entry = mux.request_pad_simple("audio_%u").ok_or_else(|| Error::internal("the muxer takes no sound"))?;
+    let entry =
+        mux.request_pad_simple("audio_%u").ok_or_else(|| Error::internal("the muxer takes no sound"))?;
     let exit = queue.static_pad("src").ok_or_else(|| Error::internal("a queue has no exit"))?;
     exit.link(&entry).map_err(|e| Error::internal("the muxer refuses the sound").because(e))?;
     Ok(source)

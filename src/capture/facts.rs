@@ -64,7 +64,8 @@ impl Facts {
         let Some(video) = video.first() else {
             return Err(match info.audio_streams().is_empty() {
                 false => Error::input(format!("{at}: has sound but no picture")).remedy("give a video file"),
-                true => Error::input(format!("{at}: is not a video")).remedy("give a video file or a folder of images"),
+                true => Error::input(format!("{at}: is not a video"))
+                    .remedy("give a video file or a folder of images"),
             });
         };
         if video.is_image() {
@@ -84,10 +85,12 @@ impl Facts {
             _ => {}
         }
         let rate = video.framerate();
-        let fps = (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
-        let turned = [video.tags(), info.stream_info().and_then(|s| s.tags())].into_iter().flatten().any(|tags| {
-            tags.get::<gst::tags::ImageOrientation>().is_some_and(|o| o.get() != "rotate-0")
-        });
+        let fps =
+            (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
+        let turned = [video.tags(), info.stream_info().and_then(|s| s.tags())]
+            .into_iter()
+            .flatten()
+            .any(|tags| tags.get::<gst::tags::ImageOrientation>().is_some_and(|o| o.get() != "rotate-0"));
         let audio = info.audio_streams().into_iter().find_map(|a| {
             let caps = a.caps()?;
             Some(AudioFacts { codec: codec_name(&caps), caps })

@@ -9,8 +9,8 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use crate::frame::{
-    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, PlaneMut,
-    Pts,
+    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane,
+    PlaneMut, Pts,
 };
 use crate::{Error, Result};
 
@@ -72,14 +72,18 @@ impl Frame {
 
     /// Caps of the stream it belongs to.
     pub fn caps(&self) -> Result<gst::Caps> {
-        self.info.to_caps().map_err(|e| Error::internal(format!("{}: caps cannot be made", self.id)).because(e))
+        self.info
+            .to_caps()
+            .map_err(|e| Error::internal(format!("{}: caps cannot be made", self.id)).because(e))
     }
 
     /// Views the picture.
     pub fn read<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
         let info = self.picture_info()?;
-        let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info)
-            .map_err(|e| Error::input(format!("{}: the decoder's buffer cannot be read", self.id)).because(e))?;
+        let mapped =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info).map_err(|e| {
+                Error::input(format!("{}: the decoder's buffer cannot be read", self.id)).because(e)
+            })?;
         let mut planes = [Plane { data: &[], stride: 0 }; 3];
         for (i, plane) in planes.iter_mut().enumerate().take(info.format.planes()) {
             let data = mapped
@@ -106,10 +110,8 @@ impl Frame {
             *s = *stride as usize;
         }
         let mut all = mapped.planes_data_mut().into_iter();
-        let mut planes: [PlaneMut; 3] = std::array::from_fn(|i| PlaneMut {
-            data: all.next().unwrap_or(&mut []),
-            stride: strides[i],
-        });
+        let mut planes: [PlaneMut; 3] =
+            std::array::from_fn(|i| PlaneMut { data: all.next().unwrap_or(&mut []), stride: strides[i] });
         for plane in planes.iter_mut().skip(info.format.planes()) {
             plane.stride = 0;
         }
@@ -166,7 +168,10 @@ pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buf
         gst_video::VideoFieldOrder::TopFieldFirst => true,
         gst_video::VideoFieldOrder::BottomFieldFirst => false,
         // Said by each frame. Where nobody says, HD is top field first.
-        _ => flags.contains(gst_video::VideoBufferFlags::TFF) || info.interlace_mode() == gst_video::VideoInterlaceMode::Interleaved && buffer.is_none(),
+        _ => {
+            flags.contains(gst_video::VideoBufferFlags::TFF)
+                || info.interlace_mode() == gst_video::VideoInterlaceMode::Interleaved && buffer.is_none()
+        }
     };
     out.fields = match (interlaced, top_first) {
         (false, _) => FieldOrder::Progressive,

@@ -36,10 +36,11 @@ pub(super) fn drain(bus: &gst::Bus, path: &Path) -> (Option<Error>, bool) {
     }
     // A missing decoder explains the error that follows it.
     let error = match (missing, error) {
-        (Some(what), Some(_)) => Some(
-            Error::machine(format!("{}: GStreamer has no {what}", path.display()))
-                .remedy("install gstreamer1.0-libav and gstreamer1.0-plugins-bad, then run `polypscope doctor`"),
-        ),
+        (Some(what), Some(_)) => {
+            Some(Error::machine(format!("{}: GStreamer has no {what}", path.display())).remedy(
+                "install gstreamer1.0-libav and gstreamer1.0-plugins-bad, then run `polypscope doctor`",
+            ))
+        }
         (_, e) => e,
     };
     (error, ended)
@@ -56,7 +57,8 @@ pub(super) fn translate(e: &gst::glib::Error, path: &Path) -> Error {
     } else if e.matches(gst::ResourceError::OpenRead) || e.matches(gst::ResourceError::NotAuthorized) {
         Error::input(format!("{at}: cannot be opened")).remedy("check its permissions")
     } else if e.matches(gst::ResourceError::OpenWrite) || e.matches(gst::ResourceError::Write) {
-        Error::output(format!("{at}: cannot be written")).remedy("check the folder's permissions and free space")
+        Error::output(format!("{at}: cannot be written"))
+            .remedy("check the folder's permissions and free space")
     } else if e.matches(gst::StreamError::CodecNotFound) {
         Error::machine(format!("{at}: GStreamer has no decoder for it"))
             .remedy("install gstreamer1.0-libav, then run `polypscope doctor`")
@@ -69,7 +71,8 @@ pub(super) fn translate(e: &gst::glib::Error, path: &Path) -> Error {
         || e.matches(gst::StreamError::Format)
         || e.matches(gst::ResourceError::Read)
     {
-        Error::input(format!("{at}: is damaged or cut off ({})", sentence(e))).remedy("copy or export it again")
+        Error::input(format!("{at}: is damaged or cut off ({})", sentence(e)))
+            .remedy("copy or export it again")
     } else {
         Error::input(format!("{at}: cannot be played ({})", sentence(e))).remedy("run with -v for details")
     };

@@ -19,8 +19,8 @@ pub use phantom::PhantomSource;
 pub use recording::Recording;
 pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
 pub(crate) use source::{is_picture, list as list_files};
-pub(crate) use stills::load as load_picture;
 pub use stills::Stills;
+pub(crate) use stills::load as load_picture;
 
 use std::sync::OnceLock;
 

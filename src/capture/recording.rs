@@ -111,7 +111,9 @@ impl Recording {
             chain.push(flip);
         }
         chain.push(sink.clone().upcast());
-        let wiring = |e: gst::glib::BoolError| Error::internal("the decoding pipeline cannot be put together").because(e);
+        let wiring = |e: gst::glib::BoolError| {
+            Error::internal("the decoding pipeline cannot be put together").because(e)
+        };
         pipeline.add_many([&source, &parse, &decode]).map_err(wiring)?;
         pipeline.add_many(&chain).map_err(wiring)?;
         gst::Element::link_many(&chain).map_err(wiring)?;
@@ -197,9 +199,10 @@ impl Recording {
             // Seeking saves decoding what is not wanted; where it is not possible, frames are skipped one by one.
             let (settled, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(30));
             settled.map_err(refused)?;
-            let seeked = self
-                .pipeline
-                .seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, gst::ClockTime::from_nseconds(from.0));
+            let seeked = self.pipeline.seek_simple(
+                gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
+                gst::ClockTime::from_nseconds(from.0),
+            );
             if let Err(e) = seeked {
                 tracing::debug!("no seeking: {e}");
             }
@@ -211,9 +214,11 @@ impl Recording {
     /// Turns a sample into a frame; `None` if it lies before the span.
     fn frame(&mut self, sample: &gst::Sample, decode: Nanos) -> Result<Option<Frame>> {
         let caps = sample.caps().ok_or_else(|| Error::internal("a decoded frame has no caps"))?;
-        let buffer = sample.buffer_owned().ok_or_else(|| Error::internal("a decoded sample has no buffer"))?;
-        let info = gst_video::VideoInfo::from_caps(caps)
-            .map_err(|e| Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e))?;
+        let buffer =
+            sample.buffer_owned().ok_or_else(|| Error::internal("a decoded sample has no buffer"))?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| {
+            Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
+        })?;
         if !self.fixed {
             self.fix_shape();
             self.fixed = true;
@@ -277,12 +282,7 @@ impl Recording {
         let reached = (pts.0 + duration.0).max(self.shared.sound_end.load(Ordering::Relaxed));
         let tolerance = (2 * duration.0).max(150_000_000);
         (reached + tolerance < promised).then(|| {
-            format!(
-                "{}: is cut off at {} of {}",
-                self.facts.path.display(),
-                Pts(reached),
-                Pts(promised)
-            )
+            format!("{}: is cut off at {} of {}", self.facts.path.display(), Pts(reached), Pts(promised))
         })
     }
 
@@ -323,13 +323,15 @@ impl Source for Recording {
                     Error::input(format!("{at}: holds no frame that can be decoded"))
                         .remedy("check that it plays elsewhere, or copy it again")
                 } else {
-                    Error::usage(format!("{at}: has no frames between --from and --to")).remedy("check the times")
+                    Error::usage(format!("{at}: has no frames between --from and --to"))
+                        .remedy("check the times")
                 });
             }
             return Ok(Next::Ended(self.end(None)));
         }
         if self.last_progress.elapsed() > STUCK {
-            let words = format!("{}: the decoder gave nothing for {} s", self.facts.path.display(), STUCK.as_secs());
+            let words =
+                format!("{}: the decoder gave nothing for {} s", self.facts.path.display(), STUCK.as_secs());
             if self.next_id == FrameId(0) {
                 return Err(Error::input(words).remedy("copy or export the file again"));
             }
@@ -418,7 +420,8 @@ fn sound_branch(
         sink.set_caps(Some(caps));
     }
     chain.push(sink.clone().upcast());
-    let wiring = |e: gst::glib::BoolError| Error::internal("the sound branch cannot be put together").because(e);
+    let wiring =
+        |e: gst::glib::BoolError| Error::internal("the sound branch cannot be put together").because(e);
     pipeline.add_many(&chain).map_err(wiring)?;
     gst::Element::link_many(&chain).map_err(wiring)?;
     let keep = wanted.is_some();

@@ -73,7 +73,10 @@ pub trait Source: Send {
 pub enum Input {
     Recording(PathBuf),
     /// A folder of still pictures, in order.
-    Stills { folder: PathBuf, files: Vec<PathBuf> },
+    Stills {
+        folder: PathBuf,
+        files: Vec<PathBuf>,
+    },
 }
 
 impl Input {
@@ -86,8 +89,8 @@ impl Input {
 }
 
 const VIDEOS: &[&str] = &[
-    "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "m2v", "vob", "mxf", "wmv", "asf",
-    "flv", "ogv", "3gp", "dv", "mjpg", "mjpeg", "h264", "264", "h265", "265", "hevc", "divx",
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "m2v", "vob", "mxf",
+    "wmv", "asf", "flv", "ogv", "3gp", "dv", "mjpg", "mjpeg", "h264", "264", "h265", "265", "hevc", "divx",
 ];
 const PICTURES: &[&str] = &["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
 
@@ -117,7 +120,11 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Result<Vec<Input>> {
         let pictures: Vec<_> = files.into_iter().filter(|f| is_picture(f)).collect();
         if !videos.is_empty() {
             if !pictures.is_empty() {
-                tracing::warn!("{}: holds videos; its {} pictures are left out", path.display(), pictures.len());
+                tracing::warn!(
+                    "{}: holds videos; its {} pictures are left out",
+                    path.display(),
+                    pictures.len()
+                );
             }
             inputs.extend(videos.into_iter().map(Input::Recording));
         } else if !pictures.is_empty() {
@@ -157,7 +164,8 @@ fn natural(a: &str, b: &str) -> Ordering {
                 let ((na, ra), (nb, rb)) = (a.split_at(digits(a)), b.split_at(digits(b)));
                 let strip = |s: &'_ [u8]| s.iter().position(|c| *c != b'0').unwrap_or(s.len());
                 let (za, zb) = (&na[strip(na)..], &nb[strip(nb)..]);
-                let order = za.len().cmp(&zb.len()).then_with(|| za.cmp(zb)).then_with(|| na.len().cmp(&nb.len()));
+                let order =
+                    za.len().cmp(&zb.len()).then_with(|| za.cmp(zb)).then_with(|| na.len().cmp(&nb.len()));
                 if order != Ordering::Equal {
                     return order;
                 }
@@ -171,7 +179,10 @@ fn natural(a: &str, b: &str) -> Ordering {
 
 /// A frame that does not fit the first is reported with both sizes.
 pub(super) fn size_change(first: &PictureInfo, w: u32, h: u32) -> String {
-    format!("the picture's size changes from {}x{} to {w}x{h}; later frames were fitted into the first size", first.width, first.height)
+    format!(
+        "the picture's size changes from {}x{} to {w}x{h}; later frames were fitted into the first size",
+        first.width, first.height
+    )
 }
 
 #[cfg(test)]

@@ -80,7 +80,9 @@ pub(crate) fn load(path: &Path) -> Result<RgbImage> {
     let reader = image::ImageReader::open(path).map_err(|e| Error::read(path, e))?;
     let reader = reader.with_guessed_format().map_err(|e| Error::read(path, e))?;
     let picture = reader.decode().map_err(|e| {
-        Error::input(format!("{at}: is no picture that can be read ({e})")).remedy("convert it to PNG or JPEG").because(e)
+        Error::input(format!("{at}: is no picture that can be read ({e})"))
+            .remedy("convert it to PNG or JPEG")
+            .because(e)
     })?;
     Ok(picture.to_rgb8())
 }
@@ -94,12 +96,20 @@ impl Source for Stills {
                 if self.id == FrameId(0) {
                     return Err(match self.skipped.first() {
                         Some(why) => Error::input(why.clone()),
-                        None => Error::usage(format!("{}: has no frames between --from and --to", self.folder.display()))
-                            .remedy("check the times"),
+                        None => Error::usage(format!(
+                            "{}: has no frames between --from and --to",
+                            self.folder.display()
+                        ))
+                        .remedy("check the times"),
                     });
                 }
                 let cut_off = (!self.skipped.is_empty()).then(|| {
-                    format!("{} of {} pictures could not be read (first: {})", self.skipped.len(), n, self.skipped[0])
+                    format!(
+                        "{} of {} pictures could not be read (first: {})",
+                        self.skipped.len(),
+                        n,
+                        self.skipped[0]
+                    )
                 });
                 return Ok(Next::Ended(Ended { cut_off, changed: self.changed.clone() }));
             }

@@ -63,7 +63,9 @@ impl EngineArgs {
 pub fn threshold(text: &str) -> Result<f64> {
     match text.parse::<f64>() {
         Ok(v) if v > 0.0 && v < 1.0 => Ok(v),
-        _ => Err(Error::usage(format!("{text:?} is not a threshold")).remedy("give a number between 0 and 1")),
+        _ => {
+            Err(Error::usage(format!("{text:?} is not a threshold")).remedy("give a number between 0 and 1"))
+        }
     }
 }
 
@@ -77,7 +79,10 @@ pub fn opacity(text: &str) -> Result<f32> {
 
 /// An instant of a recording: seconds, `m:s` or `h:m:s`, with decimals.
 pub fn instant(text: &str) -> Result<Nanos> {
-    let wrong = || Error::usage(format!("{text:?} is not a time")).remedy("give seconds, m:ss or h:mm:ss, such as 1:23.5");
+    let wrong = || {
+        Error::usage(format!("{text:?} is not a time"))
+            .remedy("give seconds, m:ss or h:mm:ss, such as 1:23.5")
+    };
     let parts: Vec<&str> = text.split(':').collect();
     if parts.len() > 3 {
         return Err(wrong());
@@ -100,7 +105,10 @@ pub fn instant(text: &str) -> Result<Nanos> {
 
 /// A frame rate: `25`, `59.94`, `30000/1001`.
 pub fn frame_rate(text: &str) -> Result<(u32, u32)> {
-    let wrong = || Error::usage(format!("{text:?} is not a frame rate")).remedy("give frames a second, such as 25 or 30000/1001");
+    let wrong = || {
+        Error::usage(format!("{text:?} is not a frame rate"))
+            .remedy("give frames a second, such as 25 or 30000/1001")
+    };
     let (n, d) = match text.split_once('/') {
         Some((n, d)) => (n.parse().map_err(|_| wrong())?, d.parse().map_err(|_| wrong())?),
         None => match text {

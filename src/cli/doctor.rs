@@ -8,10 +8,10 @@ use gstreamer::prelude::*;
 use serde::Serialize;
 
 use super::{Context, Outcome};
+use crate::Result;
 use crate::capture::{self, NEEDED};
 use crate::model::Checkpoint;
 use crate::telemetry::Machine;
-use crate::Result;
 
 /// Exit code 0 if everything replay needs is here, 1 if something is missing.
 #[derive(Debug, ClapArgs)]
@@ -95,10 +95,20 @@ fn processor(d: &mut Diagnosis) {
     let m = d.machine.clone();
     let memory = m.memory_bytes as f64 / f64::from(1 << 30);
     let features = if m.features.is_empty() { "no SIMD we know".to_owned() } else { m.features.join(" ") };
-    d.add("processor", Verdict::Ok, format!("{}, {} cores, {memory:.0} GiB; {features}", m.cpu, m.cores), None);
+    d.add(
+        "processor",
+        Verdict::Ok,
+        format!("{}, {} cores, {memory:.0} GiB; {features}", m.cpu, m.cores),
+        None,
+    );
     let fast = m.features.iter().any(|f| f == "avx2");
     if !fast {
-        d.add("speed", Verdict::Absent, "without AVX2 the network runs on its portable path, many times slower", None);
+        d.add(
+            "speed",
+            Verdict::Absent,
+            "without AVX2 the network runs on its portable path, many times slower",
+            None,
+        );
     }
 }
 
@@ -106,7 +116,10 @@ fn cuda(d: &mut Diagnosis) {
     let driver = std::path::Path::new("/proc/driver/nvidia/version").exists();
     if !cfg!(feature = "cuda") {
         let (detail, remedy) = if driver {
-            ("an NVIDIA driver is here, but this build has no CUDA", Some("cargo build --release --features cuda".to_owned()))
+            (
+                "an NVIDIA driver is here, but this build has no CUDA",
+                Some("cargo build --release --features cuda".to_owned()),
+            )
         } else {
             ("no NVIDIA driver; the network runs on the processor", None)
         };
@@ -126,7 +139,12 @@ fn cuda(d: &mut Diagnosis) {
 
 fn gstreamer_elements(d: &mut Diagnosis) {
     if let Err(e) = capture::init() {
-        d.add("gstreamer", Verdict::Missing, e.to_string(), Some("apt-get install libgstreamer1.0-0".to_owned()));
+        d.add(
+            "gstreamer",
+            Verdict::Missing,
+            e.to_string(),
+            Some("apt-get install libgstreamer1.0-0".to_owned()),
+        );
         return;
     }
     let (major, minor, micro, _) = gst::version();
@@ -155,7 +173,8 @@ fn checkpoint(d: &mut Diagnosis, weights: Option<&std::path::Path>) {
     match Checkpoint::locate(weights).and_then(|path| Checkpoint::open(&path).map(|c| (path, c))) {
         Ok((path, c)) => {
             let x = c.description();
-            let sha = c.sha256().map_or_else(String::new, |s| format!(", SHA-256 {}…", &s[..s.len().min(12)]));
+            let sha =
+                c.sha256().map_or_else(String::new, |s| format!(", SHA-256 {}…", &s[..s.len().min(12)]));
             let detail = format!(
                 "{} ({}, {}x{}{sha}), verified: {}",
                 x.name,

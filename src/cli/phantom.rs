@@ -67,7 +67,9 @@ impl Args {
                 ((self.seconds * self.fps.as_f64()).round() as u64).max(1)
             }
             None => {
-                return Err(Error::usage(format!("{} is not a length", self.seconds)).remedy("give seconds above 0"));
+                return Err(
+                    Error::usage(format!("{} is not a length", self.seconds)).remedy("give seconds above 0")
+                );
             }
         };
         let settings = Settings {
@@ -80,7 +82,9 @@ impl Args {
             view: self.view,
             polyps_per_minute: self.polyps_per_minute,
             looped: self.looped,
-            threads: self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())),
+            threads: self
+                .threads
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())),
         };
         settings.validate()?;
         Ok(settings)

@@ -12,7 +12,8 @@ impl Progress {
     /// `total`: frames to come, if known. Nothing is shown with `quiet` or where standard error is no terminal.
     pub fn new(total: Option<u64>, quiet: bool, what: &str) -> Self {
         let hidden = quiet || !std::io::stderr().is_terminal();
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
+        let target =
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
         let bar = ProgressBar::with_draw_target(total, target);
         let template = if total.is_some() {
             "{msg} {bar:30.cyan/dim} {pos}/{len} frames  {per_sec}  {eta} left"
@@ -20,11 +21,12 @@ impl Progress {
             "{msg} {spinner} {pos} frames  {per_sec}"
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(
-                style.with_key("per_sec", |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+            bar.set_style(style.with_key(
+                "per_sec",
+                |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
                     let _ = write!(w, "{:.1} fps", s.per_sec());
-                }),
-            );
+                },
+            ));
         }
         bar.set_message(what.to_owned());
         if !hidden {

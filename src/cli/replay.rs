@@ -98,7 +98,8 @@ impl Args {
         inputs
             .into_iter()
             .map(|input| {
-                let stem = input.path().file_stem().map_or("input".into(), |s| s.to_string_lossy().into_owned());
+                let stem =
+                    input.path().file_stem().map_or("input".into(), |s| s.to_string_lossy().into_owned());
                 // Two recordings of one name in different folders must not meet in one output.
                 let mut name = stem.clone();
                 let mut n = 2;
@@ -110,8 +111,11 @@ impl Args {
                 let output = match &self.output {
                     Some(dir) => {
                         if dir.extension().is_some() && !dir.is_dir() {
-                            return Err(Error::usage(format!("{}: several inputs cannot go into one file", dir.display()))
-                                .remedy("name a folder as --output"));
+                            return Err(Error::usage(format!(
+                                "{}: several inputs cannot go into one file",
+                                dir.display()
+                            ))
+                            .remedy("name a folder as --output"));
                         }
                         std::fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
                         Some(dir.join(format!("{name}.mp4")))
@@ -132,27 +136,31 @@ impl Args {
         }
     }
 
-    fn settings(&self, job: &Job, checkpoint: &Checkpoint) -> Settings {
-        let description = checkpoint.description();
+    /// How to write a job's results; what concerns the checkpoint and the sound is filled in later.
+    fn settings(&self, job: &Job) -> Settings {
         Settings {
             encoder: job.output.as_deref().map(|o| self.encoder(o)),
             report: job.report.clone(),
             masks: self.masks,
             force: self.force,
             style: Style { alpha: self.alpha, status: self.status == "on", ..Style::default() },
-            threshold: self.threshold.unwrap_or(description.threshold),
-            checkpoint: description.name.clone(),
-            checkpoint_sha256: checkpoint.sha256().unwrap_or_default().to_owned(),
+            threshold: 0.5,
+            checkpoint: String::new(),
+            checkpoint_sha256: String::new(),
             origin: Pts(self.from.unwrap_or_default().0),
             sound: Err("the recording has no sound".to_owned()),
         }
     }
 
     /// Opens the input and settles what becomes of its sound.
-    fn open(&self, job: &Job, settings: &mut Settings) -> Result<Box<dyn Source>> {
+    fn open(&self, job: &Job) -> Result<(Box<dyn Source>, Settings)> {
+        let mut settings = self.settings(job);
+        settings.validate(job.input.path())?;
         let span = self.span()?;
         match &job.input {
-            Input::Stills { folder, files } => Ok(Box::new(Stills::open(folder, files.clone(), self.fps, span)?)),
+            Input::Stills { folder, files } => {
+                Ok((Box::new(Stills::open(folder, files.clone(), self.fps, span)?), settings))
+            }
             Input::Recording(path) => {
                 let facts = Facts::discover(path)?;
                 tracing::debug!(?facts);
@@ -168,75 +176,80 @@ impl Args {
                         Err(why) => Err(why),
                     },
                 };
-                Ok(Box::new(Recording::open(facts, span, caps.as_ref())?))
+                Ok((Box::new(Recording::open(facts, span, caps.as_ref())?), settings))
             }
         }
+    }
+
+    /// Opens and replays one input; the segmenter comes back unless its thread broke.
+    fn replay(
+        &self,
+        opened: Result<(Box<dyn Source>, Settings)>,
+        network: &mut Network,
+        stop: &Arc<AtomicBool>,
+        quiet: bool,
+    ) -> Result<Summary> {
+        let (source, mut settings) = opened?;
+        let description = network.checkpoint.description();
+        settings.threshold = self.threshold.unwrap_or(description.threshold);
+        settings.checkpoint = description.name.clone();
+        settings.checkpoint_sha256 = network.checkpoint.sha256().unwrap_or_default().to_owned();
+        let segmenter = network.take(self)?;
+        let name = source.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bar = Progress::new(source.expected_frames(), quiet, &name);
+        let result = replay(source, segmenter, settings, stop, &mut |p| bar.at(p.frames));
+        bar.finish();
+        let (summary, segmenter) = result?;
+        network.segmenter = segmenter;
+        Ok(summary)
+    }
+}
+
+/// The network from one input to the next.
+struct Network {
+    checkpoint: Checkpoint,
+    /// Away while a replay runs; lost with a worker that fails.
+    segmenter: Option<Segmenter>,
+}
+
+impl Network {
+    fn open(args: &Args) -> Result<Self> {
+        let (checkpoint, network) = args.engine.open()?;
+        let segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+        Ok(Self { checkpoint, segmenter: Some(segmenter) })
+    }
+
+    fn take(&mut self, args: &Args) -> Result<Segmenter> {
+        if let Some(s) = self.segmenter.take() {
+            return Ok(s);
+        }
+        Self::open(args)?.segmenter.ok_or_else(|| Error::internal("a new network is missing"))
     }
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     args.span()?;
     let jobs = args.jobs()?;
-    // What is wrong with the command is said before the network is built.
-    if let [job] = jobs.as_slice() {
-        let placeholder = Settings {
-            encoder: job.output.as_deref().map(|o| args.encoder(o)),
-            report: job.report.clone(),
-            masks: args.masks,
-            force: args.force,
-            style: Style::default(),
-            threshold: 0.5,
-            checkpoint: String::new(),
-            checkpoint_sha256: String::new(),
-            origin: Pts(0),
-            sound: Err(String::new()),
-        };
-        placeholder.validate(job.input.path())?;
-    }
-    let stop = interrupt_flag()?;
-    let (checkpoint, network) = args.engine.open()?;
-    let mut segmenter =
-        Some(Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold));
     let several = jobs.len() > 1;
+    // What is wrong with the one input is said before the network is built.
+    let mut first = match jobs.as_slice() {
+        [job] => Some(Ok(args.open(job)?)),
+        _ => None,
+    };
+    let stop = interrupt_flag()?;
+    let mut network = Network::open(args)?;
     let mut outcome = Outcome::Done;
     let mut failures = Vec::new();
     for job in &jobs {
-        let Some(ready) = segmenter.take() else {
-            return Err(Error::inference("the inference thread did not come back").remedy("please report this"));
-        };
-        let mut settings = args.settings(job, &checkpoint);
-        let result = settings.validate(job.input.path()).and_then(|()| {
-            let source = args.open(job, &mut settings)?;
-            let name = job.input.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let bar = Progress::new(source.expected_frames(), context.quiet, &name);
-            Ok((source, bar))
-        });
-        let (source, bar) = match result {
-            Ok(r) => r,
-            Err(e) if several => {
-                failures.push(e);
-                segmenter = Some(ready);
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        let result = replay(source, ready, settings, &stop, &mut |p| bar.at(p.frames));
-        bar.finish();
-        match result {
-            Ok((summary, back)) => {
-                segmenter = back;
+        let opened = first.take().unwrap_or_else(|| args.open(job));
+        match args.replay(opened, &mut network, &stop, context.quiet) {
+            Ok(summary) => {
                 if summary.partial {
                     outcome = Outcome::Partial;
                 }
                 tell(&summary, job, context)?;
             }
-            Err(e) if several && !stop.load(Ordering::Relaxed) => {
-                failures.push(e);
-                // The worker's buffers went with it.
-                let (_, network) = args.engine.open()?;
-                let new = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
-                segmenter = Some(new);
-            }
+            Err(e) if several && !stop.load(Ordering::Relaxed) => failures.push(e.to_string()),
             Err(e) => return Err(e),
         }
         if stop.load(Ordering::Relaxed) {
@@ -245,10 +258,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     }
     match failures.len() {
         0 => Ok(outcome),
-        n => {
-            let words: Vec<String> = failures.iter().map(ToString::to_string).collect();
-            Err(Error::input(format!("{n} of {} inputs could not be replayed: {}", jobs.len(), words.join(". "))))
-        }
+        n => Err(Error::input(format!(
+            "{n} of {} inputs could not be replayed: {}",
+            jobs.len(),
+            failures.join(". ")
+        ))),
     }
 }
 

@@ -90,8 +90,11 @@ impl Args {
             let (probability, overlay) = (named(".png"), named(".overlay.png"));
             for file in [&probability, &overlay] {
                 if same(file, &picture) {
-                    return Err(Error::usage(format!("{}: a result would replace the picture itself", picture.display()))
-                        .remedy("choose another --out folder"));
+                    return Err(Error::usage(format!(
+                        "{}: a result would replace the picture itself",
+                        picture.display()
+                    ))
+                    .remedy("choose another --out folder"));
                 }
                 if !self.force && file.symlink_metadata().is_ok() {
                     return Err(Error::output(format!("{}: exists already", file.display()))
@@ -119,11 +122,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let mut results = Vec::new();
     let mut failures = Vec::new();
     for (n, (picture, probability, drawn)) in plan.iter().enumerate() {
-        let one = segment(&mut segmenter, &mut upsampler, &mut overlay, picture).and_then(|(map, image, mask)| {
-            save(probability, |f| map.write_to(f, image::ImageFormat::Png))?;
-            save(drawn, |f| image.write_to(f, image::ImageFormat::Png))?;
-            Ok(mask)
-        });
+        let one =
+            segment(&mut segmenter, &mut upsampler, &mut overlay, picture).and_then(|(map, image, mask)| {
+                save(probability, |f| map.write_to(f, image::ImageFormat::Png))?;
+                save(drawn, |f| image.write_to(f, image::ImageFormat::Png))?;
+                Ok(mask)
+            });
         match one {
             Ok(mask) => results.push(Segmented {
                 input: picture.clone(),
@@ -156,7 +160,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     }
     Ok(match (results.is_empty(), failures.is_empty()) {
         (true, false) => {
-            return Err(Error::input(format!("none of {} pictures could be read: {}", plan.len(), failures[0])));
+            return Err(Error::input(format!(
+                "none of {} pictures could be read: {}",
+                plan.len(),
+                failures[0]
+            )));
         }
         (_, false) => Outcome::Partial,
         _ => Outcome::Done,
@@ -203,7 +211,10 @@ fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// Writes a file aside and then gives it its name; readable by its owner only.
-fn save(path: &Path, write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>) -> Result<()> {
+fn save(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>,
+) -> Result<()> {
     use std::io::Write;
     let mut bytes = std::io::Cursor::new(Vec::new());
     write(&mut bytes)

@@ -38,7 +38,9 @@ use self::lesion::{OBJECT_COLUMNS, OBJECT_ROWS, Object, Shape};
 use self::noise::Stream;
 use self::path::{AHEAD, Plan};
 use self::processor::{Field, Grain};
-use self::raster::{Bands, DISTANCE, MATERIAL, NORMAL, NOTHING, OPENNESS, Projected, Span, Surface, Triangle};
+use self::raster::{
+    Bands, DISTANCE, MATERIAL, NORMAL, NOTHING, OPENNESS, Projected, Span, Surface, Triangle,
+};
 use self::shade::{Light, Material, Row};
 use self::space::{Pose, Vec3, dot, length, scale, sub};
 use self::texture::{POLYP_TEXELS, Tile};
@@ -148,7 +150,8 @@ impl Fit {
         }
         let mut m = [0.0; 6];
         for (row, t) in self.to.iter().enumerate() {
-            let p: [f64; 3] = std::array::from_fn(|k| (c[k][0] * t[0] + c[k][1] * t[1] + c[k][2] * t[2]) / det);
+            let p: [f64; 3] =
+                std::array::from_fn(|k| (c[k][0] * t[0] + c[k][1] * t[1] + c[k][2] * t[2]) / det);
             m[3 * row] = p[1];
             m[3 * row + 1] = p[2];
             m[3 * row + 2] = p[0];
@@ -239,7 +242,9 @@ impl Phantom {
                 width * height * 3
             )));
         }
-        if (truth.width as usize, truth.height as usize) != (width, height) || truth.mask.len() != width * height {
+        if (truth.width as usize, truth.height as usize) != (width, height)
+            || truth.mask.len() != width * height
+        {
             return Err(Error::internal(format!(
                 "phantom frame {index}: the truth is made for {}x{}, the frames are {width}x{height}",
                 truth.width, truth.height
@@ -341,7 +346,8 @@ impl Phantom {
         match &self.pool {
             Some(pool) => pool.install(|| pieces.for_each(job)),
             None => {
-                let pieces = self.picture.chunks_mut(rows).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
+                let pieces =
+                    self.picture.chunks_mut(rows).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
                 pieces.enumerate().for_each(job);
             }
         }
@@ -364,14 +370,8 @@ impl Phantom {
                 (dx * dx + dy * dy).sqrt()
             })
             .fold(0.0, f64::max);
-        let job = Develop {
-            picture: &self.picture,
-            width,
-            field: &self.field,
-            grain: &self.grain,
-            frame,
-            smear,
-        };
+        let job =
+            Develop { picture: &self.picture, width, field: &self.field, grain: &self.grain, frame, smear };
         let workers = &self.workers;
         let smeared = longest > 1.5;
         let rows = BAND as usize * width;
@@ -401,13 +401,13 @@ impl Phantom {
                 rest /= 10;
             }
             let time = processor::clock(seconds);
-            processor::caption(rgb, width, height, &self.field, &[
-                b"PHANTOM",
-                b"NOT A PATIENT",
-                b"",
-                &seed,
-                &time,
-            ]);
+            processor::caption(
+                rgb,
+                width,
+                height,
+                &self.field,
+                &[b"PHANTOM", b"NOT A PATIENT", b"", &seed, &time],
+            );
         }
     }
 }
@@ -446,7 +446,9 @@ impl Scene {
 /// Colours of this patient and this processor.
 fn materials(seed: u64, objects: &[Object]) -> (Vec<Material>, Vec<u8>) {
     let s = Stream::new(seed, "complexion");
-    let mix = |a: [f32; 3], b: [f32; 3], f: f32| -> [f32; 3] { std::array::from_fn(|k| noise::lerp(a[k], b[k], f)) };
+    let mix = |a: [f32; 3], b: [f32; 3], f: f32| -> [f32; 3] {
+        std::array::from_fn(|k| noise::lerp(a[k], b[k], f))
+    };
     // From rose (one maker's white balance) to orange (another's).
     let warm = s.unit(0);
     let pale = mix([0.95, 0.50, 0.40], [0.97, 0.50, 0.25], warm);
@@ -519,13 +521,21 @@ impl Gauge {
     }
 
     /// Takes every fourth vertex of a grid (its last row and column always).
-    fn offer_grid(&mut self, projected: &[Projected], base: usize, rows: usize, columns: usize, material: f32) {
+    fn offer_grid(
+        &mut self,
+        projected: &[Projected],
+        base: usize,
+        rows: usize,
+        columns: usize,
+        material: f32,
+    ) {
         let start = self.vertices.len() as u32;
         let last = |n: usize| (n - 1).div_ceil(Self::STRIDE);
         let (r, c) = (last(rows), last(columns));
         for i in 0..=r {
             for j in 0..=c {
-                let k = base + (i * Self::STRIDE).min(rows - 1) * columns + (j * Self::STRIDE).min(columns - 1);
+                let k =
+                    base + (i * Self::STRIDE).min(rows - 1) * columns + (j * Self::STRIDE).min(columns - 1);
                 self.vertices.push(projected[k]);
             }
         }

@@ -83,11 +83,19 @@ const EVEN: u32 = 0x00ff_00ff;
 /// Smears the picture along the motion of the frame: `motion` is the displacement at (x, y), in pixels while the shutter is
 /// open, as an affine map. Row `y` of the result.
 #[inline(always)]
-pub(crate) fn smear(picture: &[u32], width: usize, field: &Field, motion: &[f64; 6], y: usize, out: &mut [u32]) {
+pub(crate) fn smear(
+    picture: &[u32],
+    width: usize,
+    field: &Field,
+    motion: &[f64; 6],
+    y: usize,
+    out: &mut [u32],
+) {
     let (x0, x1) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
     let m = motion.map(|v| v as f32);
     let height = field.spans.len() as i32;
-    let (mut sx, mut sy) = (m[0] * x0 as f32 + m[1] * y as f32 + m[2], m[3] * x0 as f32 + m[4] * y as f32 + m[5]);
+    let (mut sx, mut sy) =
+        (m[0] * x0 as f32 + m[1] * y as f32 + m[2], m[3] * x0 as f32 + m[4] * y as f32 + m[5]);
     for x in x0..x1 {
         let (mut even, mut odd) = (0u32, 0u32);
         // Eight places from half a motion before to half a motion after.
@@ -232,7 +240,9 @@ pub(crate) fn caption(rgb: &mut [u8], width: usize, height: usize, field: &Field
                     for y in y0 + r * dot..y0 + (r + 1) * dot {
                         let x = x0 + (k * 6 + c) * dot;
                         // Never on the picture.
-                        if y >= height || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0 {
+                        if y >= height
+                            || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0
+                        {
                             continue;
                         }
                         if x + dot <= width {

@@ -78,8 +78,11 @@ impl MaskFolder {
                 name.strip_suffix(".png").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
             });
             if !is_ours {
-                return Err(Error::output(format!("{}: holds other files than masks", self.target.display()))
-                    .remedy("choose another --report folder"));
+                return Err(Error::output(format!(
+                    "{}: holds other files than masks",
+                    self.target.display()
+                ))
+                .remedy("choose another --report folder"));
             }
             std::fs::remove_dir_all(&self.target).map_err(failed)?;
         }

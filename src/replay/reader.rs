@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::capture::{Ended, Frame, Next, Source, SoundPacket};
+use crate::capture::{Ended, Frame, Next, SoundPacket, Source};
 use crate::mailbox::{NobodyTakes, Outbox};
 use crate::{Error, Result};
 
@@ -41,9 +41,8 @@ fn read(
     stop: &AtomicBool,
 ) -> Result<Read> {
     let mut frames = 0;
-    let interrupted = |frames| {
-        Ok(Read { ended: Ended { cut_off: Some(INTERRUPTED.to_owned()), changed: None }, frames })
-    };
+    let interrupted =
+        |frames| Ok(Read { ended: Ended { cut_off: Some(INTERRUPTED.to_owned()), changed: None }, frames });
     loop {
         if stop.load(Ordering::Relaxed) {
             return interrupted(frames);

@@ -65,7 +65,8 @@ impl Settings {
             return Err(Error::usage("nothing to write").remedy("add --output FILE, --report DIR or both"));
         }
         if self.masks && self.report.is_none() {
-            return Err(Error::usage("--masks needs a folder").remedy("add --report DIR; the masks go into DIR/masks"));
+            return Err(Error::usage("--masks needs a folder")
+                .remedy("add --report DIR; the masks go into DIR/masks"));
         }
         if let Some(encoder) = &self.encoder {
             if same_file(input, &encoder.output) {
@@ -142,7 +143,8 @@ impl Writer {
             self.summary.format = info.format.caps_name().to_owned();
             self.summary.marks = Marks { status_rect: self.overlay.status_rect(&info) };
             if let Some(settings) = self.settings.encoder.clone() {
-                let encoder = Encoder::create(settings, &frame, self.settings.sound.is_ok(), self.settings.origin)?;
+                let encoder =
+                    Encoder::create(settings, &frame, self.settings.sound.is_ok(), self.settings.origin)?;
                 self.encoder = Some(encoder);
             }
         }
@@ -179,7 +181,14 @@ impl Writer {
     }
 
     /// Counts the frame's stages; stages that did not take place are left out.
-    fn record(&mut self, decode: Nanos, waited: Nanos, spans: Spans, composite: Nanos, encode: Nanos) -> BTreeMap<String, f64> {
+    fn record(
+        &mut self,
+        decode: Nanos,
+        waited: Nanos,
+        spans: Spans,
+        composite: Nanos,
+        encode: Nanos,
+    ) -> BTreeMap<String, f64> {
         let mut timings = BTreeMap::new();
         for (stage, span) in [
             (Stage::Decode, decode),
@@ -300,7 +309,9 @@ pub fn replay(
     }
     drop(finished);
     let segmenter = worker.join().ok();
-    let read = reader.join().map_err(|_| Error::internal("the reading thread panicked").remedy("please report this"))?;
+    let read = reader
+        .join()
+        .map_err(|_| Error::internal("the reading thread panicked").remedy("please report this"))?;
     if let Some(e) = fatal {
         return Err(e);
     }

@@ -136,13 +136,22 @@ mod tests {
         assert_eq!(span(59_990_000_000), "1 min 0 s");
         assert_eq!(span(200_000_000_000), "3 min 20 s");
         assert_eq!(span(3_720_000_000_000), "1 h 2 min");
-        assert_eq!([0.0, 0.123, 3.0, 57.06, 1234.4].map(significant), ["0", "0.12", "3", "57.1", "1\u{202f}234"]);
-        assert_eq!([0.0, 1e-5, 0.123, 0.9999, 1.0].map(percent), ["0.0 %", "< 0.1 %", "12.3 %", "> 99.9 %", "100.0 %"]);
+        assert_eq!(
+            [0.0, 0.123, 3.0, 57.06, 1234.4].map(significant),
+            ["0", "0.12", "3", "57.1", "1\u{202f}234"]
+        );
+        assert_eq!(
+            [0.0, 1e-5, 0.123, 0.9999, 1.0].map(percent),
+            ["0.0 %", "< 0.1 %", "12.3 %", "> 99.9 %", "100.0 %"]
+        );
         assert_eq!([0.5, 0.994, 0.9996, 1.0].map(probability), ["0.50", "0.99", "0.999", "1.00"]);
         assert_eq!(tick_time(3_723_400_000_000, 1_000_000_000), "1:02:03");
         assert_eq!(tick_time(3_400_000_000, 200_000_000), "0:03.4");
         assert_eq!(bytes(1_610_612_736), "1.5 GiB");
-        assert_eq!((count(1, "frame", "frames"), count(0, "frame", "frames")), ("1 frame".into(), "0 frames".into()));
+        assert_eq!(
+            (count(1, "frame", "frames"), count(0, "frame", "frames")),
+            ("1 frame".into(), "0 frames".into())
+        );
     }
 
     #[test]

@@ -98,7 +98,10 @@ mod tests {
         let (bins, width) = t.bins();
         assert!((MOST_BINS / 2..=MOST_BINS).contains(&bins.len()));
         let peak = (400_000 * period / width) as usize;
-        assert_eq!((bins[peak].area_px, bins[peak].probability, bins[peak].frame()), (1234, 0.75, Some(400_000)));
+        assert_eq!(
+            (bins[peak].area_px, bins[peak].probability, bins[peak].frame()),
+            (1234, 0.75, Some(400_000))
+        );
         assert!(bins.iter().all(|b| b.frame().is_some()));
         assert_eq!(bins.iter().filter(|b| b.area_px > 0).count(), 1);
     }
