@@ -5,7 +5,6 @@
 //! timeline's bins, the episodes, and [`MOST_THUMBNAILS`] thumbnails.
 
 mod page;
-mod plot;
 mod staging;
 mod text;
 mod thumbnail;

@@ -9,7 +9,7 @@ use crate::telemetry::Stage;
 
 const MS: u64 = 1_000_000;
 
-fn record(frame: u64, polyp: bool) -> FrameRecord {
+pub(super) fn record(frame: u64, polyp: bool) -> FrameRecord {
     let polyps = if polyp {
         let contour = vec![[10, 10], [30, 10], [30, 25], [10, 25]];
         vec![Polyp { bbox: Rect::new(10, 10, 21, 16), area_px: 336, mean_probability: 0.875, contour }]
@@ -27,7 +27,7 @@ fn record(frame: u64, polyp: bool) -> FrameRecord {
     }
 }
 
-fn thumbnail() -> Option<Thumbnail> {
+pub(super) fn thumbnail() -> Option<Thumbnail> {
     let view = Rect::new(4, 2, 40, 30);
     Some(Thumbnail { width: 40, height: 30, rgb: vec![128; 40 * 30 * 3], view })
 }
@@ -39,7 +39,7 @@ fn write(report: &mut Report, pattern: &str) {
     }
 }
 
-fn stages() -> StageHistograms {
+pub(super) fn stages() -> StageHistograms {
     let mut s = StageHistograms::default();
     for i in 0..100 {
         s.record(Stage::Network, Nanos(40 * MS + i * 10_000));
