@@ -40,12 +40,7 @@ struct Inner {
 impl Error {
     /// A failure of the given kind; `what` names the place and the fault, without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            what: what.into(),
-            remedy: None,
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, what: what.into(), remedy: None, source: None }))
     }
 
     pub fn usage(what: impl Into<String>) -> Self {
@@ -161,10 +156,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|e| e as &(dyn std::error::Error + 'static))
+        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -188,13 +180,7 @@ mod tests {
 
     #[test]
     fn io_errors_lose_their_number_and_gain_a_remedy() {
-        let e = Error::read(
-            Path::new("a.mp4"),
-            std::io::Error::from_raw_os_error(libc::ENOENT),
-        );
-        assert_eq!(
-            e.to_string(),
-            "a.mp4: cannot be read (no such file or directory); check the path"
-        );
+        let e = Error::read(Path::new("a.mp4"), std::io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(e.to_string(), "a.mp4: cannot be read (no such file or directory); check the path");
     }
 }

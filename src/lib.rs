@@ -10,5 +10,6 @@
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
 pub mod error;
+pub mod evaluation;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,5 @@
+//! Accuracy, measured: predictions and ground truth flow in, the field's figures flow out.
+//!
+//! - [`metrics`]: the ten figures of the polyp-segmentation literature for one pair of maps, and over a set.
+
+pub mod metrics;
