@@ -9,7 +9,13 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+pub mod engine;
 pub mod error;
 pub mod evaluation;
+pub mod frame;
+pub mod mailbox;
+pub mod model;
+pub mod replay;
+pub mod telemetry;
 
 pub use error::{Error, Kind, Result};
