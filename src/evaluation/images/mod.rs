@@ -8,12 +8,13 @@
 mod caption;
 mod classes;
 mod pairing;
-mod read;
+pub(in crate::evaluation) mod read;
 mod report;
 mod score;
 mod sheet;
 
 pub use classes::Classes;
+pub(in crate::evaluation) use pairing::list_pictures;
 pub use pairing::natural_order;
 pub use report::{
     CSV_HEADER, DataSetReport, Note, NoteKind, Problem, ProblemKind, Row, csv_line, json, protocol_line,

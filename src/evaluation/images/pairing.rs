@@ -104,3 +104,18 @@ pub(super) fn list(folder: &Path, suffix: &str) -> Result<Folder> {
     out.others.sort_by(|a, b| natural_order(a, b));
     Ok(out)
 }
+
+/// The pictures of a folder by stem, in natural order.
+///
+/// # Errors
+/// The folder cannot be listed, or two pictures share a stem.
+pub(in crate::evaluation) fn list_pictures(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let found = list(folder, "")?;
+    match found.ambiguous.first_key_value() {
+        Some((stem, _)) => {
+            Err(Error::input(format!("{}: several pictures are called {}", folder.display(), stem.0))
+                .remedy("keep one picture a frame"))
+        }
+        None => Ok(found.pictures.into_iter().map(|(stem, path)| (stem.0, path)).collect()),
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, GrayImage, ImageFormat, ImageReader, RgbImage};
 
 use super::classes::{Classes, levels_of};
 use super::report::NoteKind;
@@ -57,8 +57,23 @@ pub(super) fn image(path: &Path) -> Result<RgbImage> {
     Ok(decode(path)?.0.into_rgb8())
 }
 
+/// A mask of identities, 0 for none.
+///
+/// # Errors
+/// Unreadable, or no 8-bit grey picture.
+pub(in crate::evaluation) fn identities(path: &Path) -> Result<GrayImage> {
+    match decode(path)?.0 {
+        DynamicImage::ImageLuma8(map) => Ok(map),
+        other => Err(Error::input(format!(
+            "{}: is stored as {:?}, not as the 8-bit grey of identities",
+            path.display(),
+            other.color()
+        ))),
+    }
+}
+
 /// A mask per class, in the classes' order.
-pub(super) fn masks(path: &Path, classes: &Classes) -> Result<(Vec<Mask>, Vec<NoteKind>)> {
+pub(in crate::evaluation) fn masks(path: &Path, classes: &Classes) -> Result<(Vec<Mask>, Vec<NoteKind>)> {
     let (picture, format) = decode(path)?;
     let (w, h) = (picture.width() as usize, picture.height() as usize);
     let mut notes = Vec::new();
@@ -150,7 +165,10 @@ fn brightest_sixteen(picture: &DynamicImage) -> Vec<u16> {
 ///
 /// # Errors
 /// Unreadable, a colour picture, partly transparent, or brighter than `certain`.
-pub(super) fn prediction(path: &Path, certain: Option<u16>) -> Result<(Prediction<'static>, Vec<NoteKind>)> {
+pub(in crate::evaluation) fn prediction(
+    path: &Path,
+    certain: Option<u16>,
+) -> Result<(Prediction<'static>, Vec<NoteKind>)> {
     let (picture, format) = decode(path)?;
     let (w, h) = (picture.width() as usize, picture.height() as usize);
     let refuse = |what: String| Error::input(format!("{}: {what}", path.display()));
