@@ -3,8 +3,10 @@
 //! In: one frame of normalised RGB planes. Out: one map of logits per class at the same size.
 //! [`Reference`] runs the plain candle model and is what faster engines are measured against.
 
+mod choice;
 mod reference;
 
+pub use choice::{Device, Options, Precision, open};
 pub use reference::Reference;
 
 use crate::Result;
