@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::engine::{self, Device, Network, Options, Precision};
+use crate::engine::{self, DeviceChoice, Network, Options, Precision};
 use crate::frame::Nanos;
 use crate::model::Checkpoint;
 use crate::{Error, Result};
@@ -32,8 +32,8 @@ pub struct EngineArgs {
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// auto, cpu or cuda:N
-    #[arg(long, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
     /// auto, f32, bf16 or f16
     #[arg(long, default_value_t = Precision::Auto)]
     pub precision: Precision,
@@ -52,6 +52,7 @@ impl EngineArgs {
             precision: self.precision,
             threads: self.threads.map(usize::from),
             size: None,
+            nice: 0,
         };
         let network = engine::open(&checkpoint, options)?;
         Ok((checkpoint, network))
