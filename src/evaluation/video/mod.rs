@@ -24,8 +24,8 @@ pub use link::Linker;
 pub use region::{Bounds, Region, Run};
 pub use report::{FrameTotals, PersistenceFigures, PolypFigures, VideoFigures, VideoReport};
 pub use rules::{HitRule, LinkRule, VideoRules};
-pub use score::VideoScorer;
-pub use truth::{Truth, TruthObject};
+pub use score::{FrameJudgement, VideoScorer};
+pub use truth::{SPECK_PX, Truth, TruthObject};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,31 @@ use crate::{Error, Result};
 /// A jump of more than this between two frames is a fault of the timestamps.
 const LONGEST_PERIOD_MS: f64 = 5000.0;
 
+/// What one frame came to, with every detection shown at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FrameJudgement {
+    pub frame: u64,
+    /// Since the first frame.
+    pub time_ms: f64,
+    /// Whether there was truth to judge by.
+    pub judged: bool,
+    pub detections: usize,
+    /// Detections that hit no polyp.
+    pub false_positives: usize,
+    /// The polyps in view.
+    pub polyps: Vec<u64>,
+    /// Those of them that were hit.
+    pub hit: Vec<u64>,
+}
+
+/// Ascending, each once.
+fn distinct(ids: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut ids: Vec<u64> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 /// Measures one video at all persistence settings at once.
 #[derive(Debug)]
 pub struct VideoScorer {
@@ -144,7 +169,11 @@ impl VideoScorer {
     ///
     /// # Errors
     /// Truth that gives some polyps of a frame an identity and others none, or one identity twice.
-    pub fn frame(&mut self, detected: FrameDetections, truth: Option<&[TruthObject]>) -> Result<()> {
+    pub fn frame(
+        &mut self,
+        detected: FrameDetections,
+        truth: Option<&[TruthObject]>,
+    ) -> Result<FrameJudgement> {
         self.clock.tick(detected.pts_ns);
         let now = self.clock.now_ms;
         let frame = detected.frame;
@@ -155,8 +184,10 @@ impl VideoScorer {
             for setting in &mut self.settings {
                 setting.shown_before = None;
             }
+            let judgement =
+                FrameJudgement { frame, time_ms: now, detections: aged.len(), ..FrameJudgement::default() };
             self.previous = aged;
-            return Ok(());
+            return Ok(judgement);
         };
         let ids = self.identities(frame, truth, now)?;
 
@@ -188,8 +219,17 @@ impl VideoScorer {
         }
         let whole = Region::union(truth.iter().map(|t| &t.region));
         flicker(&mut self.truth_flicker, &mut self.truth_before, whole);
+        let judgement = FrameJudgement {
+            frame,
+            time_ms: now,
+            judged: true,
+            detections: aged.len(),
+            false_positives: hits.iter().filter(|h| h.is_empty()).count(),
+            polyps: distinct(ids.iter().copied()),
+            hit: distinct(hits.iter().flatten().map(|&t| ids[t])),
+        };
         self.previous = aged;
-        Ok(())
+        Ok(judgement)
     }
 
     /// How many frames in a row each detection has been there: one more than the oldest it overlaps in the frame before.
@@ -310,12 +350,8 @@ impl Setting {
     fn frame(&mut self, frame: u64, now: f64, aged: &[(Region, u32)], hits: &[Vec<usize>], ids: &[u64]) {
         let shown: Vec<usize> = (0..aged.len()).filter(|&d| aged[d].1 >= self.frames).collect();
 
-        let mut hit_ids: Vec<u64> = shown.iter().flat_map(|&d| hits[d].iter().map(|&t| ids[t])).collect();
-        hit_ids.sort_unstable();
-        hit_ids.dedup();
-        let mut in_view = ids.to_vec();
-        in_view.sort_unstable();
-        in_view.dedup();
+        let hit_ids = distinct(shown.iter().flat_map(|&d| hits[d].iter().map(|&t| ids[t])));
+        let in_view = distinct(ids.iter().copied());
         if in_view.is_empty() {
             self.without_detection += u64::from(shown.is_empty());
         } else {

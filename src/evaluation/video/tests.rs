@@ -245,14 +245,14 @@ fn a_phantoms_truth_has_identities() {
     ids.save(path.join("000000.png")).unwrap();
     let mut truth = Truth::open(&path).unwrap();
     assert_eq!(truth.frames(), 2);
-    let objects = truth.frame(0, 20, 10).unwrap().unwrap();
+    let objects = truth.frame(0, Some((20, 10))).unwrap().unwrap();
     assert_eq!(
         objects.iter().map(|o| (o.id, o.region.area_px())).collect::<Vec<_>>(),
         [(Some(3), 50), (Some(200), 50)]
     );
-    assert!(truth.frame(1, 20, 10).unwrap_err().to_string().contains("000001.png"));
-    assert_eq!(truth.frame(2, 20, 10).unwrap(), None);
-    let wrong = truth.frame(0, 21, 10).unwrap_err().to_string();
+    assert!(truth.frame(1, Some((20, 10))).unwrap_err().to_string().contains("000001.png"));
+    assert_eq!(truth.frame(2, Some((20, 10))).unwrap(), None);
+    let wrong = truth.frame(0, Some((21, 10))).unwrap_err().to_string();
     assert!(wrong.contains("20x10") && wrong.contains("21x10"), "{wrong}");
 
     let (_keep, path) = folder(&[("truth.jsonl", b"{\"frame\":0}\n{\"frame\":2}\n")]);
@@ -272,7 +272,7 @@ fn an_identity_used_again_after_255_others_is_another_polyp() {
     }
     let mut truth = Truth::open(&path).unwrap();
     for frame in 0..256 {
-        ids.push(truth.frame(frame, 2, 2).unwrap().unwrap()[0].id.unwrap());
+        ids.push(truth.frame(frame, Some((2, 2))).unwrap().unwrap()[0].id.unwrap());
     }
     assert_ne!(ids[0], ids[255]);
     ids.sort_unstable();
@@ -291,8 +291,8 @@ fn masks_become_polyps_by_region() {
     two.save(path.join("003.png")).unwrap();
     let mut truth = Truth::open(&path).unwrap();
     assert_eq!(truth.frames(), 4);
-    assert_eq!(truth.frame(0, 40, 20).unwrap(), None);
-    let objects = truth.frame(1, 40, 20).unwrap().unwrap();
+    assert_eq!(truth.frame(0, Some((40, 20))).unwrap(), None);
+    let objects = truth.frame(1, Some((40, 20))).unwrap().unwrap();
     assert_eq!(objects.iter().map(|o| o.region.area_px()).collect::<Vec<_>>(), [100, 200]);
     assert_eq!(truth.specks(), 1);
     // Names are in natural order.
@@ -303,8 +303,8 @@ fn masks_become_polyps_by_region() {
             .unwrap();
     }
     let mut truth = Truth::open(&path).unwrap();
-    assert_eq!(truth.frame(0, 8, 8).unwrap().unwrap().len(), 1);
-    assert_eq!(truth.frame(1, 8, 8).unwrap().unwrap().len(), 0);
+    assert_eq!(truth.frame(0, Some((8, 8))).unwrap().unwrap().len(), 1);
+    assert_eq!(truth.frame(1, Some((8, 8))).unwrap().unwrap().len(), 0);
     let (_keep, empty) = folder(&[]);
     assert!(Truth::open(&empty).unwrap_err().to_string().contains("truth.jsonl"));
 }
@@ -321,15 +321,15 @@ fn boxes_are_corners_and_malformed_ones_are_refused() {
     )
     .unwrap();
     assert_eq!(truth.frames(), 4);
-    let first = truth.frame(0, 100, 50).unwrap().unwrap();
+    let first = truth.frame(0, Some((100, 50))).unwrap().unwrap();
     assert_eq!(first[0].region.bounds(), Bounds { x0: 10, y0: 20, x1: 30, y1: 45 });
     assert!(first[0].is_box && first[0].id.is_none());
-    assert_eq!(truth.frame(1, 100, 50).unwrap(), Some(vec![]));
-    assert_eq!(truth.frame(2, 100, 50).unwrap(), None);
+    assert_eq!(truth.frame(1, Some((100, 50))).unwrap(), Some(vec![]));
+    assert_eq!(truth.frame(2, Some((100, 50))).unwrap(), None);
     // Cut at the picture's edge.
-    assert_eq!(truth.frame(3, 100, 50).unwrap().unwrap()[0].region.area_px(), 100);
-    assert_eq!(truth.frame(4, 100, 50).unwrap(), None);
-    assert!(truth.frame(0, 50, 100).unwrap_err().to_string().contains("100x50"));
+    assert_eq!(truth.frame(3, Some((100, 50))).unwrap().unwrap()[0].region.area_px(), 100);
+    assert_eq!(truth.frame(4, Some((100, 50))).unwrap(), None);
+    assert!(truth.frame(0, Some((50, 100))).unwrap_err().to_string().contains("100x50"));
     for bad in [
         "[]",
         "{",
@@ -352,7 +352,7 @@ fn real_boxes_link_into_two_polyps() {
     let mut truth = Truth::open(&path).unwrap();
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
     for frame in 0..truth.frames() {
-        let objects = truth.frame(frame, 560, 480).unwrap();
+        let objects = truth.frame(frame, Some((560, 480))).unwrap();
         let regions: Vec<Region> = objects.iter().flatten().map(|o| o.region.clone()).collect();
         scorer.frame(seen(frame, &regions), objects.as_deref()).unwrap();
     }

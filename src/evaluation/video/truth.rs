@@ -28,8 +28,6 @@ pub struct TruthObject {
 #[derive(Debug)]
 pub struct Truth {
     kind: Kind,
-    /// Width and height, once known.
-    size: Option<(usize, usize)>,
     specks: u64,
 }
 
@@ -40,7 +38,7 @@ enum Kind {
     /// Frame → mask, binary.
     Masks { files: HashMap<u64, PathBuf>, frames: u64 },
     /// Frame → boxes; `None` where nobody looked.
-    Boxes { path: PathBuf, frames: Vec<Option<Vec<BoxLine>>> },
+    Boxes { path: PathBuf, frames: Vec<Option<Vec<BoxLine>>>, size: (usize, usize) },
 }
 
 /// An 8-bit identity is used again after 255 others.
@@ -97,14 +95,13 @@ impl Truth {
     /// # Errors
     /// It cannot be read, is none of these, or contradicts itself.
     pub fn open(path: &Path) -> Result<Self> {
-        let (kind, size) = if path.is_dir() {
+        let kind = if path.is_dir() {
             let lines = path.join("truth.jsonl");
-            (if lines.is_file() { phantom(path, &lines)? } else { masks(path)? }, None)
+            if lines.is_file() { phantom(path, &lines)? } else { masks(path)? }
         } else {
-            let (kind, size) = boxes(path)?;
-            (kind, Some(size))
+            boxes(path)?
         };
-        Ok(Self { kind, size, specks: 0 })
+        Ok(Self { kind, specks: 0 })
     }
 
     /// Frames the truth speaks of, at most.
@@ -135,27 +132,19 @@ impl Truth {
         self.specks
     }
 
-    /// The polyps of a frame of `width` by `height` pixels; `None` if the truth does not speak of it.
+    /// The polyps of a frame of the size given (width, height), or of any size; `None` if the truth does not speak of it.
     ///
     /// # Errors
     /// A file is missing, unreadable, or of another size than the video.
-    pub fn frame(&mut self, frame: u64, width: usize, height: usize) -> Result<Option<Vec<TruthObject>>> {
+    pub fn frame(&mut self, frame: u64, size: Option<(usize, usize)>) -> Result<Option<Vec<TruthObject>>> {
         let check = |name: &Path, w: usize, h: usize| {
-            if (w, h) == (width, height) {
-                return Ok(());
-            }
+            let Some((width, height)) = size.filter(|&size| size != (w, h)) else { return Ok(()) };
             Err(Error::input(format!(
                 "{}: the truth is {w}x{h} but frame {frame} of the video is {width}x{height}",
                 name.display()
             ))
             .remedy("give the truth of this video at its size"))
         };
-        if let Some((w, h)) = self.size {
-            let Kind::Boxes { path, .. } = &self.kind else {
-                return Err(Error::internal("only boxes know their size beforehand"));
-            };
-            check(path, w, h)?;
-        }
         match &mut self.kind {
             Kind::Phantom { folder, frames, ids } => {
                 if frame >= *frames {
@@ -168,7 +157,7 @@ impl Truth {
                 map.as_raw().iter().for_each(|&v| used[usize::from(v)] = true);
                 let objects = (1..=255u8).filter(|id| used[usize::from(*id)]).map(|id| TruthObject {
                     id: Some(ids.unique(id)),
-                    region: Region::from_map(width, map.as_raw(), (0, 0), |v| v == id),
+                    region: Region::from_map(map.width() as usize, map.as_raw(), (0, 0), |v| v == id),
                     is_box: false,
                 });
                 Ok(Some(objects.collect()))
@@ -188,7 +177,8 @@ impl Truth {
                 self.specks += (all - objects.len()) as u64;
                 Ok(Some(objects))
             }
-            Kind::Boxes { frames, .. } => {
+            Kind::Boxes { path, frames, size: (width, height) } => {
+                check(path, *width, *height)?;
                 let Some(Some(boxes)) = usize::try_from(frame).ok().and_then(|i| frames.get(i)) else {
                     return Ok(None);
                 };
@@ -199,10 +189,10 @@ impl Truth {
                         .map(|b| TruthObject {
                             id: b.id,
                             region: Region::from_bounds(Bounds {
-                                x0: within(b.bbox[0], width),
-                                y0: within(b.bbox[1], height),
-                                x1: within(b.bbox[2], width),
-                                y1: within(b.bbox[3], height),
+                                x0: within(b.bbox[0], *width),
+                                y0: within(b.bbox[1], *height),
+                                x1: within(b.bbox[2], *width),
+                                y1: within(b.bbox[3], *height),
                             }),
                             is_box: true,
                         })
@@ -258,7 +248,7 @@ fn masks(folder: &Path) -> Result<Kind> {
     Ok(Kind::Masks { files, frames })
 }
 
-fn boxes(path: &Path) -> Result<(Kind, (usize, usize))> {
+fn boxes(path: &Path) -> Result<Kind> {
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
     let file: BoxFile = serde_json::from_slice(&bytes).map_err(|e| {
         Error::input(format!("{}: is no file of boxes ({e})", path.display()))
@@ -282,5 +272,5 @@ fn boxes(path: &Path) -> Result<(Kind, (usize, usize))> {
         }
     }
     let size = (file.width as usize, file.height as usize);
-    Ok((Kind::Boxes { path: path.to_path_buf(), frames: file.frames }, size))
+    Ok(Kind::Boxes { path: path.to_path_buf(), frames: file.frames, size })
 }
