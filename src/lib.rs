@@ -14,6 +14,7 @@ pub mod capture;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod evaluation;
 pub mod frame;
 pub mod mailbox;
 pub mod model;

@@ -6,12 +6,15 @@
 mod arguments;
 #[cfg(feature = "video")]
 mod doctor;
+mod eval;
+mod eval_video;
+mod interrupt;
 #[cfg(feature = "video")]
 mod phantom;
-#[cfg(feature = "video")]
 mod progress;
 #[cfg(feature = "video")]
 mod replay;
+mod results;
 #[cfg(feature = "video")]
 mod segment;
 mod weights;
@@ -46,6 +49,10 @@ enum Command {
     /// Render a procedural colonoscopy with its ground truth.
     #[cfg(feature = "video")]
     Phantom(phantom::Args),
+    /// Score predictions or the network against masks: the ten figures of the field.
+    Eval(eval::Args),
+    /// Measure detection on a video with its truth: sensitivity, specificity, delay, false alarms, flicker.
+    EvalVideo(eval_video::Args),
     /// Look into, convert and verify checkpoints.
     Weights(weights::Args),
     /// Tell what this machine offers, and how to get what is missing.
@@ -113,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Segment(args) => segment::run(args, &mut context),
         #[cfg(feature = "video")]
         Command::Phantom(args) => phantom::run(args, &mut context),
+        Command::Eval(args) => eval::run(args, &mut context),
+        Command::EvalVideo(args) => eval_video::run(args, &mut context),
         Command::Weights(args) => weights::run(args, json, verbose > 0, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
         Command::Doctor(args) => doctor::run(args, &mut context),

@@ -1,12 +1,12 @@
 //! `polypscope replay`: recordings in, annotated recordings and reports out.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use clap::Args as ClapArgs;
 
 use super::arguments::{frame_rate, instant, opacity, threshold};
+use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{EncoderSettings, Facts, Input, Recording, Source, Span, Stills, discover_inputs};
@@ -293,17 +293,4 @@ fn tell(summary: &Summary, job: &Job, context: &mut Context) -> Result<()> {
         context.remark(format!("  partial {reason}"))?;
     }
     Ok(())
-}
-
-/// Ctrl-C (and a polite kill) asks the replay to finish what it has; a second one ends the process at once.
-fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|e| Error::machine("Ctrl-C cannot be listened to").because(e))?;
-    Ok(stop)
 }
