@@ -170,7 +170,7 @@ fn bend(seed: u64, rings: usize) -> Vec<Axis> {
         axis.push(a);
         let s = f64::from(i as f32 * STEP);
         // A radius of 48 mm is the tightest the wall bears without running into itself.
-        let amount = 0.011 + 0.009 * (sharp.wander(s / 110.0, None) as f32).max(0.0);
+        let amount = 0.014 + 0.007 * (sharp.wander(s / 110.0, None) as f32).max(0.0);
         let cx = (kx.wander(s / 75.0, None) as f32 * amount * 1.7).clamp(-0.0145, 0.0145);
         let cy = (ky.wander(s / 75.0, None) as f32 * amount * 1.7).clamp(-0.0145, 0.0145);
         a.centre = mad(a.centre, a.along, STEP);

@@ -65,7 +65,7 @@ impl Build {
         let size = s.unit(0);
         match shape {
             Shape::Sessile => {
-                let head = lerp(2.6, 7.0, size * size);
+                let head = lerp(3.0, 8.0, size * size);
                 Self {
                     head,
                     head_height: head * s.range(1, 0.62, 0.95),
@@ -80,7 +80,7 @@ impl Build {
                 }
             }
             Shape::Subpedunculated => {
-                let head = lerp(4.0, 8.0, size);
+                let head = lerp(4.2, 8.0, size);
                 Self {
                     head,
                     head_height: head * s.range(1, 0.75, 1.0),
@@ -110,10 +110,10 @@ impl Build {
                 }
             }
             Shape::Flat => {
-                let head = lerp(7.0, 12.0, size);
+                let head = lerp(5.5, 9.5, size);
                 Self {
                     head,
-                    head_height: s.range(1, 2.0, 3.4),
+                    head_height: s.range(1, 2.2, 3.6),
                     waist: head * 0.985,
                     stalk: 0.25,
                     skirt: head * 1.18,
@@ -375,14 +375,14 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
 /// The place for a polyp near `s`: of several tries, one where the wall is not about to vanish behind a fold.
 fn site(colon: &Colon, s: f32, st: Stream, shape: Shape) -> (f32, f32) {
     let mut best = (s, st.unit(5), f32::MIN);
-    for k in 0..6u64 {
-        let (at, turns) = (s + st.range(10 + k, -9.0, 9.0), st.unit(20 + k));
+    for k in 0..10u64 {
+        let (at, turns) = (s + st.range(10 + k, -9.0, 9.0), st.unit(30 + k));
         let here = colon.radius_at(at, turns);
         // A fold nearer to the scope hides what lies right behind it; a polyp may sit on its flank or crest.
         let before = (1..9).map(|d| colon.radius_at(at - 2.0 * d as f32, turns)).fold(f32::MAX, f32::min);
         let steep = (colon.radius_at(at + 3.0, turns) - colon.radius_at(at - 3.0, turns)).abs();
-        let flat = if shape == Shape::Flat { 0.7 * steep } else { 0.0 };
-        let score = (before - here).min(3.0) - flat - 0.05 * (at - s).abs() + st.unit(30 + k);
+        let flat = if shape == Shape::Flat { 1.2 * steep } else { 0.15 * steep };
+        let score = (before - here).min(3.0) - flat - 0.05 * (at - s).abs() + st.unit(50 + k);
         if score > best.2 {
             best = (at, turns, score);
         }

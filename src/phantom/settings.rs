@@ -124,7 +124,7 @@ pub struct Settings {
     pub frames: u64,
     pub preset: Preset,
     pub view: View,
-    /// Polyps met per minute; `None`: one about every 17 cm of colon, whatever the speed. 0: none.
+    /// Polyps met per minute; `None`: one about every 23 cm of colon, whatever the speed. 0: none.
     pub polyps_per_minute: Option<f64>,
     /// The clip ends where it began: frame `frames` would be frame 0, so it can be played in a circle.
     pub looped: bool,
