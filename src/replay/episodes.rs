@@ -106,11 +106,7 @@ impl EpisodeBuilder {
         let end_ns = record.pts_ns.saturating_add(moment.to_ns - moment.from_ns);
         let mut open = self.open.unwrap_or(Open {
             ended: Ended {
-                episode: Episode {
-                    start_ns: record.pts_ns,
-                    first_frame: record.frame,
-                    ..Episode::default()
-                },
+                episode: Episode { start_ns: record.pts_ns, first_frame: record.frame, ..Episode::default() },
                 from_ns: moment.from_ns,
                 to_ns: moment.to_ns,
             },
@@ -178,10 +174,7 @@ mod tests {
             found.extend(builder.frame(&r, duration * MS).ended);
         }
         found.extend(builder.finish());
-        found
-            .iter()
-            .map(|e| (e.episode.start_ns / MS, e.episode.end_ns / MS, e.episode.frames))
-            .collect()
+        found.iter().map(|e| (e.episode.start_ns / MS, e.episode.end_ns / MS, e.episode.frames)).collect()
     }
 
     /// 25 frames a second; `#` marks a frame with a polyp.

@@ -162,7 +162,8 @@ impl Report {
             let shortest = self.pictured.peek().map(|p| p.0);
             if !full || shortest.is_some_and(|(shortest, _)| length > shortest) {
                 let view = sight.thumbnail.view;
-                picture = sight.thumbnail.encode().map(|jpeg| Pictured { jpeg, view, outlines: sight.outlines });
+                picture =
+                    sight.thumbnail.encode().map(|jpeg| Pictured { jpeg, view, outlines: sight.outlines });
             }
             if picture.is_some() {
                 if full && let Some(Reverse((_, index))) = self.pictured.pop() {

@@ -108,11 +108,8 @@ impl Staging {
 
     fn withdraw(&self, name: &str, old: &Path) {
         let place = self.place(name);
-        let undone = if exists(old).unwrap_or(false) {
-            fs::rename(old, &place)
-        } else {
-            fs::remove_file(&place)
-        };
+        let undone =
+            if exists(old).unwrap_or(false) { fs::rename(old, &place) } else { fs::remove_file(&place) };
         if let Err(e) = undone {
             tracing::warn!(file = %place.display(), error = %e, "a file of a report that failed could not be withdrawn");
         }

@@ -81,7 +81,14 @@ fn json_has_the_keys_others_rely_on() {
 
     let summary: Value = serde_json::from_str(&read(t.path(), SUMMARY)).unwrap();
     for key in [
-        "input", "checkpoint_sha256", "machine", "frames", "partial", "marks", "episodes", "stages_us",
+        "input",
+        "checkpoint_sha256",
+        "machine",
+        "frames",
+        "partial",
+        "marks",
+        "episodes",
+        "stages_us",
         "elapsed_ms",
     ] {
         assert!(summary.get(key).is_some(), "{key}");
@@ -183,9 +190,8 @@ fn the_longest_episodes_keep_their_thumbnails() {
     let mut report = Report::create(t.path(), false).unwrap();
     // Gaps of 14 frames part episodes; every tenth is 3 frames long, the others one.
     let count = MOST_THUMBNAILS + 57;
-    let pattern: String = (0..count)
-        .map(|i| format!("{}{}", if i % 10 == 9 { "###" } else { "#" }, ".".repeat(14)))
-        .collect();
+    let pattern: String =
+        (0..count).map(|i| format!("{}{}", if i % 10 == 9 { "###" } else { "#" }, ".".repeat(14))).collect();
     write(&mut report, &pattern);
     assert_eq!(report.episodes.len(), count);
     assert_eq!(report.pictured.len(), MOST_THUMBNAILS);

@@ -97,7 +97,7 @@ pub(super) fn percent(share: f64) -> String {
         "–".to_owned()
     } else if p > 0.0 && p < 0.05 {
         "< 0.1 %".to_owned()
-    } else if p < 100.0 && p >= 99.95 {
+    } else if (99.95..100.0).contains(&p) {
         "> 99.9 %".to_owned()
     } else {
         format!("{p:.1} %")
@@ -106,7 +106,11 @@ pub(super) fn percent(share: f64) -> String {
 
 /// A probability with two digits; what is not certain is not shown as 1.
 pub(super) fn probability(p: f32) -> String {
-    if p < 1.0 && p >= 0.995 { format!("{:.3}", (p * 1000.0).floor() / 1000.0) } else { format!("{p:.2}") }
+    if (0.995..1.0).contains(&p) {
+        format!("{:.3}", (p * 1000.0).floor() / 1000.0)
+    } else {
+        format!("{p:.2}")
+    }
 }
 
 pub(super) fn bytes(n: u64) -> String {
@@ -136,13 +140,22 @@ mod tests {
         assert_eq!(span(59_990_000_000), "1 min 0 s");
         assert_eq!(span(200_000_000_000), "3 min 20 s");
         assert_eq!(span(3_720_000_000_000), "1 h 2 min");
-        assert_eq!([0.0, 0.123, 3.0, 57.06, 1234.4].map(significant), ["0", "0.12", "3", "57.1", "1\u{202f}234"]);
-        assert_eq!([0.0, 1e-5, 0.123, 0.9999, 1.0].map(percent), ["0.0 %", "< 0.1 %", "12.3 %", "> 99.9 %", "100.0 %"]);
+        assert_eq!(
+            [0.0, 0.123, 3.0, 57.06, 1234.4].map(significant),
+            ["0", "0.12", "3", "57.1", "1\u{202f}234"]
+        );
+        assert_eq!(
+            [0.0, 1e-5, 0.123, 0.9999, 1.0].map(percent),
+            ["0.0 %", "< 0.1 %", "12.3 %", "> 99.9 %", "100.0 %"]
+        );
         assert_eq!([0.5, 0.994, 0.9996, 1.0].map(probability), ["0.50", "0.99", "0.999", "1.00"]);
         assert_eq!(tick_time(3_723_400_000_000, 1_000_000_000), "1:02:03");
         assert_eq!(tick_time(3_400_000_000, 200_000_000), "0:03.4");
         assert_eq!(bytes(1_610_612_736), "1.5 GiB");
-        assert_eq!((count(1, "frame", "frames"), count(0, "frame", "frames")), ("1 frame".into(), "0 frames".into()));
+        assert_eq!(
+            (count(1, "frame", "frames"), count(0, "frame", "frames")),
+            ("1 frame".into(), "0 frames".into())
+        );
     }
 
     #[test]

@@ -90,7 +90,12 @@ mod tests {
 
     #[test]
     fn encodes_a_decodable_picture_of_the_right_size() {
-        let t = Thumbnail { width: 960, height: 480, rgb: [200, 80, 60].repeat(960 * 480), view: Rect::default() };
+        let t = Thumbnail {
+            width: 960,
+            height: 480,
+            rgb: [200, 80, 60].repeat(960 * 480),
+            view: Rect::default(),
+        };
         let jpeg = t.encode().unwrap();
         assert_eq!((jpeg.width, jpeg.height), (480, 240));
         let back = image::load_from_memory(&jpeg.bytes).unwrap().to_rgb8();
@@ -102,6 +107,8 @@ mod tests {
     #[test]
     fn what_is_not_a_picture_is_left_out() {
         assert!(Thumbnail::default().encode().is_none());
-        assert!(Thumbnail { width: 2, height: 2, rgb: vec![0; 11], view: Rect::default() }.encode().is_none());
+        assert!(
+            Thumbnail { width: 2, height: 2, rgb: vec![0; 11], view: Rect::default() }.encode().is_none()
+        );
     }
 }
