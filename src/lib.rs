@@ -9,6 +9,7 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod frame;
