@@ -1,10 +1,14 @@
 //! The network, ready to run: normalised pixels in, logits out.
 //!
 //! In: one frame of normalised RGB planes. Out: one map of logits per class at the same size.
-//! [`Reference`] runs the plain candle model and is what faster engines are measured against.
+//! [`Reference`] runs the plain candle model and is what faster engines are measured against; [`cpu`] is the fused engine
+//! for processors; [`open`] chooses.
 
+mod choice;
+pub mod cpu;
 mod reference;
 
+pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
 use crate::Result;

@@ -9,7 +9,7 @@ mod picture;
 pub use mask::{Mask, Polyp};
 pub use picture::{
     Chroma, Colorimetry, FieldOrder, Layout, Matrix, Picture, PictureBuffer, PictureInfo, PictureMut,
-    PixelFormat, Plane, PlaneMut, Siting,
+    PixelFormat, Plane, PlaneMut, packed_len,
 };
 
 use std::fmt;

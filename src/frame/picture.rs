@@ -2,7 +2,7 @@
 //!
 //! In: bytes somebody else owns (a mapped GStreamer buffer, a decoded image). Out: views of their planes that
 //! pre-processing reads and the overlay draws on, with everything needed to read them right: layout, bit depth,
-//! chroma siting, colorimetry, interlacing and pixel shape.
+//! colorimetry, interlacing and pixel shape.
 
 /// Raw pixel layouts, named as in GStreamer's `video/x-raw` caps. Samples of more than 8 bits are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,15 +186,6 @@ impl Colorimetry {
     }
 }
 
-/// Horizontal position of a subsampled chroma sample relative to its luma samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Siting {
-    /// On the left luma sample (MPEG-2, H.264's default).
-    Left,
-    /// Midway (JPEG, MPEG-1).
-    Centre,
-}
-
 /// Which field of an interlaced frame comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldOrder {
@@ -211,7 +202,6 @@ pub struct PictureInfo {
     pub width: u32,
     pub height: u32,
     pub colorimetry: Colorimetry,
-    pub siting: Siting,
     pub fields: FieldOrder,
     /// Pixel aspect ratio, width : height.
     pub pixel_aspect: (u32, u32),
@@ -225,7 +215,6 @@ impl PictureInfo {
             width,
             height,
             colorimetry: Colorimetry::guess(height),
-            siting: Siting::Left,
             fields: FieldOrder::Progressive,
             pixel_aspect: (1, 1),
         }

@@ -19,6 +19,10 @@ pub use parameters::{Parameter, Role, parameters};
 pub use res2net::Res2Net;
 pub use subtraction::{BoxNorm, Subtraction};
 
+// What the engines must agree with the reference on.
+pub(crate) use res2net::{BLOCKS, PLANES, SCALE, split_width, stage_stride};
+pub(crate) use subtraction::CHANNELS;
+
 use std::fmt;
 use std::str::FromStr;
 
