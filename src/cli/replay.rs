@@ -1,7 +1,8 @@
 //! `polypscope replay`: recordings in, annotated recordings and reports out.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args as ClapArgs;
 
