@@ -11,12 +11,15 @@
 
 #[cfg(feature = "video")]
 pub mod capture;
+pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod evaluation;
 pub mod frame;
 pub mod mailbox;
 pub mod model;
 pub mod overlay;
+pub mod phantom;
 pub mod postprocess;
 pub mod preprocess;
 #[cfg(feature = "video")]

@@ -15,7 +15,8 @@ use crate::frame::{
 use crate::{Error, Result};
 
 /// One frame on its way through the system.
-#[derive(Debug)]
+/// A clone shares the same bytes; drawing on one of the two copies them first.
+#[derive(Clone, Debug)]
 pub struct Frame {
     pub id: FrameId,
     /// Position in the recording.
@@ -31,6 +32,36 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Packs RGB pixels without padding into a frame of a stream of `rate` frames a second, number and times unset.
+    ///
+    /// # Errors
+    /// A size or rate GStreamer cannot describe, too few pixels.
+    pub fn from_rgb(rgb: &[u8], (width, height): (u32, u32), rate: (u32, u32)) -> Result<Self> {
+        let refused = || Error::input(format!("a {width}x{height} picture cannot become a frame"));
+        let fps = |v: u32| i32::try_from(v).map_err(|_| refused());
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
+            .fps(gst::Fraction::new(fps(rate.0)?, fps(rate.1)?))
+            .build()
+            .map_err(|e| refused().because(e))?;
+        let (stride, row) = (info.stride()[0] as usize, width as usize * 3);
+        if rgb.len() != row * height as usize || row == 0 {
+            return Err(refused());
+        }
+        let mut bytes = vec![0u8; info.size()];
+        for (line, out) in rgb.chunks_exact(row).zip(bytes.chunks_mut(stride)) {
+            out[..row].copy_from_slice(line);
+        }
+        Ok(Self {
+            id: FrameId(0),
+            pts: Pts(0),
+            duration: None,
+            decode: Nanos(0),
+            offered: Instant::now(),
+            info,
+            buffer: gst::Buffer::from_mut_slice(bytes),
+        })
+    }
+
     /// Layout, size, colorimetry and interlacing of this frame.
     ///
     /// # Errors

@@ -5,8 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use gstreamer as gst;
-use gstreamer_video as gst_video;
 use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 
@@ -57,30 +55,12 @@ impl Stills {
     }
 
     fn frame(&mut self, picture: &RgbImage, n: usize, decode: Nanos) -> Result<Frame> {
-        let (w, h) = picture.dimensions();
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, w, h)
-            .fps(gst::Fraction::new(self.rate.0 as i32, self.rate.1 as i32))
-            .build()
-            .map_err(|e| {
-                Error::input(format!("{}: has a size nobody can encode", self.files[n].display())).because(e)
-            })?;
-        let stride = info.stride()[0] as usize;
-        let mut bytes = vec![0u8; info.size()];
-        for (row, line) in picture.as_raw().chunks_exact(w as usize * 3).zip(bytes.chunks_mut(stride)) {
-            line[..row.len()].copy_from_slice(row);
-        }
+        let frame = Frame::from_rgb(picture.as_raw(), picture.dimensions(), self.rate)
+            .map_err(|e| e.at(self.files[n].display()))?;
         let pts = Pts(self.time(n));
         let id = self.id;
         self.id = id.next();
-        Ok(Frame {
-            id,
-            pts,
-            duration: Some(Nanos(self.time(n + 1) - pts.0)),
-            decode,
-            offered: Instant::now(),
-            info,
-            buffer: gst::Buffer::from_mut_slice(bytes),
-        })
+        Ok(Frame { id, pts, duration: Some(Nanos(self.time(n + 1) - pts.0)), decode, ..frame })
     }
 }
 

@@ -5,8 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Network;
+use candle_core::{DType, Device as CandleDevice};
+
 use super::cpu::{Cpu, Path, Settings};
+use super::{Network, Reference};
 use crate::model::Checkpoint;
 use crate::{Error, Result};
 
@@ -116,11 +118,39 @@ pub struct Options {
 /// # Errors
 /// A device or precision the machine does not have, a size that is not a multiple of 32.
 pub fn open(checkpoint: &Checkpoint, options: Options) -> Result<Box<dyn Network>> {
-    if let DeviceChoice::Cuda(_) = options.device {
-        return Err(Error::machine(format!("{}: this build has no engine for GPUs", options.device))
-            .remedy("use --device cpu"));
+    match cuda_device(options.device)? {
+        Some(device) => Ok(Box::new(open_cuda(checkpoint, device, options)?)),
+        None => Ok(Box::new(open_cpu(checkpoint, options)?)),
     }
-    Ok(Box::new(open_cpu(checkpoint, options)?))
+}
+
+/// The GPU to use; `None` for the CPU. `auto` takes the first GPU if this build and machine have one.
+fn cuda_device(choice: DeviceChoice) -> Result<Option<CandleDevice>> {
+    match choice {
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Auto if !cfg!(feature = "cuda") => Ok(None),
+        DeviceChoice::Auto => Ok(CandleDevice::new_cuda(0).ok()),
+        DeviceChoice::Cuda(_) if !cfg!(feature = "cuda") => {
+            Err(Error::machine(format!("{choice}: this build has no CUDA"))
+                .remedy("build with `--features cuda`, or use --device cpu"))
+        }
+        DeviceChoice::Cuda(n) => CandleDevice::new_cuda(n).map(Some).map_err(|e| {
+            Error::machine(format!("{choice}: cannot be used ({e})"))
+                .remedy("run `polypscope doctor` to see the devices there are")
+                .because(e)
+        }),
+    }
+}
+
+/// candle's own network on a GPU.
+fn open_cuda(checkpoint: &Checkpoint, device: CandleDevice, options: Options) -> Result<Reference> {
+    let dtype = match options.precision {
+        Precision::F32 => DType::F32,
+        // candle's f16 convolutions accumulate in f16, its bf16 ones in f32.
+        Precision::Bf16 | Precision::Auto => DType::BF16,
+        Precision::F16 => DType::F16,
+    };
+    Reference::new(checkpoint, device, dtype, options.size)
 }
 
 /// The CPU engine, for those who want more of it than [`Network`] offers.

@@ -57,7 +57,7 @@ pub struct Style {
 impl Default for Style {
     /// A light green-cyan, far from every colour of the bowel, barely filled.
     fn default() -> Self {
-        Self { alpha: 0.15, rgb: [0, 255, 190], status: true }
+        Self { alpha: 0.1, rgb: [0, 255, 190], status: true }
     }
 }
 
@@ -129,7 +129,7 @@ impl Overlay {
         else {
             return;
         };
-        let thickness = (picture.info.height as usize).div_ceil(360).max(1);
+        let thickness = (picture.info.height as usize).div_ceil(260).max(1);
         for levels in &mut self.levels {
             levels.clear();
             levels.resize(bounds.w as usize, 0);

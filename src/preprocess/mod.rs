@@ -43,6 +43,11 @@ impl Preprocessor {
         }
     }
 
+    /// Forgets what was seen so far.
+    pub fn restart(&mut self) {
+        self.finder = Finder::default();
+    }
+
     /// Fills `input` (`[3, height, width]`) from the picture's field of view, which it returns.
     ///
     /// # Errors

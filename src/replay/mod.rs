@@ -2,5 +2,19 @@
 //! is a pure function of the input.
 //!
 //! In: a recording. Out: the annotated recording and a report.
+//!
+//! ```text
+//! reader thread ─▶ mailbox (lossless) ─▶ worker thread ─▶ writer: overlay ─▶ encoder, report, masks
+//! ```
+//!
+//! Every hand-over has room for a few frames and waits when it is full, so memory does not grow with the recording.
 
+mod clock;
+pub mod episodes;
+mod masks;
+mod reader;
 pub mod record;
+pub mod report;
+mod run;
+
+pub use run::{Progress, Settings, replay};

@@ -25,13 +25,26 @@ pub struct FrameRecord {
 }
 
 /// A stretch of frames with polyps on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Times are the recording's own timestamps; see [`episodes`](super::episodes) for what makes an episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     pub start_ns: u64,
     /// When its last frame ends.
     pub end_ns: u64,
     /// The frame where the network was surest.
     pub best_frame: u64,
+    pub best_pts_ns: u64,
+    /// Pixels inside polyps on the best frame.
+    pub best_area_px: u64,
+    /// Mean of the probability over those pixels, 0–1.
+    pub best_mean_probability: f32,
+    /// Largest probability of any pixel on any of its frames, 0–1.
+    pub max_probability: f32,
+    pub first_frame: u64,
+    pub last_frame: u64,
+    /// How many of the frames from first to last have polyps; the others lie in gaps short enough to be joined.
+    pub frames: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +78,18 @@ pub struct Summary {
     /// Last field of view analysed.
     pub field_of_view: Rect,
     pub frames: FrameCounts,
+    /// How long the recording is, and its mean frame rate over that time; filled by the report.
+    pub duration_ms: f64,
+    pub fps: f64,
+    /// Timestamps that repeated, ran backwards or jumped; filled by the report.
+    pub irregular_timestamps: u64,
     /// Why the output does not cover the whole input; null if it does.
     pub partial_reason: Option<String>,
     pub partial: bool,
     /// What became of the sound, in a sentence.
     pub audio: String,
     pub marks: Marks,
+    /// Filled by the report, like the stages.
     pub episodes: Vec<Episode>,
     pub stages_us: BTreeMap<String, Distribution>,
     pub elapsed_ms: f64,

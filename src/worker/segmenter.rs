@@ -46,6 +46,11 @@ impl Segmenter {
         }
     }
 
+    /// Forgets the last recording (its field of view), so that the next one's masks depend on it alone.
+    pub fn restart(&mut self) {
+        self.preprocessor.restart();
+    }
+
     /// Device and precision, for reports.
     pub fn describe(&self) -> String {
         self.network.describe()

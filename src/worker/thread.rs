@@ -37,7 +37,7 @@ pub struct Finished<J> {
 }
 
 /// Starts the worker. It ends when the mailbox closes, when nobody listens any more, or with the first error, which
-/// names the frame; the error is the last thing `done` receives.
+/// names the frame; the error is the last thing `done` receives. The thread gives the segmenter back.
 ///
 /// # Errors
 /// A thread that cannot be started.
@@ -45,7 +45,7 @@ pub fn spawn<J: Job>(
     mut segmenter: Segmenter,
     inbox: Inbox<J>,
     done: Sender<Result<Finished<J>>>,
-) -> Result<JoinHandle<()>> {
+) -> Result<JoinHandle<Segmenter>> {
     std::thread::Builder::new()
         .name("worker".into())
         .spawn(move || {
@@ -53,7 +53,7 @@ pub fn spawn<J: Job>(
                 let job = match inbox.take(Duration::from_millis(500)) {
                     Taken::Job(job) => job,
                     Taken::Nothing => continue,
-                    Taken::Closed => return,
+                    Taken::Closed => return segmenter,
                 };
                 let waited = job.offered().elapsed().into();
                 let id = job.id();
@@ -67,7 +67,7 @@ pub fn spawn<J: Job>(
                     Err(e) => Err(e.at(id)),
                 };
                 if done.send(result).is_err() || failed {
-                    return;
+                    return segmenter;
                 }
             }
         })

@@ -1,10 +1,22 @@
 //! What a checkpoint says about itself: everything the code must not assume.
 //!
-//! In: `NAME.json` beside `NAME.safetensors`. Out: [`Description`].
+//! In: `NAME.json` beside `NAME.safetensors`, or the same text in the safetensors' own metadata. Out: [`Description`].
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Architecture, Variant};
+use crate::{Error, Result};
+
+/// Key of a safetensors file's metadata under which the description travels inside the file (without its SHA-256).
+pub(super) const METADATA_KEY: &str = "polypscope.description";
+
+/// More classes than any data set of this field has; bounds what a file's header can make us allocate.
+pub(super) const MOST_CLASSES: usize = 1024;
+
+/// Largest side of the network's input a description may ask for.
+const LARGEST_SIDE: usize = 4096;
 
 /// How source pixels become the network's input size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +27,15 @@ pub enum Resize {
     /// Four neighbours whatever the reduction, `align_corners=False`, as the published training code does.
     #[serde(rename = "plain bilinear")]
     PlainBilinear,
+}
+
+impl std::fmt::Display for Resize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Resize::AntialiasedBilinear => "antialiased bilinear (Pillow BILINEAR)",
+            Resize::PlainBilinear => "plain bilinear",
+        })
+    }
 }
 
 /// Mean figures over one data set, under the `thresholded` protocol at the description's threshold.
@@ -90,5 +111,81 @@ impl Description {
 
     pub fn architecture(&self) -> Architecture {
         Architecture { variant: self.network, classes: self.classes }
+    }
+
+    /// Where the description of a checkpoint lies: `NAME.json` beside `NAME.safetensors` or `NAME.pth`.
+    pub fn path_beside(checkpoint: &Path) -> PathBuf {
+        checkpoint.with_extension("json")
+    }
+
+    /// Reads and checks a description file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not a description, or describes something impossible.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// `place` names the file in errors.
+    pub(super) fn parse(text: &[u8], place: &str) -> Result<Self> {
+        let description: Self = serde_json::from_slice(text).map_err(|e| {
+            Error::input(format!("{place}: is not a checkpoint's description ({e})"))
+                .remedy("correct it after the one shipped as weights/m2snet-polyp.json")
+                .because(e)
+        })?;
+        description.check().map_err(|e| e.at(place))?;
+        Ok(description)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String, remedy: &str| Err(Error::input(what).remedy(remedy));
+        let [h, w] = self.input_size;
+        if [h, w].iter().any(|&n| n == 0 || n % 32 != 0 || n > LARGEST_SIDE) {
+            return wrong(
+                format!("input_size {h}x{w} is impossible"),
+                "both sides must be multiples of 32 from 32 to 4096",
+            );
+        }
+        if self.classes == 0 || self.classes > MOST_CLASSES {
+            return wrong(format!("classes is {}", self.classes), "it must be from 1 to 1024");
+        }
+        if self.colour != "RGB" {
+            return wrong(format!("colour {:?} is not known", self.colour), "only \"RGB\" is");
+        }
+        if self.mean.iter().any(|m| !m.is_finite()) || self.std.iter().any(|s| !s.is_normal() || *s < 0.0) {
+            return wrong(
+                format!("mean {:?} and std {:?} cannot normalise a picture", self.mean, self.std),
+                "give finite numbers, std above zero",
+            );
+        }
+        if !(self.threshold > 0.0 && self.threshold < 1.0) {
+            return wrong(
+                format!("threshold {} is no probability", self.threshold),
+                "choose one above 0 and below 1",
+            );
+        }
+        if let Some(sha) = &self.sha256
+            && (sha.len() != 64 || !sha.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+        {
+            return wrong(
+                format!("sha256 {sha:?} is not 64 lower-case hexadecimal digits"),
+                "write what `sha256sum` prints, or leave it out",
+            );
+        }
+        Ok(())
+    }
+
+    /// The text of a description file.
+    pub(super) fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a description has no keys but strings");
+        text.push('\n');
+        text
+    }
+
+    /// The text that travels inside a safetensors file: on one line, without the SHA-256 no file can hold of itself.
+    pub(super) fn to_metadata(&self) -> String {
+        serde_json::to_string(&Self { sha256: None, ..self.clone() })
+            .expect("a description has no keys but strings")
     }
 }
