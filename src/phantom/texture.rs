@@ -107,7 +107,11 @@ impl Field {
         let (fx, fy) = ((x % k) as f32 / k as f32, (y % k) as f32 / k as f32);
         let (x1, y1) = ((x0 + 1) % n, (y0 + 1) % n);
         let v = &self.values;
-        lerp(lerp(v[y0 * n + x0], v[y0 * n + x1], fx), lerp(v[y1 * n + x0], v[y1 * n + x1], fx), fy)
+        lerp(
+            lerp(v[y0 * n + x0], v[y0 * n + x1], fx),
+            lerp(v[y1 * n + x0], v[y1 * n + x1], fx),
+            fy,
+        )
     }
 }
 
@@ -173,14 +177,7 @@ fn grow_vessels(blood: &mut [u8], n: usize, stream: Stream, count: u64, width: f
             let mut gone = 0.0;
             let mut turn = 0.0;
             while gone < reach && twig.width > 0.75 {
-                stamp(
-                    blood,
-                    n,
-                    twig.x,
-                    twig.y,
-                    twig.width,
-                    strength * (0.45 + 0.55 * (twig.width / width).min(1.0)),
-                );
+                stamp(blood, n, twig.x, twig.y, twig.width, strength * (0.45 + 0.55 * (twig.width / width).min(1.0)));
                 let step = (twig.width * 0.5).max(0.9);
                 turn = turn * 0.86 + (draw() - 0.5) * 0.009;
                 twig.heading += turn * step / (0.6 + 0.25 * twig.width);
