@@ -65,7 +65,8 @@ impl Postprocessor {
         mask.max_probability = sigmoid(found.top);
         mask.polyps.clear();
         if !found.extent.is_empty() {
-            self.regions(mask, found.extent).map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
+            self.regions(mask, found.extent)
+                .map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
         }
         Ok(())
     }

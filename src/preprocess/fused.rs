@@ -366,7 +366,7 @@ fn turn(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
         use std::arch::x86_64::*;
         // SAFETY: SSE2 is part of x86-64; both forms are 256 bytes without padding.
         unsafe {
-            let mut v: [__m128i; 16] = std::mem::transmute(rows);
+            let mut v = std::mem::transmute::<[[u8; 16]; 16], [__m128i; 16]>(rows);
             // Interleaving row i with row i + 8, four times, turns the block.
             for _ in 0..4 {
                 let mut next = v;

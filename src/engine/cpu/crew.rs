@@ -85,7 +85,7 @@ impl<W: Work> Shared<W> {
                 match wave.taken.0.compare_exchange_weak(next, next + 1, SeqCst, SeqCst) {
                     Err(now) => next = now,
                     Ok(_) => {
-                        let task = (next - frame * wave.tasks) as usize;
+                        let task = (next % wave.tasks) as usize;
                         // SAFETY: the ticket was taken once, earlier waves are done, `thread` is ours.
                         let done = catch_unwind(AssertUnwindSafe(|| unsafe {
                             self.work.task(number, task, thread)

@@ -312,6 +312,7 @@ impl Builder<'_> {
     /// Reductions, pyramid of subtraction units, decoder; independent steps share waves. Returns the last planes.
     fn decoder(&mut self, x1: Feature, stages: Vec<Map>, size: (usize, usize)) -> Result<Plane> {
         self.assembly.group = "reductions";
+        self.assembly.forgiving = true;
         let [x2, x3, x4, x5]: [Map; 4] =
             stages.try_into().map_err(|_| crate::Error::internal("the backbone has four stages"))?;
         let d2 = self.reduce("x2_dem_1", &x2)?;
