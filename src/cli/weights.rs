@@ -341,8 +341,14 @@ fn thousands(n: usize) -> String {
     grouped
 }
 
+/// A reader that has gone away (`| head`) is no failure.
 fn write_text(out: &mut dyn Write, text: &str) -> Result<()> {
-    out.write_all(text.as_bytes()).map_err(|e| Error::write(Path::new("standard output"), e))
+    match out.write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::write(Path::new("standard output"), e))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_json(out: &mut dyn Write, value: &impl Serialize) -> Result<()> {

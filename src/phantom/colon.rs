@@ -164,13 +164,12 @@ fn bend(seed: u64, rings: usize) -> Vec<Axis> {
     let (kx, ky) = (Stream::new(seed, "bend across"), Stream::new(seed, "bend up"));
     let sharp = Stream::new(seed, "flexures");
     let mut axis = Vec::with_capacity(rings);
-    let mut a =
-        Axis { centre: [0.0; 3], along: [0.0, 0.0, 1.0], across: [1.0, 0.0, 0.0], up: [0.0, 1.0, 0.0] };
+    let mut a = Axis { centre: [0.0; 3], along: [0.0, 0.0, 1.0], across: [1.0, 0.0, 0.0], up: [0.0, 1.0, 0.0] };
     for i in 0..rings {
         axis.push(a);
         let s = f64::from(i as f32 * STEP);
         // A radius of 48 mm is the tightest the wall bears without running into itself.
-        let amount = 0.011 + 0.009 * (sharp.wander(s / 110.0, None) as f32).max(0.0);
+        let amount = 0.014 + 0.007 * (sharp.wander(s / 110.0, None) as f32).max(0.0);
         let cx = (kx.wander(s / 75.0, None) as f32 * amount * 1.7).clamp(-0.0145, 0.0145);
         let cy = (ky.wander(s / 75.0, None) as f32 * amount * 1.7).clamp(-0.0145, 0.0145);
         a.centre = mad(a.centre, a.along, STEP);
@@ -291,10 +290,7 @@ fn surface(axis: &[Axis], radius: &[f32], circle: &Circle) -> Vec<Vertex> {
             vertices.push(Vertex {
                 at: at[k],
                 normal,
-                texel: [
-                    along_texel(i as f32 * STEP, radius[k]),
-                    j as f32 * (WALL_SIDE as f32 / AROUND as f32),
-                ],
+                texel: [along_texel(i as f32 * STEP, radius[k]), j as f32 * (WALL_SIDE as f32 / AROUND as f32)],
                 openness: (1.0 - 0.085 * sunk).clamp(0.5, 1.18),
                 own: 0.0,
             });

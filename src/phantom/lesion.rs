@@ -65,7 +65,7 @@ impl Build {
         let size = s.unit(0);
         match shape {
             Shape::Sessile => {
-                let head = lerp(2.6, 7.0, size * size);
+                let head = lerp(3.0, 8.0, size * size);
                 Self {
                     head,
                     head_height: head * s.range(1, 0.62, 0.95),
@@ -80,7 +80,7 @@ impl Build {
                 }
             }
             Shape::Subpedunculated => {
-                let head = lerp(4.0, 8.0, size);
+                let head = lerp(4.2, 8.0, size);
                 Self {
                     head,
                     head_height: head * s.range(1, 0.75, 1.0),
@@ -110,10 +110,10 @@ impl Build {
                 }
             }
             Shape::Flat => {
-                let head = lerp(7.0, 12.0, size);
+                let head = lerp(5.5, 9.5, size);
                 Self {
                     head,
-                    head_height: s.range(1, 2.0, 3.4),
+                    head_height: s.range(1, 2.2, 3.6),
                     waist: head * 0.985,
                     stalk: 0.25,
                     skirt: head * 1.18,
@@ -196,8 +196,7 @@ impl Object {
         let profile = build.profile();
         let head_middle = profile[SKIRT_ROWS].1.max(0.0) + 0.4 * build.head_height;
         let lumps = stream.child(1);
-        let seed_offset =
-            [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
+        let seed_offset = [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
         let turn = f64::from(stream.unit(24));
         let circle: Vec<(f32, f32)> = (0..OBJECT_COLUMNS)
             .map(|j| {
@@ -211,17 +210,20 @@ impl Object {
             for &(cos, sin) in &circle {
                 // Stretched along a random direction across the base.
                 let (x, y) = (r * cos * build.elongation, r * sin / build.elongation);
-                let (x, y) =
-                    (x * turn_cos as f32 - y * turn_sin as f32, x * turn_sin as f32 + y * turn_cos as f32);
+                let (x, y) = (
+                    x * turn_cos as f32 - y * turn_sin as f32,
+                    x * turn_sin as f32 + y * turn_cos as f32,
+                );
                 let direction = unit([x, y, h - head_middle]);
-                let noise = |f: f32, k: u64| lumps.child(k).space(add(scale(direction, f), seed_offset));
+                let noise = |f: f32, k: u64| {
+                    lumps.child(k).space(add(scale(direction, f), seed_offset))
+                };
                 let (x, y, h) = if shape == Shape::Flat || shape == Shape::Residue {
                     // Low ones: the outline wavers, and knobs stand on the top.
                     let outline = {
                         let d = unit([cos, sin, 0.0]);
-                        1.0 + build.lobes
-                            * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
-                                + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
+                        1.0 + build.lobes * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
+                            + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
                     };
                     let p = [x / 2.6 + seed_offset[0], y / 2.6 + seed_offset[1], 0.5];
                     let knob = lumps.child(4).space(p) + 0.5 * lumps.child(5).space(scale(p, 2.1));
@@ -340,12 +342,7 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
         let id = (k % 255 + 1) as u8;
         let object = Object::new(colon, shape, id, s, turns, st.child(2));
         let extent = (0..ROUND)
-            .map(|j| {
-                length(sub(
-                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at,
-                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at,
-                ))
-            })
+            .map(|j| length(sub(object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at, object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at)))
             .fold(0.0f32, |m, d| m + d * 0.5 / ROUND as f32);
         colon.shade_around(s, turns, extent.max(2.0), 0.3);
         objects.push(object);
@@ -375,14 +372,14 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
 /// The place for a polyp near `s`: of several tries, one where the wall is not about to vanish behind a fold.
 fn site(colon: &Colon, s: f32, st: Stream, shape: Shape) -> (f32, f32) {
     let mut best = (s, st.unit(5), f32::MIN);
-    for k in 0..6u64 {
-        let (at, turns) = (s + st.range(10 + k, -9.0, 9.0), st.unit(20 + k));
+    for k in 0..10u64 {
+        let (at, turns) = (s + st.range(10 + k, -9.0, 9.0), st.unit(30 + k));
         let here = colon.radius_at(at, turns);
         // A fold nearer to the scope hides what lies right behind it; a polyp may sit on its flank or crest.
         let before = (1..9).map(|d| colon.radius_at(at - 2.0 * d as f32, turns)).fold(f32::MAX, f32::min);
         let steep = (colon.radius_at(at + 3.0, turns) - colon.radius_at(at - 3.0, turns)).abs();
-        let flat = if shape == Shape::Flat { 0.7 * steep } else { 0.0 };
-        let score = (before - here).min(3.0) - flat - 0.05 * (at - s).abs() + st.unit(30 + k);
+        let flat = if shape == Shape::Flat { 1.2 * steep } else { 0.15 * steep };
+        let score = (before - here).min(3.0) - flat - 0.05 * (at - s).abs() + st.unit(50 + k);
         if score > best.2 {
             best = (at, turns, score);
         }

@@ -72,9 +72,9 @@ const BEHIND: f32 = 30.0;
 /// Longest colon built; longer clips go to and fro in it.
 const LONGEST: f64 = 1300.0;
 /// Mean distance of polyps along the colon when nothing else is asked for.
-const POLYP_SPACING: f64 = 170.0;
+const POLYP_SPACING: f64 = 230.0;
 /// How far in front of the scope a polyp is looked at longest.
-const INSPECTION: f32 = 27.0;
+const INSPECTION: f32 = 24.0;
 
 /// The examination: how far the scope goes, and where polyps lie on its way.
 pub(crate) struct Plan {
@@ -146,11 +146,7 @@ impl Plan {
         let mut heading = -1.0f64;
         for _ in 0..knots {
             way.push(s as f32);
-            let near = self
-                .polyps
-                .iter()
-                .map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs())
-                .fold(1e9, f64::min);
+            let near = self.polyps.iter().map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs()).fold(1e9, f64::min);
             let x = (near / 16.0).min(1.0);
             let dwell = 1.0 - 0.62 * (1.0 - x * x) * (1.0 - x * x);
             let step = self.manner.speed * dwell * 1.25 / KNOTS_PER_SECOND;
@@ -239,7 +235,7 @@ impl Plan {
         if d > 7.0 {
             at = mad(at, unit(across), 7.0 + (d - 7.0) / (1.0 + 0.35 * (d - 7.0)) - d);
         }
-        let mut look = unit(sub(colon.axis_at(s + 42.0).centre, at));
+        let mut look = unit(sub(colon.axis_at(s + 34.0).centre, at));
         for &(middle, ps) in gaze {
             let ahead = ps - s;
             if ahead > 2.0 && ahead < 75.0 {

@@ -1,6 +1,7 @@
 //! The video processor behind the sensor: where on the frame the picture lies, its softness, motion blur, noise, and the
 //! text beside it. Colours of the picture go in, packed RGB rows come out.
 
+use super::by_cpu::by_cpu;
 use super::noise::Stream;
 use super::raster::Span;
 use super::settings::{Settings, View};
@@ -14,6 +15,9 @@ pub(crate) struct Field {
     /// Leftmost visible column and one past the rightmost.
     pub left: u32,
     pub right: u32,
+    /// First visible row and one past the last.
+    pub top: u32,
+    pub bottom: u32,
 }
 
 impl Field {
@@ -63,7 +67,9 @@ impl Field {
         let shown = || spans.iter().filter(|s| s.1 > s.0);
         let left = shown().map(|s| s.0).min().unwrap_or(0);
         let right = shown().map(|s| s.1).max().unwrap_or(0);
-        Self { lens: Lens { centre: [cx, cy], focal }, left, right, spans }
+        let top = spans.iter().position(|s| s.1 > s.0).unwrap_or(0) as u32;
+        let bottom = spans.iter().rposition(|s| s.1 > s.0).map_or(0, |y| y + 1) as u32;
+        Self { lens: Lens { centre: [cx, cy], focal }, left, right, top, bottom, spans }
     }
 
     pub fn contains(&self, x: f32, y: f32) -> bool {
@@ -80,39 +86,52 @@ impl Field {
 /// Sums neighbouring pixels into rows without unpacking them: red and blue in one word, green in another.
 const EVEN: u32 = 0x00ff_00ff;
 
-/// Smears the picture along the motion of the frame: `motion` is the displacement at (x, y), in pixels while the shutter is
-/// open, as an affine map. Row `y` of the result.
-#[inline(always)]
-pub(crate) fn smear(
-    picture: &[u32],
-    width: usize,
-    field: &Field,
-    motion: &[f64; 6],
-    y: usize,
-    out: &mut [u32],
-) {
-    let (x0, x1) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
-    let m = motion.map(|v| v as f32);
-    let height = field.spans.len() as i32;
-    let (mut sx, mut sy) =
-        (m[0] * x0 as f32 + m[1] * y as f32 + m[2], m[3] * x0 as f32 + m[4] * y as f32 + m[5]);
-    for x in x0..x1 {
-        let (mut even, mut odd) = (0u32, 0u32);
-        // Eight places from half a motion before to half a motion after.
-        let (mut px, mut py) = (x as f32 + 0.5 - 0.4375 * sx, y as f32 + 0.5 - 0.4375 * sy);
-        for _ in 0..8 {
-            let row = (py as i32).clamp(0, height - 1) as usize;
-            let (a, b) = field.spans[row];
-            let column = (px as i32).clamp(a as i32, (b as i32 - 1).max(a as i32)) as usize;
-            let p = picture[row * width + column.min(width - 1)];
-            even += p & EVEN;
-            odd += (p >> 8) & EVEN;
-            px += 0.125 * sx;
-            py += 0.125 * sy;
+/// Pixels beside the picture that repeat its border, for the smear to reach into.
+pub(crate) const MARGIN: usize = 64;
+/// Pixels smeared alike.
+const BLOCK: usize = 16;
+
+by_cpu! {
+    /// Smears the picture along the motion of the frame: `motion` is the displacement at (x, y) while the shutter is open,
+    /// in pixels, as an affine map. Row `y` of the result. Rows of `picture` are `stride` long, the frame begins after
+    /// [`MARGIN`].
+    pub(crate) fn smear(picture: &[u32], stride: usize, field: &Field, motion: &[f64; 6], y: usize, out: &mut [u32]) {
+        let (x0, x1) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
+        let m = motion.map(|v| v as f32);
+        let last = field.bottom as i32 - 1;
+        // Whole blocks: what they overlap at the ends lies in the margin.
+        for x in (x0..x1).step_by(BLOCK) {
+            let (cx, cy) = (x as f32 + 0.5 * BLOCK as f32, y as f32 + 0.5);
+            let limit = (MARGIN - BLOCK) as f32;
+            let sx = (m[0] * cx + m[1] * cy + m[2]).clamp(-limit, limit);
+            let sy = (m[3] * cx + m[4] * cy + m[5]).clamp(-limit, limit);
+            let (mut even, mut odd) = ([0u32; BLOCK], [0u32; BLOCK]);
+            // Eight places from half a motion before to half a motion after.
+            for k in 0..8 {
+                let f = 0.125 * k as f32 - 0.4375;
+                let row = (((cy + f * sy).floor()) as i32).clamp(field.top as i32, last) as usize;
+                let column = ((MARGIN + x) as f32 + f * sx + 0.5).floor() as usize;
+                let source = &picture[row * stride + column..][..BLOCK];
+                for i in 0..BLOCK {
+                    even[i] += source[i] & EVEN;
+                    odd[i] += (source[i] >> 8) & EVEN;
+                }
+            }
+            let target = &mut out[MARGIN + x..][..BLOCK];
+            for i in 0..BLOCK {
+                target[i] = ((even[i] >> 3) & EVEN) | (((odd[i] >> 3) & EVEN) << 8);
+            }
         }
-        out[x] = ((even >> 3) & EVEN) | (((odd >> 3) & EVEN) << 8);
-        sx += m[0];
-        sy += m[3];
+        spread_border(out, x0, x1);
+    }
+}
+
+/// Repeats the first and the last pixel of the picture on a row to both sides.
+pub(crate) fn spread_border(row: &mut [u32], x0: usize, x1: usize) {
+    if x0 < x1 {
+        let (first, last) = (row[MARGIN + x0], row[MARGIN + x1 - 1]);
+        row[x0..MARGIN + x0].fill(first);
+        row[MARGIN + x1..2 * MARGIN + x1].fill(last);
     }
 }
 
@@ -152,47 +171,42 @@ impl Grain {
     }
 }
 
-/// One finished row: the picture softened as by the lens and the processor's scaler (1 2 1 in both directions), grain on it,
-/// black around. `soft` is scratch for two words a pixel.
-#[inline(always)]
-pub(crate) fn finish(
-    picture: &[u32],
-    width: usize,
-    field: &Field,
-    grain: &Grain,
-    frame: u64,
-    y: usize,
-    soft: &mut [[u32; 2]],
-    rgb: &mut [u8],
-) {
-    let (a, b) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
-    rgb.fill(0);
-    if a >= b {
-        return;
-    }
-    let height = field.spans.len();
-    // Beyond the border of a full frame the border's own pixel counts once more; elsewhere black does.
-    let above = if y == 0 { y } else { y - 1 };
-    let below = if y + 1 == height { y } else { y + 1 };
-    let (lo, hi) = (a.saturating_sub(1), (b + 1).min(width));
-    let row = |r: usize| &picture[r * width + lo..r * width + hi];
-    let (top, mid, low) = (row(above), row(y), row(below));
-    let soft = &mut soft[..hi - lo];
-    for (i, s) in soft.iter_mut().enumerate() {
-        let (t, m, l) = (top[i], mid[i], low[i]);
-        s[0] = (t & EVEN) + 2 * (m & EVEN) + (l & EVEN);
-        s[1] = ((t >> 8) & EVEN) + 2 * ((m >> 8) & EVEN) + ((l >> 8) & EVEN);
-    }
-    let n = soft.len();
-    let grain = grain.piece(frame, y, b - a);
-    for (x, (out, g)) in (a..b).zip(rgb[3 * a..3 * b].chunks_exact_mut(3).zip(grain)) {
-        let i = x - lo;
-        let (l, m, r) = (soft[i.max(1) - 1], soft[i], soft[(i + 1).min(n - 1)]);
-        let even = (l[0] + 2 * m[0] + r[0] + 0x0008_0008) >> 4;
-        let odd = (l[1] + 2 * m[1] + r[1] + 0x0008_0008) >> 4;
-        let c = [(even & 0xff) as i16, (odd & 0xff) as i16, ((even >> 16) & 0xff) as i16];
-        for k in 0..3 {
-            out[k] = (c[k] + g[k]).clamp(0, 255) as u8;
+by_cpu! {
+    /// One finished row: the picture softened as by the lens and the processor's scaler (1 2 1 in both directions), grain on
+    /// it, black around. `soft` is scratch for two words a pixel.
+    pub(crate) fn finish(
+        picture: &[u32],
+        stride: usize,
+        field: &Field,
+        grain: &Grain,
+        frame: u64,
+        y: usize,
+        soft: &mut [[u32; 2]],
+        rgb: &mut [u8],
+    ) {
+        let (a, b) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
+        rgb.fill(0);
+        if a >= b {
+            return;
+        }
+        let above = y.max(field.top as usize + 1) - 1;
+        let below = (y + 1).min(field.bottom as usize - 1);
+        // One pixel more on both sides, from the margin.
+        let row = |r: usize| &picture[r * stride + MARGIN + a - 1..r * stride + MARGIN + b + 1];
+        let (top, mid, low) = (row(above), row(y), row(below));
+        let soft = &mut soft[..b - a + 2];
+        for (((s, t), m), l) in soft.iter_mut().zip(top).zip(mid).zip(low) {
+            s[0] = (t & EVEN) + 2 * (m & EVEN) + (l & EVEN);
+            s[1] = ((t >> 8) & EVEN) + 2 * ((m >> 8) & EVEN) + ((l >> 8) & EVEN);
+        }
+        let grain = grain.piece(frame, y, b - a);
+        for ((out, s), g) in rgb[3 * a..3 * b].chunks_exact_mut(3).zip(soft.windows(3)).zip(grain) {
+            let even = (s[0][0] + 2 * s[1][0] + s[2][0] + 0x0008_0008) >> 4;
+            let odd = (s[0][1] + 2 * s[1][1] + s[2][1] + 0x0008_0008) >> 4;
+            let c = [(even & 0xff) as i16, (odd & 0xff) as i16, ((even >> 16) & 0xff) as i16];
+            for k in 0..3 {
+                out[k] = (c[k] + g[k]).clamp(0, 255) as u8;
+            }
         }
     }
 }
@@ -240,9 +254,7 @@ pub(crate) fn caption(rgb: &mut [u8], width: usize, height: usize, field: &Field
                     for y in y0 + r * dot..y0 + (r + 1) * dot {
                         let x = x0 + (k * 6 + c) * dot;
                         // Never on the picture.
-                        if y >= height
-                            || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0
-                        {
+                        if y >= height || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0 {
                             continue;
                         }
                         if x + dot <= width {
@@ -285,7 +297,8 @@ mod tests {
                 let f = Field::new(&s);
                 assert!(f.right <= width && f.left < f.right, "{view} {width}x{height}");
                 let lit: u32 = f.spans.iter().map(|(a, b)| b - a).sum();
-                assert!(lit * 4 > width * height, "{view} {width}x{height}: {lit}");
+                let side = width.min(height);
+                assert!(lit * 2 > side * side, "{view} {width}x{height}: {lit}");
                 if *view == View::Processor {
                     assert!(f.left * 8 > width, "room for text at {width}x{height}: {}", f.left);
                 }

@@ -1,6 +1,7 @@
 //! From triangles to pixels: projected vertices and triangles go in, for a band of rows the nearest surface of every pixel
 //! comes out, with its normal, texture position and material.
 
+use super::by_cpu::by_cpu;
 use super::space::{Lens, Pose, Vec3};
 use crate::phantom::colon::Vertex;
 
@@ -104,11 +105,7 @@ impl Bands {
         }
         let top = a.y.min(b.y).min(c.y);
         let bottom = a.y.max(b.y).max(c.y);
-        if a.x.min(b.x).min(c.x) > self.right
-            || a.x.max(b.x).max(c.x) < self.left
-            || bottom < 0.5
-            || top > self.height
-        {
+        if a.x.min(b.x).min(c.x) > self.right || a.x.max(b.x).max(c.x) < self.left || bottom < 0.5 || top > self.height {
             return;
         }
         let first = (top - 0.5).ceil().max(0.0);
@@ -123,77 +120,78 @@ impl Bands {
     }
 }
 
-/// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched. `first_row` is
-/// the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave neither gap nor overlap,
-/// for an edge is always followed from its upper end.
-#[inline(always)]
-pub(crate) fn fill(
-    vertices: &[Projected],
-    triangles: &[Triangle],
-    pixels: &mut [Surface],
-    width: usize,
-    first_row: u32,
-    spans: &[Span],
-) {
-    for t in triangles {
-        let mut v = t.corners.map(|k| &vertices[k as usize]);
-        if v[1].y < v[0].y {
-            v.swap(0, 1);
-        }
-        if v[2].y < v[1].y {
-            v.swap(1, 2);
+by_cpu! {
+    /// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched. `first_row` is
+    /// the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave neither gap nor overlap,
+    /// for an edge is always followed from its upper end.
+    pub(crate) fn fill(
+        vertices: &[Projected],
+        triangles: &[Triangle],
+        pixels: &mut [Surface],
+        width: usize,
+        first_row: u32,
+        spans: &[Span],
+    ) {
+        for t in triangles {
+            let mut v = t.corners.map(|k| &vertices[k as usize]);
             if v[1].y < v[0].y {
                 v.swap(0, 1);
             }
-        }
-        let [a, b, c] = v;
-        let row0 = (a.y - 0.5).ceil().max(first_row as f32) as u32;
-        let row1 = (c.y - 0.5).ceil().min((first_row as usize + spans.len()) as f32).max(0.0) as u32;
-        if row0 >= row1 {
-            continue;
-        }
-        let (x1, y1, x2, y2) = (b.x - a.x, b.y - a.y, c.x - a.x, c.y - a.y);
-        let area = x1 * y2 - x2 * y1;
-        if area == 0.0 {
-            continue;
-        }
-        let inverse = 1.0 / area;
-        let (fx1, fy1, fx2, fy2) = (x1 * inverse, y1 * inverse, x2 * inverse, y2 * inverse);
-        let mut dx: Surface = [0.0; 8];
-        let mut dy: Surface = [0.0; 8];
-        for k in 0..8 {
-            let d1 = b.surface[k] - a.surface[k];
-            let d2 = c.surface[k] - a.surface[k];
-            dx[k] = d1 * fy2 - d2 * fy1;
-            dy[k] = d2 * fx1 - d1 * fx2;
-        }
-        let long = (c.x - a.x) / (c.y - a.y);
-        let upper = (b.x - a.x) / (b.y - a.y);
-        let lower = (c.x - b.x) / (c.y - b.y);
-        for row in row0..row1 {
-            let y = row as f32 + 0.5;
-            let p = a.x + (y - a.y) * long;
-            let q = if y < b.y { a.x + (y - a.y) * upper } else { b.x + (y - b.y) * lower };
-            let line = (row - first_row) as usize;
-            let (lo, hi) = spans[line];
-            let x0 = (p.min(q) - 0.5).ceil().max(lo as f32) as usize;
-            let x1 = (p.max(q) - 0.5).ceil().min(hi as f32).max(0.0) as usize;
-            if x0 >= x1 {
+            if v[2].y < v[1].y {
+                v.swap(1, 2);
+                if v[1].y < v[0].y {
+                    v.swap(0, 1);
+                }
+            }
+            let [a, b, c] = v;
+            let row0 = (a.y - 0.5).ceil().max(first_row as f32) as u32;
+            let row1 = (c.y - 0.5).ceil().min((first_row as usize + spans.len()) as f32).max(0.0) as u32;
+            if row0 >= row1 {
                 continue;
             }
-            let oy = y - a.y;
-            let ox = x0 as f32 + 0.5 - a.x;
-            let mut s: Surface = [0.0; 8];
-            for k in 0..8 {
-                s[k] = a.surface[k] + dx[k] * ox + dy[k] * oy;
+            let (x1, y1, x2, y2) = (b.x - a.x, b.y - a.y, c.x - a.x, c.y - a.y);
+            let area = x1 * y2 - x2 * y1;
+            if area == 0.0 {
+                continue;
             }
-            s[MATERIAL] += t.material;
-            for pixel in &mut pixels[line * width + x0..line * width + x1] {
-                if s[DISTANCE] < pixel[DISTANCE] {
-                    *pixel = s;
+            let inverse = 1.0 / area;
+            let (fx1, fy1, fx2, fy2) = (x1 * inverse, y1 * inverse, x2 * inverse, y2 * inverse);
+            let mut dx: Surface = [0.0; 8];
+            let mut dy: Surface = [0.0; 8];
+            for k in 0..8 {
+                let d1 = b.surface[k] - a.surface[k];
+                let d2 = c.surface[k] - a.surface[k];
+                dx[k] = d1 * fy2 - d2 * fy1;
+                dy[k] = d2 * fx1 - d1 * fx2;
+            }
+            let long = (c.x - a.x) / (c.y - a.y);
+            let upper = (b.x - a.x) / (b.y - a.y);
+            let lower = (c.x - b.x) / (c.y - b.y);
+            for row in row0..row1 {
+                let y = row as f32 + 0.5;
+                let p = a.x + (y - a.y) * long;
+                let q = if y < b.y { a.x + (y - a.y) * upper } else { b.x + (y - b.y) * lower };
+                let line = (row - first_row) as usize;
+                let (lo, hi) = spans[line];
+                let x0 = (p.min(q) - 0.5).ceil().max(lo as f32) as usize;
+                let x1 = (p.max(q) - 0.5).ceil().min(hi as f32).max(0.0) as usize;
+                if x0 >= x1 {
+                    continue;
                 }
+                let oy = y - a.y;
+                let ox = x0 as f32 + 0.5 - a.x;
+                let mut s: Surface = [0.0; 8];
                 for k in 0..8 {
-                    s[k] += dx[k];
+                    s[k] = a.surface[k] + dx[k] * ox + dy[k] * oy;
+                }
+                s[MATERIAL] += t.material;
+                for pixel in &mut pixels[line * width + x0..line * width + x1] {
+                    if s[DISTANCE] < pixel[DISTANCE] {
+                        *pixel = s;
+                    }
+                    for k in 0..8 {
+                        s[k] += dx[k];
+                    }
                 }
             }
         }
@@ -260,8 +258,10 @@ mod tests {
             corner(30.0, 20.0, 14.0),
             corner(3.0, 39.0, 14.0),
         ];
-        let triangles =
-            [Triangle { corners: [0, 1, 2], material: 1.0 }, Triangle { corners: [3, 4, 5], material: 2.0 }];
+        let triangles = [
+            Triangle { corners: [0, 1, 2], material: 1.0 },
+            Triangle { corners: [3, 4, 5], material: 2.0 },
+        ];
         let spans = vec![(0u32, 64u32); 48];
         let mut whole = vec![NOTHING; 64 * 48];
         fill(&vertices, &triangles, &mut whole, 64, 0, &spans);

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod generator;
+pub mod torch_file;
 
 use std::path::PathBuf;
 

@@ -281,8 +281,8 @@ impl Checkpoint {
     /// the file's SHA-256, which the description names.
     ///
     /// # Errors
-    /// [`crate::Kind::Usage`] for a file that exists (without `force`), that is the one this was read from, or that is
-    /// called `.json` itself; whatever [`Checkpoint::to_bytes`] and the file system say.
+    /// A file that exists (without `force`); [`crate::Kind::Usage`] for one that this was read from or that is called
+    /// `.json` itself; whatever [`Checkpoint::to_bytes`] and the file system say.
     pub fn save(&self, path: &Path, form: Form, force: bool) -> Result<String> {
         let place = path.display();
         let beside = Description::path_beside(path);
@@ -298,8 +298,8 @@ impl Checkpoint {
                 .remedy("write to another file"));
         }
         if !force && let Some(taken) = [path, &beside].into_iter().find(|p| p.symlink_metadata().is_ok()) {
-            return Err(Error::usage(format!("{}: exists already", taken.display()))
-                .remedy("choose another name or add --force"));
+            return Err(Error::output(format!("{}: exists already", taken.display()))
+                .remedy("choose another name, or add --force to replace it"));
         }
         let bytes = self.to_bytes(form)?;
         let sha256 = hexadecimal(&Sha256::digest(&bytes));

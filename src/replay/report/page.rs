@@ -103,7 +103,8 @@ fn header(h: &mut String, c: &Contents) {
     }
     put!(h, "</ul>\n");
     if s.partial {
-        let reason = s.partial_reason.as_deref().unwrap_or("the replay did not reach the end of the recording");
+        let reason =
+            s.partial_reason.as_deref().unwrap_or("the replay did not reach the end of the recording");
         put!(
             h,
             "<div class=\"banner\" role=\"note\"><strong>This report is partial.</strong> {}. It covers {} ({}).</div>\n",
@@ -126,28 +127,29 @@ fn tiles(h: &mut String, c: &Contents) {
     let s = c.summary;
     let marked_ns: u64 = c.episodes.iter().map(|e| e.ended.to_ns - e.ended.from_ns).sum();
     let of_time = if c.length_ns > 0 { marked_ns as f64 / c.length_ns as f64 } else { 0.0 };
-    let widest = c.episodes.iter().map(|e| share(c, e.ended.episode.best_area_px, Some(e))).fold(0.0, f64::max);
+    let widest = c.timeline.bins().0.iter().max_by_key(|b| b.area_px).copied().unwrap_or_default();
+    put!(h, "<dl class=\"tiles card\">\n");
     let mut tile = |label: &str, value: &str, note: &str| {
         put!(h, "<div class=\"tile\"><dt>{label}</dt><dd>{value}<small>{note}</small></dd></div>\n");
     };
-    tile("Episodes", &grouped(c.episodes.len() as u64), "stretches with a marked polyp");
+    tile("Episodes", &grouped(c.episodes.len() as u64), "with a marked polyp");
     tile(
         "Time marked",
         &if marked_ns > 0 { span(marked_ns) } else { "none".to_owned() },
         &format!("{} of the recording", percent(of_time)),
     );
-    tile(
-        "Frames marked",
-        &grouped(c.positive),
-        &format!("of {}", count(s.frames.read, "frame", "frames")),
-    );
+    tile("Frames marked", &grouped(c.positive), &format!("of {}", count(s.frames.read, "frame", "frames")));
     match c.surest {
         Some(surest) if c.episodes.is_empty() => tile(
             "Largest probability",
             &super::text::probability(surest.probability),
             &format!("frame {} at {}", surest.frame, super::text::time(surest.pts_ns)),
         ),
-        _ => tile("Largest best frame", &percent(widest), "of the field of view marked"),
+        _ => tile(
+            "Largest area",
+            &percent(share(c, widest.area_px, None)),
+            &format!("of the field of view, frame {}", grouped(widest.frame().unwrap_or(0))),
+        ),
     }
     let network = c.stages.get(crate::telemetry::Stage::Network);
     if network.count() > 0 {
@@ -167,6 +169,7 @@ fn tiles(h: &mut String, c: &Contents) {
             &format!("{} frames/s, {} × real time", significant(rate), significant(speed)),
         );
     }
+    put!(h, "</dl>\n");
 }
 
 fn footer(h: &mut String, c: &Contents) {

@@ -97,7 +97,7 @@ pub(super) fn percent(share: f64) -> String {
         "–".to_owned()
     } else if p > 0.0 && p < 0.05 {
         "< 0.1 %".to_owned()
-    } else if p < 100.0 && p >= 99.95 {
+    } else if (99.95..100.0).contains(&p) {
         "> 99.9 %".to_owned()
     } else {
         format!("{p:.1} %")
@@ -106,7 +106,11 @@ pub(super) fn percent(share: f64) -> String {
 
 /// A probability with two digits; what is not certain is not shown as 1.
 pub(super) fn probability(p: f32) -> String {
-    if p < 1.0 && p >= 0.995 { format!("{:.3}", (p * 1000.0).floor() / 1000.0) } else { format!("{p:.2}") }
+    if (0.995..1.0).contains(&p) {
+        format!("{:.3}", (p * 1000.0).floor() / 1000.0)
+    } else {
+        format!("{p:.2}")
+    }
 }
 
 pub(super) fn bytes(n: u64) -> String {

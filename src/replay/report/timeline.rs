@@ -17,6 +17,7 @@ pub(super) struct Bin {
     pub probability: f32,
     /// The frame with that area (the most probable one where none has any), plus one; 0 where no frame is shown.
     frame: u64,
+    from_ns: u64,
 }
 
 impl Bin {
@@ -24,9 +25,15 @@ impl Bin {
         self.frame.checked_sub(1)
     }
 
+    /// When that frame begins.
+    pub fn starts_ns(&self) -> u64 {
+        self.from_ns
+    }
+
     fn add(&mut self, other: Bin) {
-        if self.frame == 0 || (other.area_px, other.probability) > (self.area_px, self.probability) {
-            self.frame = if other.frame == 0 { self.frame } else { other.frame };
+        let larger = (other.area_px, other.probability) > (self.area_px, self.probability);
+        if other.frame != 0 && (self.frame == 0 || larger) {
+            (self.frame, self.from_ns) = (other.frame, other.from_ns);
         }
         self.area_px = self.area_px.max(other.area_px);
         self.probability = self.probability.max(other.probability);
@@ -57,7 +64,7 @@ impl Timeline {
             self.bins.resize(last + 1, Bin::default());
         }
         let probability = if probability.is_finite() { probability } else { 0.0 };
-        let seen = Bin { area_px, probability, frame: frame.saturating_add(1) };
+        let seen = Bin { area_px, probability, frame: frame.saturating_add(1), from_ns };
         self.bins[first..=last].iter_mut().for_each(|b| b.add(seen));
     }
 
@@ -133,6 +140,7 @@ mod tests {
                 let most = seen.iter().filter(|s| s.0 < to && s.1 > from).map(|s| s.2).max();
                 prop_assert_eq!(Some(bin.area_px), most);
                 prop_assert_eq!(bin.frame().map(|f| seen[f as usize].2), most);
+                prop_assert_eq!(bin.frame().map(|f| seen[f as usize].0), most.map(|_| bin.starts_ns()));
             }
         }
     }

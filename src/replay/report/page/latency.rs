@@ -108,7 +108,7 @@ fn strips(h: &mut String, stages: &[(Stage, &Histogram, Distribution)], axis: &A
         h,
         "<p class=\"key\"><svg viewBox=\"0 0 150 14\" aria-hidden=\"true\"><path class=\"range\" d=\"M2 7H148\"/>\
          <path class=\"box\" d=\"M30 7H90\"/><path class=\"median\" d=\"M55 1V13\"/><path class=\"tail\" d=\"M122 3V11\"/></svg>\
-         <span>line: min – max</span><span>bar: p10 – p90</span><span>white stroke: median</span><span>tick: p99</span></p>\n"
+         <span>line: min – max</span><span>bar: p10 – p90</span><span>stroke: median, also at the right</span><span>tick: p99</span></p>\n"
     );
     for (stage, _, d) in stages {
         let at = |ns: f64| axis.x(ns) * WIDTH;
@@ -158,11 +158,11 @@ fn height(share: f64) -> f64 {
 fn distribution(h: &mut String, stages: &[(Stage, &Histogram, Distribution)], axis: &Axis) {
     put!(
         h,
-        "<div class=\"cdf\"><p class=\"axis-name\">Share of frames that took no longer</p>\n<div class=\"panel\" role=\"img\" \
+        "<div class=\"cdf\"><p class=\"axis-name\">Share of frames that took no longer</p>\n<div class=\"field\" role=\"img\" \
          aria-label=\"Cumulative distribution of each stage’s time, to the 99.9th percentile; the same figures are in the \
          table\">"
     );
-    for (share, name) in [(0.0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")] {
+    for (share, name) in [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")] {
         put!(h, "<span class=\"y\" style=\"top:{:.1}%\">{name}</span>", 100.0 - height(share) * 100.0);
     }
     put!(h, "<svg viewBox=\"0 0 {WIDTH} 100\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
@@ -220,8 +220,9 @@ fn ms(ns: f64) -> String {
 fn table(h: &mut String, stages: &[(Stage, &Histogram, Distribution)]) {
     put!(
         h,
-        "<div class=\"card scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Time per stage\"><table class=\"figures\">\n\
-         <caption>Milliseconds per frame; σ is the standard deviation, pN the time that N % of the frames do not exceed</caption>\n\
+        "<div class=\"card\"><p class=\"units\">Milliseconds per frame. σ is the standard deviation; pN is the time that N % of the \
+         frames do not exceed.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Time per stage\"><table>\n\
+         <caption class=\"unseen\">Milliseconds per frame in each stage</caption>\n\
          <thead><tr><th scope=\"col\">Stage</th>"
     );
     for name in ["Frames", "Mean", "σ", "Min", "p10", "p50", "p90", "p95", "p99", "p99.9", "Max"] {
@@ -241,7 +242,7 @@ fn table(h: &mut String, stages: &[(Stage, &Histogram, Distribution)]) {
         }
         put!(h, "</tr>\n");
     }
-    put!(h, "</tbody></table></div>\n");
+    put!(h, "</tbody></table></div></div>\n");
 }
 
 #[cfg(test)]

@@ -52,33 +52,36 @@ pub(super) fn section(h: &mut String, c: &Contents) {
         h,
         "<section aria-labelledby=\"timeline\">\n<div class=\"heading\"><h2 id=\"timeline\">Detections over time</h2>\
          <output id=\"readout\" class=\"readout\" hidden></output></div>\n<div class=\"card timeline\">\n\
-         <div class=\"plots\" id=\"plots\" role=\"img\" aria-label=\"{}\">\n",
+         <div class=\"plots\" id=\"plots\" role=\"group\" aria-label=\"{}\">\n",
         spoken(c, top, &shares)
     );
     put!(h, "<div class=\"lane\"><span class=\"axis-name\">Episodes</span>");
+    if c.episodes.is_empty() {
+        put!(h, "<span class=\"none\">none</span>");
+    }
     spans(h, c, &x);
     put!(h, "</div>\n");
 
     put!(
         h,
-        "<div class=\"panel probability\"><span class=\"axis-name\">Largest probability</span>\
+        "<div class=\"panel probability\"><span class=\"axis-name\">Largest probability<i class=\"key-line\" \
+         aria-hidden=\"true\"></i>threshold {}</span><div class=\"field\">\
          <span class=\"y\" style=\"top:0\">1</span><span class=\"y\" style=\"top:50%\">0.5</span>\
-         <span class=\"y\" style=\"top:100%\">0</span>\n"
+         <span class=\"y\" style=\"top:100%\">0</span>\n",
+        significant(c.summary.threshold)
     );
     open_svg(h);
     put!(h, "<path class=\"grid\" d=\"M0 0H{WIDTH}M0 50H{WIDTH}\"/>");
     curve(h, bins, &edge, |i| f64::from(bins[i].probability).clamp(0.0, 1.0));
-    put!(h, "<path class=\"threshold\" d=\"M0 {y:.1}H{WIDTH}\"/></svg>", y = 100.0 - threshold * 100.0);
     put!(
         h,
-        "<span class=\"threshold-name\" style=\"top:{:.1}%\">threshold {}</span></div>\n",
-        100.0 - threshold * 100.0,
-        significant(c.summary.threshold)
+        "<path class=\"threshold\" d=\"M0 {y:.1}H{WIDTH}\"/></svg></div></div>\n",
+        y = 100.0 - threshold * 100.0
     );
 
     put!(
         h,
-        "<div class=\"panel area\"><span class=\"axis-name\">Area, share of the field of view</span>\
+        "<div class=\"panel area\"><span class=\"axis-name\">Area, share of the field of view</span><div class=\"field\">\
          <span class=\"y\" style=\"top:0\">{}</span><span class=\"y\" style=\"top:50%\">{}</span>\
          <span class=\"y\" style=\"top:100%\">0</span>\n",
         axis_percent(top),
@@ -87,7 +90,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     open_svg(h);
     put!(h, "<path class=\"grid\" d=\"M0 0H{WIDTH}M0 50H{WIDTH}\"/>");
     curve(h, bins, &edge, |i| shares[i] / top);
-    put!(h, "</svg></div>\n");
+    put!(h, "</svg></div></div>\n");
     ticks(h, c, &x);
     put!(h, "<div class=\"cursor\" id=\"cursor\" hidden></div>\n</div>\n");
     if c.summary.irregular_timestamps > 0 {
@@ -201,13 +204,15 @@ fn ticks(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
     let start = c.first_pts_ns.checked_next_multiple_of(step).unwrap_or(c.first_pts_ns);
     let mut t = start;
     while t - c.first_pts_ns <= c.length_ns {
-        put!(
-            h,
-            "<span{} style=\"left:{:.3}%\">{}</span>",
-            if (t - start) / step % 2 == 1 { " class=\"odd\"" } else { "" },
-            x(t - c.first_pts_ns) * 100.0,
-            tick_time(t, step)
-        );
+        let at = x(t - c.first_pts_ns);
+        // The last label must not leave the card; narrow screens show every other one.
+        let class = match ((t - start) / step % 2 == 1, at > 0.97) {
+            (true, true) => " class=\"odd end\"",
+            (true, false) => " class=\"odd\"",
+            (false, true) => " class=\"end\"",
+            (false, false) => "",
+        };
+        put!(h, "<span{class} style=\"left:{:.3}%\">{}</span>", at * 100.0, tick_time(t, step));
         let Some(next) = t.checked_add(step) else { break };
         t = next;
     }
@@ -236,7 +241,9 @@ fn data(h: &mut String, c: &Contents, bins: &[Bin], width_ns: u64) {
     for (i, b) in bins.iter().enumerate() {
         put!(h, "{}", if i > 0 { "," } else { "" });
         match b.frame() {
-            Some(f) => put!(h, "[{f},{:.4},{:.5}]", b.probability, share(c, b.area_px, None)),
+            Some(f) => {
+                put!(h, "[{f},{},{:.4},{:.5}]", ms(b.starts_ns()), b.probability, share(c, b.area_px, None));
+            }
             None => put!(h, "0"),
         }
     }
