@@ -97,6 +97,8 @@ pub(crate) struct Conv {
     /// Rows of a band.
     pub(crate) band: usize,
     pub(crate) groups: Vec<Range<usize>>,
+    /// The source is too large to be near: ask for the next tile's pixels while this one is computed.
+    pub(crate) far: bool,
     /// `[vectors - 1][pixels - 1]`.
     pub(crate) kernels: &'static TileKernels,
 }
@@ -141,12 +143,25 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
         let rows = top..(top + conv.band).min(conv.height);
         if conv.by_tile() {
             let pass = &conv.passes[0];
-            for panel in &conv.panels[group] {
+            for (i, panel) in conv.panels[group].iter().enumerate() {
                 let width = panel.vectors * L::COUNT;
+                let tiles = Tiles::of(conv.width, L::pixels(panel.vectors));
                 for y in rows.clone() {
-                    let tiles = Tiles::of(conv.width, L::pixels(panel.vectors));
                     for t in 0..tiles.count {
                         let (x, pixels) = tiles.at(t);
+                        if let Some(residual) = conv.epilogue.residual {
+                            prefetch::<L>(residual.channel(panel.first), y, x, pixels, width);
+                        }
+                        if i == 0 && conv.far {
+                            // Later panels find these pixels in the cache.
+                            let (y, t) = if t + 1 < tiles.count { (y, t + 1) } else { (y + 1, 0) };
+                            if y < rows.end {
+                                let (x, pixels) = tiles.at(t);
+                                let words: usize = pass.runs.iter().map(|r| r.words).sum();
+                                let (y, x, step) = (y * pass.stride, x * pass.stride, pass.stride);
+                                prefetch::<L>(pass.source, y, x, pixels * step, words * pass.per_word);
+                            }
+                        }
                         run_tile::<L>(conv, pass, panel, y, x, pixels, std::ptr::null(), scratch, width);
                         finish::<L>(&conv.epilogue, y, x, pixels, scratch, width, panel.first, width);
                     }
@@ -183,6 +198,22 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
         for y in rows {
             let row = scratch.add((y - top) * conv.width * step);
             finish::<L>(&conv.epilogue, y, 0, conv.width, row, step, first, step);
+        }
+    }
+}
+
+/// Asks for `channels` channels of some pixels of a row.
+#[inline(always)]
+unsafe fn prefetch<L: Lanes>(view: View, y: usize, x: usize, pixels: usize, channels: usize) {
+    unsafe {
+        let first = view.bytes_at(y as isize, x as isize);
+        let (pixel, length) = (view.pixel * view.element(), channels * view.element());
+        for p in 0..pixels {
+            let mut line = 0;
+            while line < length {
+                L::prefetch(first.wrapping_add(p * pixel + line));
+                line += 64;
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::pool::{self, Pool};
 use super::resize::{self, Join};
 use super::subtract::{self, Subtract};
 use super::tile;
+use super::winograd::{self, Winograd};
 
 /// An instruction set and precision the engine has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +116,7 @@ pub(crate) struct Isa {
     /// f32 tiles with this path's vectors: the first convolution reads f32 at any precision.
     pub(crate) f32_tiles: &'static TileKernels,
     pub(crate) conv: unsafe fn(&Conv, usize, *mut f32),
+    pub(crate) winograd: unsafe fn(&Winograd, usize, *mut f32),
     pub(crate) subtract: unsafe fn(&Subtract, usize, *mut f32),
     pub(crate) pool: unsafe fn(&Pool, usize),
     pub(crate) join: unsafe fn(&Join, usize),
@@ -156,6 +158,10 @@ macro_rules! compile {
                 unsafe { conv::task::<$lanes>(c, task, scratch) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
+                unsafe { winograd::task::<$lanes>(w, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
                 unsafe { subtract::task::<$lanes>(s, task, scratch) }
             }
@@ -180,6 +186,7 @@ macro_rules! compile {
                 tiles: tiles!(tile, $width),
                 f32_tiles: &super::$f32::ISA.tiles,
                 conv,
+                winograd,
                 subtract,
                 pool,
                 join,

@@ -111,6 +111,13 @@ impl View {
         self.element
     }
 
+    /// Pixel (y, x), first channel, as an address only.
+    #[inline(always)]
+    pub(crate) fn bytes_at(&self, y: isize, x: isize) -> *const u8 {
+        let elements = y * self.row as isize + x * self.pixel as isize;
+        self.base.wrapping_offset(elements * self.element as isize)
+    }
+
     /// Pixel (y, x), first channel. Coordinates one outside are the border's, where the map has one.
     #[inline(always)]
     pub(crate) fn at<T>(&self, y: isize, x: isize) -> *mut T {

@@ -9,6 +9,7 @@
 //! concatenations, into two maps at once and behind borders of zeros, which tensor operations with one destination cannot
 //! say; and nothing here needs what a tensor adds.
 
+mod assemble;
 mod conv;
 mod crew;
 mod ends;
@@ -22,6 +23,10 @@ mod pool;
 mod resize;
 mod subtract;
 mod tile;
+mod winograd;
+
+#[cfg(test)]
+mod kernel_tests;
 
 pub use isa::Path;
 

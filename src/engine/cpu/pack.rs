@@ -9,6 +9,7 @@ use super::conv::Panel;
 use super::isa::Isa;
 use super::lanes::bf16_bits;
 use super::maps::Store;
+use super::winograd::transform_weights;
 use crate::Result;
 use crate::model::Checkpoint;
 
@@ -161,6 +162,49 @@ pub(crate) fn pack(isa: &Isa, store: &mut Store, parts: &[Part]) -> Vec<Panel> {
                     }
                 }
                 k += part.words();
+            }
+            Panel { first, vectors, weights: start }
+        })
+        .collect()
+}
+
+/// Packs Winograd-transformed weights: `[block][point][word][vectors · lanes]` for every panel.
+pub(crate) fn pack_winograd(
+    isa: &Isa,
+    store: &mut Store,
+    layer: &Layer,
+    tile: usize,
+    blocks: &[(usize, usize)],
+) -> Vec<Panel> {
+    let points = (tile + 2) * (tile + 2);
+    let per_word = isa.per_word;
+    panels(isa, layer.out)
+        .into_iter()
+        .map(|(first, vectors)| {
+            let width = vectors * isa.lanes;
+            let start = store.take::<u32>(points * layer.cin / per_word * width);
+            let mut transformed = [0.0; 36];
+            let mut before = 0;
+            for &(from, channels) in blocks {
+                let words = channels / per_word;
+                for lane in 0..width.min(layer.out - first) {
+                    for c in 0..channels {
+                        let kernel = ((first + lane) * layer.cin + from + c) * 9;
+                        transform_weights(tile, &layer.weights[kernel..kernel + 9], &mut transformed);
+                        for (point, value) in transformed[..points].iter().enumerate() {
+                            let word = (before + point * words + c / per_word) * width + lane;
+                            // SAFETY: inside what was just taken; nobody else knows it yet.
+                            unsafe {
+                                if per_word == 2 {
+                                    *start.add(word).cast::<u16>().add(c % 2) = bf16_bits(*value);
+                                } else {
+                                    *start.add(word) = value.to_bits();
+                                }
+                            }
+                        }
+                    }
+                }
+                before += points * words;
             }
             Panel { first, vectors, weights: start }
         })

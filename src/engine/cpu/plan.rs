@@ -12,11 +12,13 @@ use super::maps::{Block, Maps, Store};
 use super::pool::Pool;
 use super::resize::Join;
 use super::subtract::Subtract;
+use super::winograd::Winograd;
 
 /// One fused operation.
 pub(crate) enum Step {
     Entry(Entry),
     Conv(Conv),
+    Winograd(Winograd),
     Pool(Pool),
     Subtract(Subtract),
     Join(Join),
@@ -29,6 +31,7 @@ impl Step {
         match self {
             Step::Entry(s) => s.tasks(),
             Step::Conv(s) => s.tasks(),
+            Step::Winograd(s) => s.tasks(),
             Step::Pool(s) => s.tasks(),
             Step::Subtract(s) => s.tasks(),
             Step::Join(s) => s.tasks(),
@@ -40,6 +43,7 @@ impl Step {
     fn scratch(&self, isa: &Isa) -> usize {
         match self {
             Step::Conv(s) => s.scratch(isa.lanes),
+            Step::Winograd(s) => s.scratch(isa.lanes),
             Step::Subtract(s) => s.scratch(),
             Step::Exit(s) => s.scratch(),
             _ => 0,
@@ -128,6 +132,7 @@ impl Work for Plan {
                 match step {
                     Step::Entry(s) => ends::enter(s, task, self.input.load(Relaxed)),
                     Step::Conv(s) => (self.isa.conv)(s, task, scratch),
+                    Step::Winograd(s) => (self.isa.winograd)(s, task, scratch),
                     Step::Pool(s) => (self.isa.pool)(s, task),
                     Step::Subtract(s) => (self.isa.subtract)(s, task, scratch),
                     Step::Join(s) => (self.isa.join)(s, task),

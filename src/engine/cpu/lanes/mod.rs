@@ -63,8 +63,8 @@ pub(crate) trait Lanes: Copy + 'static {
     unsafe fn write(p: *mut Self::Elem, v: Self::Vector);
     unsafe fn write_part(p: *mut Self::Elem, v: Self::Vector, n: usize);
 
-    /// One element, for packing.
-    fn encode(x: f32) -> Self::Elem;
+    /// Asks for a cache line ahead of its use; any address will do.
+    unsafe fn prefetch(p: *const u8);
 }
 
 /// f32 to bf16, to nearest even, as the processors' own instruction does (NaN stays NaN, denormals aside).

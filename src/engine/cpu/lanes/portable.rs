@@ -96,6 +96,8 @@ macro_rules! arithmetic {
             ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]))
         }
         #[inline(always)]
+        unsafe fn prefetch(_p: *const u8) {}
+        #[inline(always)]
         unsafe fn words(p: *const u32) -> [u32; N] {
             unsafe { p.cast::<[u32; N]>().read_unaligned() }
         }
@@ -137,9 +139,6 @@ impl Lanes for PortableF32 {
             unsafe { *p.add(i) = v[i] };
         }
     }
-    fn encode(x: f32) -> f32 {
-        x
-    }
 }
 
 impl Lanes for PortableBf16 {
@@ -170,8 +169,5 @@ impl Lanes for PortableBf16 {
         for i in 0..n.min(N) {
             unsafe { *p.add(i) = bf16_bits(v[i]) };
         }
-    }
-    fn encode(x: f32) -> u16 {
-        bf16_bits(x)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, bf16_bits};
+use super::Lanes;
 
 /// AVX-512 F, BW, VL: f32.
 #[derive(Clone, Copy)]
@@ -79,6 +79,10 @@ macro_rules! arithmetic512 {
         unsafe fn sum(a: __m512) -> f32 {
             unsafe { _mm512_reduce_add_ps(a) }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
     };
 }
 
@@ -120,9 +124,6 @@ impl Lanes for Avx512F32 {
     #[inline(always)]
     unsafe fn write_part(p: *mut f32, v: __m512, n: usize) {
         unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
-    }
-    fn encode(x: f32) -> f32 {
-        x
     }
 }
 
@@ -177,9 +178,6 @@ impl Lanes for Avx512Bf16 {
             let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
             _mm256_mask_storeu_epi16(p.cast(), mask16(n), half);
         }
-    }
-    fn encode(x: f32) -> u16 {
-        bf16_bits(x)
     }
 }
 
@@ -284,7 +282,8 @@ impl Lanes for Avx2F32 {
     unsafe fn write_part(p: *mut f32, v: __m256, n: usize) {
         unsafe { _mm256_maskstore_ps(p, mask8(n), v) }
     }
-    fn encode(x: f32) -> f32 {
-        x
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }
