@@ -4,6 +4,9 @@
 //! normalised R, G, B planes at the network's input size. This is the plain reference: colour, antialiased resize and
 //! normalisation are the steps the published prediction code takes, with 8-bit values between them.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod colour;
 pub mod field_of_view;
 pub mod resize;
