@@ -31,7 +31,7 @@ const UNSEEN: f32 = f32::INFINITY;
 impl Projected {
     #[inline(always)]
     pub fn new(v: &Vertex, pose: &Pose, lens: &Lens) -> Self {
-        let p: Vec3 = pose.into_camera(v.at);
+        let p: Vec3 = pose.camera_point(v.at);
         let n = pose.turn_in(v.normal);
         match lens.project(p) {
             Some(([x, y], r)) => Self {

@@ -177,11 +177,11 @@ impl Settings {
             return Err(Error::usage(format!("phantom: a clip of {} frames is not possible", self.frames))
                 .remedy(format!("choose 1 to {MAX_FRAMES}")));
         }
-        if let Some(n) = self.polyps_per_minute {
-            if !(0.0..=60.0).contains(&n) {
-                return Err(Error::usage(format!("phantom: {n} polyps a minute are not possible"))
-                    .remedy("choose 0 to 60"));
-            }
+        if let Some(n) = self.polyps_per_minute
+            && !(0.0..=60.0).contains(&n)
+        {
+            return Err(Error::usage(format!("phantom: {n} polyps a minute are not possible"))
+                .remedy("choose 0 to 60"));
         }
         if self.threads == 0 || self.threads > 256 {
             return Err(Error::usage(format!("phantom: cannot render with {} threads", self.threads))

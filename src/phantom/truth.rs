@@ -67,11 +67,11 @@ impl Truth {
             let mut x = 0;
             while x < width {
                 // Most of a mask is nothing: look at eight pixels at once.
-                if let Some(eight) = row[x..].first_chunk::<8>() {
-                    if u64::from_ne_bytes(*eight) == 0 {
-                        x += 8;
-                        continue;
-                    }
+                if let Some(eight) = row[x..].first_chunk::<8>()
+                    && u64::from_ne_bytes(*eight) == 0
+                {
+                    x += 8;
+                    continue;
                 }
                 if row[x] != 0 {
                     let f = &mut found[usize::from(row[x])];
