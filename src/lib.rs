@@ -9,6 +9,23 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+#[cfg(feature = "video")]
+pub mod capture;
+pub mod cli;
+pub mod engine;
 pub mod error;
+pub mod evaluation;
+pub mod frame;
+pub mod mailbox;
+pub mod model;
+pub mod overlay;
+pub mod phantom;
+pub mod postprocess;
+pub mod preprocess;
+#[cfg(feature = "video")]
+pub mod replay;
+pub mod telemetry;
+#[cfg(feature = "video")]
+pub mod worker;
 
 pub use error::{Error, Kind, Result};

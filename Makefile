@@ -1,0 +1,82 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both begin with `make setup`, which installs what is
+# missing on Debian 12+ and Ubuntu 24.04+ (as root or with sudo) and nothing else.
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)
+export OPENCV_LINK_PATHS ?= /usr/lib/$(MULTIARCH)
+export OPENCV_INCLUDE_PATHS ?= /usr/include/opencv4,/usr/include/$(MULTIARCH)/opencv4
+
+PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
+	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-tools \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
+	gstreamer1.0-libav gstreamer1.0-x \
+	libopencv-core-dev libopencv-imgproc-dev libopencv-video-dev
+# The report is looked at in a real browser.
+TEST_PACKAGES := chromium xvfb
+
+BIN := target/release/polypscope
+DEMO := demo
+
+.PHONY: help setup setup-test build demo test bench lint clean
+
+help:
+	@echo "make demo   build, make a short phantom procedure, replay it, say where the results are"
+	@echo "make test   everything that can be tested without a GPU, a network or a display"
+	@echo "make build  the release binary"
+	@echo "make bench  benchmarks of the kernels and parts"
+	@echo "make lint   formatting and clippy"
+
+# Installs only what is missing; asks for nothing where all is there.
+define install
+	@missing=; for p in $(1); do \
+		dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -qq && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+		{ echo "could not install:$$missing (run as root or with sudo, on Debian 12+ or Ubuntu 24.04+)"; exit 1; }; \
+	fi
+endef
+
+setup:
+	$(call install,$(PACKAGES))
+	@command -v cargo >/dev/null || { echo "installing Rust through rustup"; \
+		curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --component clippy,rustfmt; }
+
+# Ubuntu's chromium is a snap, which needs more than a package manager: tests that want a browser skip without one.
+setup-test: setup
+	@if . /etc/os-release && [ "$$ID" = debian ]; then $(MAKE) --no-print-directory browser; fi
+
+.PHONY: browser
+browser:
+	$(call install,$(TEST_PACKAGES))
+
+build: setup
+	cargo build --release --locked
+
+demo: build
+	@rm -rf $(DEMO) && mkdir -m 700 $(DEMO)
+	@echo "rendering a phantom procedure"
+	@$(BIN) phantom --seconds 12 --size 960x720 --fps 25 --seed 7 --output $(DEMO)/phantom.mp4
+	@echo "replaying it"
+	@$(BIN) replay $(DEMO)/phantom.mp4 --output $(DEMO)/annotated.mp4 --report $(DEMO)/report
+	@echo
+	@echo "annotated video: $(CURDIR)/$(DEMO)/annotated.mp4"
+	@echo "report:          $(CURDIR)/$(DEMO)/report/report.html"
+
+test: setup-test
+	cargo test --locked
+
+bench: setup
+	cargo bench --locked
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+clean:
+	cargo clean
+	rm -rf $(DEMO)

@@ -1,0 +1,182 @@
+//! A decoded frame: GStreamer's buffer behind our picture types.
+//!
+//! In: a buffer and its caps. Out: pictures to read and to draw on, without copying what nobody else holds.
+
+use std::time::Instant;
+
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+
+use crate::frame::{
+    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane,
+    PlaneMut, Pts,
+};
+use crate::{Error, Result};
+
+/// One frame on its way through the system.
+/// A clone shares the same bytes; drawing on one of the two copies them first.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub id: FrameId,
+    /// Position in the recording.
+    pub pts: Pts,
+    /// How long it is shown, if the source says.
+    pub duration: Option<Nanos>,
+    /// What the reader waited for it.
+    pub decode: Nanos,
+    /// When it was put into the mailbox.
+    pub offered: Instant,
+    pub(super) info: gst_video::VideoInfo,
+    pub(super) buffer: gst::Buffer,
+}
+
+impl Frame {
+    /// Packs RGB pixels without padding into a frame of a stream of `rate` frames a second, number and times unset.
+    ///
+    /// # Errors
+    /// A size or rate GStreamer cannot describe, too few pixels.
+    pub fn from_rgb(rgb: &[u8], (width, height): (u32, u32), rate: (u32, u32)) -> Result<Self> {
+        let refused = || Error::input(format!("a {width}x{height} picture cannot become a frame"));
+        let fps = |v: u32| i32::try_from(v).map_err(|_| refused());
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
+            .fps(gst::Fraction::new(fps(rate.0)?, fps(rate.1)?))
+            .build()
+            .map_err(|e| refused().because(e))?;
+        let (stride, row) = (info.stride()[0] as usize, width as usize * 3);
+        if rgb.len() != row * height as usize || row == 0 {
+            return Err(refused());
+        }
+        let mut bytes = vec![0u8; info.size()];
+        for (line, out) in rgb.chunks_exact(row).zip(bytes.chunks_mut(stride)) {
+            out[..row].copy_from_slice(line);
+        }
+        Ok(Self {
+            id: FrameId(0),
+            pts: Pts(0),
+            duration: None,
+            decode: Nanos(0),
+            offered: Instant::now(),
+            info,
+            buffer: gst::Buffer::from_mut_slice(bytes),
+        })
+    }
+
+    /// Layout, size, colorimetry and interlacing of this frame.
+    ///
+    /// # Errors
+    /// A layout we do not read (the source's caps filter lets none through).
+    pub fn picture_info(&self) -> Result<PictureInfo> {
+        picture_info(&self.info, Some(&self.buffer))
+    }
+
+    /// Caps of the stream it belongs to.
+    pub fn caps(&self) -> Result<gst::Caps> {
+        self.info
+            .to_caps()
+            .map_err(|e| Error::internal(format!("{}: caps cannot be made", self.id)).because(e))
+    }
+
+    /// Views the picture.
+    pub fn read<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
+        let info = self.picture_info()?;
+        let mapped =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info).map_err(|e| {
+                Error::input(format!("{}: the decoder's buffer cannot be read", self.id)).because(e)
+            })?;
+        let mut planes = [Plane { data: &[], stride: 0 }; 3];
+        for (i, plane) in planes.iter_mut().enumerate().take(info.format.planes()) {
+            let data = mapped
+                .plane_data(i as u32)
+                .map_err(|e| Error::input(format!("{}: plane {i} cannot be read", self.id)).because(e))?;
+            *plane = Plane { data, stride: mapped.plane_stride()[i] as usize };
+        }
+        see(&Picture { info, planes })
+    }
+
+    /// Draws on the picture. The buffer is copied first if the decoder still holds it as a reference frame.
+    pub fn draw<R>(&mut self, change: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
+        let id = self.id;
+        let info = self.picture_info()?;
+        let refused = |e| Error::internal(format!("{id}: the picture cannot be written")).because(e);
+        if !self.buffer.is_writable() || !self.buffer.is_all_memory_writable() {
+            self.buffer = self.buffer.copy_deep().map_err(refused)?;
+        }
+        let buffer = self.buffer.make_mut();
+        let mut mapped =
+            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info).map_err(refused)?;
+        let mut strides = [0usize; 3];
+        for (s, stride) in strides.iter_mut().zip(mapped.plane_stride()) {
+            *s = *stride as usize;
+        }
+        let mut all = mapped.planes_data_mut().into_iter();
+        let mut planes: [PlaneMut; 3] =
+            std::array::from_fn(|i| PlaneMut { data: all.next().unwrap_or(&mut []), stride: strides[i] });
+        for plane in planes.iter_mut().skip(info.format.planes()) {
+            plane.stride = 0;
+        }
+        Ok(change(&mut PictureMut { info, planes }))
+    }
+}
+
+impl crate::worker::Job for Frame {
+    fn id(&self) -> FrameId {
+        self.id
+    }
+
+    fn pts(&self) -> Pts {
+        self.pts
+    }
+
+    fn offered(&self) -> Instant {
+        self.offered
+    }
+
+    fn with_picture<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
+        self.read(see)
+    }
+}
+
+/// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
+pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buffer>) -> Result<PictureInfo> {
+    let name = info.format().to_str();
+    let format = PixelFormat::from_caps_name(name).ok_or_else(|| {
+        Error::input(format!("pictures in the layout {name} cannot be read"))
+            .remedy("convert the recording to 4:2:0 or 4:2:2 video")
+    })?;
+    let mut out = PictureInfo::new(format, info.width(), info.height());
+    let colorimetry = info.colorimetry();
+    out.colorimetry = Colorimetry {
+        matrix: match colorimetry.matrix() {
+            gst_video::VideoColorMatrix::Bt601 => Matrix::Bt601,
+            gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
+            gst_video::VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+            _ => out.colorimetry.matrix,
+        },
+        full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,
+    };
+    out.pixel_aspect = (info.par().numer().max(1) as u32, info.par().denom().max(1) as u32);
+    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| {
+        gst_video::VideoBufferFlags::from_bits_truncate(b.flags().bits())
+    });
+    let interlaced = match info.interlace_mode() {
+        gst_video::VideoInterlaceMode::Progressive => false,
+        gst_video::VideoInterlaceMode::Mixed => flags.contains(gst_video::VideoBufferFlags::INTERLACED),
+        _ => true,
+    };
+    let top_first = match info.field_order() {
+        gst_video::VideoFieldOrder::TopFieldFirst => true,
+        gst_video::VideoFieldOrder::BottomFieldFirst => false,
+        // Said by each frame. Where nobody says, HD is top field first.
+        _ => {
+            flags.contains(gst_video::VideoBufferFlags::TFF)
+                || info.interlace_mode() == gst_video::VideoInterlaceMode::Interleaved && buffer.is_none()
+        }
+    };
+    out.fields = match (interlaced, top_first) {
+        (false, _) => FieldOrder::Progressive,
+        (true, true) => FieldOrder::TopFirst,
+        (true, false) => FieldOrder::BottomFirst,
+    };
+    Ok(out)
+}

@@ -1,0 +1,88 @@
+//! Everything GStreamer: recordings and folders of pictures in, encoded video out.
+//!
+//! In: files. Out: decoded frames in the source's own pixel layout, each with its identity and time; and, the other way,
+//! frames into an encoded file with the source's timestamps and sound. Knows nothing of the network.
+
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+mod encoder;
+mod facts;
+mod frame;
+mod messages;
+mod phantom;
+mod recording;
+mod source;
+mod stills;
+
+pub use encoder::{Encoder, EncoderSettings};
+pub use facts::{AudioFacts, Facts};
+pub use frame::Frame;
+pub use phantom::PhantomSource;
+pub use recording::Recording;
+pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
+pub(crate) use source::{is_picture, list as list_files};
+pub use stills::Stills;
+pub(crate) use stills::load as load_picture;
+
+use std::sync::OnceLock;
+
+use crate::{Error, Result};
+
+/// Elements the replay needs, and the Debian package each comes in.
+pub const NEEDED: &[(&str, &str)] = &[
+    ("filesrc", "libgstreamer1.0-0"),
+    ("parsebin", "gstreamer1.0-plugins-base"),
+    ("decodebin", "gstreamer1.0-plugins-base"),
+    ("videoconvert", "gstreamer1.0-plugins-base"),
+    ("videoscale", "gstreamer1.0-plugins-base"),
+    ("appsink", "gstreamer1.0-plugins-base"),
+    ("videoflip", "gstreamer1.0-plugins-good"),
+    ("qtdemux", "gstreamer1.0-plugins-good"),
+    ("matroskademux", "gstreamer1.0-plugins-good"),
+    ("avidemux", "gstreamer1.0-plugins-good"),
+    ("jpegdec", "gstreamer1.0-plugins-good"),
+    ("vp9dec", "gstreamer1.0-plugins-good"),
+    ("mp4mux", "gstreamer1.0-plugins-good"),
+    ("matroskamux", "gstreamer1.0-plugins-good"),
+    ("tsdemux", "gstreamer1.0-plugins-bad"),
+    ("h264parse", "gstreamer1.0-plugins-bad"),
+    ("h265parse", "gstreamer1.0-plugins-bad"),
+    ("x264enc", "gstreamer1.0-plugins-ugly"),
+    ("avdec_h264", "gstreamer1.0-libav"),
+    ("avdec_h265", "gstreamer1.0-libav"),
+    ("avdec_mpeg2video", "gstreamer1.0-libav"),
+    ("avdec_mpeg4", "gstreamer1.0-libav"),
+];
+
+/// Starts GStreamer once. Its own chatter and GLib's are silenced unless `RUST_LOG`/`GST_DEBUG` or `-v` ask for them.
+///
+/// # Errors
+/// A GStreamer that does not start.
+pub fn init() -> Result<()> {
+    static STARTED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            gstreamer::init().map_err(|e| e.to_string())?;
+            gstreamer::glib::log_set_default_handler(|domain, level, text| {
+                tracing::debug!(domain = domain.unwrap_or(""), ?level, "{text}");
+            });
+            Ok(())
+        })
+        .clone()
+        .map_err(|e| {
+            Error::machine(format!("GStreamer does not start ({e})")).remedy("run `polypscope doctor`")
+        })
+}
+
+/// Makes an element, or says which package it comes in.
+pub(crate) fn element(name: &str) -> Result<gstreamer::Element> {
+    gstreamer::ElementFactory::make(name).build().map_err(|e| {
+        let package = NEEDED.iter().find(|(n, _)| *n == name).map(|(_, p)| *p);
+        let error = Error::machine(format!("GStreamer has no element {name}")).because(e);
+        match package {
+            Some(p) => error.remedy(format!("install it with `apt-get install {p}`")),
+            None => error.remedy("run `polypscope doctor` to see what is missing"),
+        }
+    })
+}

@@ -1,0 +1,453 @@
+//! A recorded file, decoded.
+//!
+//! In: a file GStreamer can play. Out: its frames in the source's own layout (converted only if it is none of ours),
+//! upright, all of the first frame's size, with their timestamps; and its sound, still encoded.
+//!
+//! ```text
+//! filesrc ─▶ parsebin ─▶ decodebin ─▶ videoconvert ─▶ videoscale ─▶ capsfilter ─▶ (videoflip) ─▶ appsink
+//!                 └────▶ queue ─▶ (aacparse) ─▶ appsink
+//! ```
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+
+use super::source::size_change;
+use super::{AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, element, messages};
+use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
+use crate::{Error, Result};
+
+/// Longest a call of [`Source::next`] waits.
+const MOMENT: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// A pipeline that gives nothing for so long is stuck.
+const STUCK: Duration = Duration::from_secs(90);
+
+/// Layouts `videoflip` can turn, of those we read.
+const TURNABLE: &[PixelFormat] = &[
+    PixelFormat::I420,
+    PixelFormat::Yv12,
+    PixelFormat::Nv12,
+    PixelFormat::Y444,
+    PixelFormat::I420_10le,
+    PixelFormat::I422_10le,
+    PixelFormat::Y444_10le,
+    PixelFormat::Yuy2,
+    PixelFormat::Uyvy,
+    PixelFormat::Rgb,
+    PixelFormat::Gray8,
+];
+
+/// A recording being read.
+pub struct Recording {
+    facts: Facts,
+    span: Span,
+    pipeline: gst::Pipeline,
+    filter: gst::Element,
+    sink: gst_app::AppSink,
+    sound: Receiver<SoundPacket>,
+    shared: Arc<Shared>,
+    next_id: FrameId,
+    fixed: bool,
+    /// End of the last frame given, in the recording's time.
+    last: Option<(Pts, Nanos)>,
+    last_progress: Instant,
+    ended: bool,
+}
+
+/// What the streaming threads tell the reader.
+#[derive(Default)]
+struct Shared {
+    /// Sizes the decoder announced, first and latest other.
+    sizes: Mutex<(Option<(i32, i32)>, Option<(i32, i32)>)>,
+    /// End of the latest piece of sound, in nanoseconds of the recording's time.
+    sound_end: AtomicU64,
+}
+
+fn raw_caps(formats: &[PixelFormat]) -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .format_list(formats.iter().map(|f| gst_video::VideoFormat::from_string(f.caps_name())))
+        .build()
+}
+
+/// Position in the recording of a buffer's timestamp.
+fn position(segment: Option<&gst::Segment>, pts: gst::ClockTime) -> Option<gst::ClockTime> {
+    let segment = segment?.downcast_ref::<gst::ClockTime>()?;
+    segment.to_stream_time(pts)
+}
+
+impl Recording {
+    /// Opens a file that [`Facts::discover`] has looked into. Sound is handed out if its caps fit `sound`.
+    ///
+    /// # Errors
+    /// A missing GStreamer element, a file that cannot be opened.
+    pub fn open(facts: Facts, span: Span, sound: Option<&gst::Caps>) -> Result<Self> {
+        super::init()?;
+        let pipeline = gst::Pipeline::new();
+        let source = element("filesrc")?;
+        source.set_property("location", &facts.path);
+        let parse = element("parsebin")?;
+        let decode = element("decodebin")?;
+        decode.set_property("caps", gst::Caps::new_empty_simple("video/x-raw"));
+        let convert = element("videoconvert")?;
+        let scale = element("videoscale")?;
+        scale.set_property("add-borders", true);
+        let filter = element("capsfilter")?;
+        let formats = if facts.turned { TURNABLE } else { &PixelFormat::ALL };
+        filter.set_property("caps", raw_caps(formats));
+        let sink = gst_app::AppSink::builder().sync(false).max_buffers(2).build();
+        sink.set_property("enable-last-sample", false);
+
+        let mut chain = vec![convert.clone(), scale, filter.clone()];
+        if facts.turned {
+            let flip = element("videoflip")?;
+            flip.set_property_from_str("video-direction", "auto");
+            chain.push(flip);
+        }
+        chain.push(sink.clone().upcast());
+        let wiring = |e: gst::glib::BoolError| {
+            Error::internal("the decoding pipeline cannot be put together").because(e)
+        };
+        pipeline.add_many([&source, &parse, &decode]).map_err(wiring)?;
+        pipeline.add_many(&chain).map_err(wiring)?;
+        gst::Element::link_many(&chain).map_err(wiring)?;
+        source.link(&parse).map_err(wiring)?;
+
+        let shared = Arc::new(Shared::default());
+        let (sender, receiver) = unbounded();
+        let sound_sink = match &facts.audio {
+            Some(audio) => Some(sound_branch(&pipeline, audio, sound, sender, shared.clone())?),
+            None => None,
+        };
+        parse.connect_pad_added({
+            let decode = decode.downgrade();
+            move |_, pad| {
+                let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+                let Some(kind) = caps.structure(0).map(|s| s.name().to_string()) else { return };
+                // Only the first stream of each kind; what is left unlinked is skipped by the demuxer.
+                let target = if kind.starts_with("video/") || kind.starts_with("image/") {
+                    decode.upgrade().and_then(|d| d.static_pad("sink"))
+                } else if kind.starts_with("audio/") {
+                    sound_sink.clone()
+                } else {
+                    None
+                };
+                let Some(target) = target.filter(|t| !t.is_linked()) else { return };
+                if let Err(e) = pad.link(&target) {
+                    tracing::debug!("{kind} stream cannot be linked: {e}");
+                }
+            }
+        });
+        decode.connect_pad_added({
+            let convert = convert.downgrade();
+            let shared = shared.clone();
+            move |_, pad| {
+                let Some(target) = convert.upgrade().and_then(|c| c.static_pad("sink")) else { return };
+                if target.is_linked() {
+                    return;
+                }
+                watch_size(pad, shared.clone());
+                if let Err(e) = pad.link(&target) {
+                    tracing::debug!("the decoded stream cannot be linked: {e}");
+                }
+            }
+        });
+        let recording = Self {
+            facts,
+            span,
+            pipeline,
+            filter,
+            sink,
+            sound: receiver,
+            shared,
+            next_id: FrameId(0),
+            fixed: false,
+            last: None,
+            last_progress: Instant::now(),
+            ended: false,
+        };
+        recording.start()?;
+        Ok(recording)
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn bus(&self) -> Result<gst::Bus> {
+        self.pipeline.bus().ok_or_else(|| Error::internal("the decoding pipeline has no bus"))
+    }
+
+    fn start(&self) -> Result<()> {
+        let refused = |e: gst::StateChangeError| {
+            let fallback = Error::input(format!("{}: cannot be played", self.facts.path.display()))
+                .remedy("run with -v for details")
+                .because(e);
+            match self.bus() {
+                Ok(bus) => messages::drain(&bus, &self.facts.path).0.unwrap_or(fallback),
+                Err(_) => fallback,
+            }
+        };
+        if let Some(from) = self.span.from.filter(|f| f.0 > 0) {
+            self.pipeline.set_state(gst::State::Paused).map_err(refused)?;
+            // Seeking saves decoding what is not wanted; where it is not possible, frames are skipped one by one.
+            let (settled, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(30));
+            settled.map_err(refused)?;
+            let seeked = self.pipeline.seek_simple(
+                gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
+                gst::ClockTime::from_nseconds(from.0),
+            );
+            if let Err(e) = seeked {
+                tracing::debug!("no seeking: {e}");
+            }
+        }
+        self.pipeline.set_state(gst::State::Playing).map_err(refused)?;
+        Ok(())
+    }
+
+    /// Turns a sample into a frame; `None` if it lies before the span.
+    fn frame(&mut self, sample: &gst::Sample, decode: Nanos) -> Result<Option<Frame>> {
+        let caps = sample.caps().ok_or_else(|| Error::internal("a decoded frame has no caps"))?;
+        let buffer =
+            sample.buffer_owned().ok_or_else(|| Error::internal("a decoded sample has no buffer"))?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| {
+            Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
+        })?;
+        if !self.fixed {
+            self.fix_shape();
+            self.fixed = true;
+        }
+        let usual = self.usual_duration(&info);
+        let duration = buffer.duration().filter(|d| d.nseconds() > 0).map(|d| Nanos(d.nseconds())).or(usual);
+        let pts = match buffer.pts().and_then(|t| position(sample.segment(), t)) {
+            Some(t) => Pts(t.nseconds()),
+            // Streams without timestamps: one frame after the other.
+            None => self.last.map_or(Pts(0), |(p, d)| Pts(p.0 + d.0)),
+        };
+        if self.span.from.is_some_and(|f| pts.0 < f.0) {
+            return Ok(None);
+        }
+        self.last = Some((pts, duration.unwrap_or(Nanos(40_000_000))));
+        let id = self.next_id;
+        self.next_id = id.next();
+        Ok(Some(Frame { id, pts, duration, decode, offered: Instant::now(), info, buffer }))
+    }
+
+    /// What comes later is made to fit the first frame, as it is before it is turned.
+    fn fix_shape(&self) {
+        let caps = self.filter.static_pad("src").and_then(|p| p.current_caps());
+        let Some(info) = caps.and_then(|c| gst_video::VideoInfo::from_caps(&c).ok()) else { return };
+        let fixed = gst_video::VideoCapsBuilder::new()
+            .format(info.format())
+            .width(i32::try_from(info.width()).unwrap_or(i32::MAX))
+            .height(i32::try_from(info.height()).unwrap_or(i32::MAX))
+            .pixel_aspect_ratio(info.par())
+            .build();
+        self.filter.set_property("caps", fixed);
+    }
+
+    fn usual_duration(&self, info: &gst_video::VideoInfo) -> Option<Nanos> {
+        let (n, d) = (info.fps().numer(), info.fps().denom());
+        (n > 0 && d > 0).then(|| Nanos(1_000_000_000 * d as u64 / n as u64))
+    }
+
+    fn end(&mut self, failure: Option<String>) -> Ended {
+        self.ended = true;
+        let cut_off = failure.or_else(|| self.missing_tail());
+        let sizes = *lock(&self.shared.sizes);
+        let changed = match sizes {
+            (Some((w, h)), Some((w2, h2))) => {
+                let first = crate::frame::PictureInfo::new(PixelFormat::I420, w as u32, h as u32);
+                Some(size_change(&first, w2 as u32, h2 as u32))
+            }
+            _ => None,
+        };
+        Ended { cut_off, changed }
+    }
+
+    /// Whether the stream stopped before the time its container promises. Sound may be longer than the picture: only if
+    /// both stop early is the file cut off. A transport stream promises nothing.
+    fn missing_tail(&self) -> Option<String> {
+        let promised = self.facts.duration?.0;
+        if self.span.to.is_some_and(|to| to.0 <= promised) || self.is_transport_stream() {
+            return None;
+        }
+        let (pts, duration) = self.last?;
+        let reached = (pts.0 + duration.0).max(self.shared.sound_end.load(Ordering::Relaxed));
+        let tolerance = (2 * duration.0).max(150_000_000);
+        (reached + tolerance < promised).then(|| {
+            format!("{}: is cut off at {} of {}", self.facts.path.display(), Pts(reached), Pts(promised))
+        })
+    }
+
+    fn is_transport_stream(&self) -> bool {
+        self.pipeline
+            .iterate_recurse()
+            .into_iter()
+            .flatten()
+            .any(|e| e.factory().is_some_and(|f| matches!(f.name().as_str(), "tsdemux" | "mpegpsdemux")))
+    }
+}
+
+impl Source for Recording {
+    fn next(&mut self) -> Result<Next> {
+        if self.ended {
+            return Ok(Next::Ended(Ended::default()));
+        }
+        let asked = Instant::now();
+        if let Some(sample) = self.sink.try_pull_sample(MOMENT) {
+            self.last_progress = Instant::now();
+            let Some(frame) = self.frame(&sample, asked.elapsed().into())? else { return Ok(Next::Wait) };
+            if self.span.to.is_some_and(|to| frame.pts.0 >= to.0) {
+                return Ok(Next::Ended(self.end(None)));
+            }
+            return Ok(Next::Frame(frame));
+        }
+        let (error, _) = messages::drain(&self.bus()?, &self.facts.path);
+        if let Some(e) = error {
+            if self.next_id == FrameId(0) {
+                return Err(e);
+            }
+            return Ok(Next::Ended(self.end(Some(e.to_string()))));
+        }
+        if self.sink.is_eos() {
+            if self.next_id == FrameId(0) {
+                let at = self.facts.path.display();
+                return Err(if self.span == Span::default() {
+                    Error::input(format!("{at}: holds no frame that can be decoded"))
+                        .remedy("check that it plays elsewhere, or copy it again")
+                } else {
+                    Error::usage(format!("{at}: has no frames between --from and --to"))
+                        .remedy("check the times")
+                });
+            }
+            return Ok(Next::Ended(self.end(None)));
+        }
+        if self.last_progress.elapsed() > STUCK {
+            let words =
+                format!("{}: the decoder gave nothing for {} s", self.facts.path.display(), STUCK.as_secs());
+            if self.next_id == FrameId(0) {
+                return Err(Error::input(words).remedy("copy or export the file again"));
+            }
+            return Ok(Next::Ended(self.end(Some(words))));
+        }
+        Ok(Next::Wait)
+    }
+
+    fn path(&self) -> &Path {
+        &self.facts.path
+    }
+
+    fn expected_frames(&self) -> Option<u64> {
+        let end = match (self.facts.duration, self.span.to) {
+            (Some(d), Some(to)) => d.0.min(to.0),
+            (Some(d), None) => d.0,
+            (None, _) => return None,
+        };
+        let span = end.saturating_sub(self.span.from.unwrap_or_default().0);
+        self.facts.fps.map(|fps| (span as f64 * 1e-9 * fps).round() as u64)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        self.facts.fps
+    }
+
+    fn sound(&mut self) -> Vec<SoundPacket> {
+        self.sound.try_iter().collect()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Notes every size the decoder announces.
+fn watch_size(pad: &gst::Pad, shared: Arc<Shared>) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
+        let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let Some(s) = event.caps().structure(0) else { return gst::PadProbeReturn::Ok };
+        if let (Ok(w), Ok(h)) = (s.get::<i32>("width"), s.get::<i32>("height")) {
+            let mut sizes = lock(&shared.sizes);
+            match sizes.0 {
+                None => sizes.0 = Some((w, h)),
+                Some(first) if first != (w, h) => sizes.1 = Some((w, h)),
+                Some(_) => {}
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Adds the branch that takes encoded sound and returns its entry. What does not fit `wanted` is only watched for its
+/// end.
+fn sound_branch(
+    pipeline: &gst::Pipeline,
+    facts: &AudioFacts,
+    wanted: Option<&gst::Caps>,
+    sender: Sender<SoundPacket>,
+    shared: Arc<Shared>,
+) -> Result<gst::Pad> {
+    let queue = element("queue")?;
+    for limit in ["max-size-buffers", "max-size-bytes"] {
+        queue.set_property(limit, 0u32);
+    }
+    queue.set_property("max-size-time", 0u64);
+    let sink = gst_app::AppSink::builder().sync(false).build();
+    sink.set_property("enable-last-sample", false);
+    let mut chain = vec![queue.clone()];
+    let is_aac = facts.caps.structure(0).is_some_and(|s| {
+        s.name() == "audio/mpeg" && s.get::<i32>("mpegversion").is_ok_and(|v| v == 2 || v == 4)
+    });
+    if wanted.is_some() && is_aac {
+        // A transport stream's AAC carries its headers in every packet; files want them once.
+        chain.push(element("aacparse")?);
+    }
+    if let Some(caps) = wanted {
+        sink.set_caps(Some(caps));
+    }
+    chain.push(sink.clone().upcast());
+    let wiring =
+        |e: gst::glib::BoolError| Error::internal("the sound branch cannot be put together").because(e);
+    pipeline.add_many(&chain).map_err(wiring)?;
+    gst::Element::link_many(&chain).map_err(wiring)?;
+    let keep = wanted.is_some();
+    sink.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let Ok(sample) = sink.pull_sample() else { return Err(gst::FlowError::Eos) };
+                let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
+                    return Ok(gst::FlowSuccess::Ok);
+                };
+                let at = buffer.pts().and_then(|t| position(sample.segment(), t));
+                if let Some(at) = at {
+                    let end = at.nseconds() + buffer.duration().map_or(0, |d| d.nseconds());
+                    shared.sound_end.fetch_max(end, Ordering::Relaxed);
+                }
+                if keep {
+                    let mut buffer = buffer;
+                    let change = buffer.make_mut();
+                    change.set_pts(at);
+                    change.set_dts(gst::ClockTime::NONE);
+                    // Nobody listening means the replay is over.
+                    let _ = sender.send(SoundPacket { caps, buffer });
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    queue.static_pad("sink").ok_or_else(|| Error::internal("a queue has no entry"))
+}

@@ -1,0 +1,165 @@
+//! Arguments several commands share.
+//!
+//! In: text. Out: checked values, and the engine they describe.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::engine::{self, DeviceChoice, Network, Options, Precision};
+use crate::frame::Nanos;
+use crate::model::Checkpoint;
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Verbosity {
+    /// Say more (-vv: everything, GStreamer's words too)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say nothing but errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Which network runs, and where.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub struct EngineArgs {
+    /// Checkpoint (default: the shipped one)
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// auto, f32, bf16 or f16
+    #[arg(long, default_value_t = Precision::Auto)]
+    pub precision: Precision,
+    /// Threads of the CPU engine (default: all cores)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl EngineArgs {
+    /// Opens the checkpoint and builds its network.
+    pub fn open(&self) -> Result<(Checkpoint, Box<dyn Network>)> {
+        let path = Checkpoint::locate(self.weights.as_deref())?;
+        let checkpoint = Checkpoint::open(&path)?;
+        let options = Options {
+            device: self.device,
+            precision: self.precision,
+            threads: self.threads.map(usize::from),
+            size: None,
+            nice: 0,
+        };
+        let network = engine::open(&checkpoint, options)?;
+        Ok((checkpoint, network))
+    }
+}
+
+/// A probability strictly between 0 and 1.
+pub fn threshold(text: &str) -> Result<f64> {
+    match text.parse::<f64>() {
+        Ok(v) if v > 0.0 && v < 1.0 => Ok(v),
+        _ => {
+            Err(Error::usage(format!("{text:?} is not a threshold")).remedy("give a number between 0 and 1"))
+        }
+    }
+}
+
+/// An opacity from 0 to 1.
+pub fn opacity(text: &str) -> Result<f32> {
+    match text.parse::<f32>() {
+        Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
+        _ => Err(Error::usage(format!("{text:?} is not an opacity")).remedy("give a number from 0 to 1")),
+    }
+}
+
+/// An instant of a recording: seconds, `m:s` or `h:m:s`, with decimals.
+pub fn instant(text: &str) -> Result<Nanos> {
+    let wrong = || {
+        Error::usage(format!("{text:?} is not a time"))
+            .remedy("give seconds, m:ss or h:mm:ss, such as 1:23.5")
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() > 3 {
+        return Err(wrong());
+    }
+    let mut seconds = 0.0;
+    for (i, part) in parts.iter().enumerate() {
+        let last = i + 1 == parts.len();
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit() || (last && b == b'.'));
+        let value: f64 = if digits { part.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
+        if i > 0 && value >= 60.0 {
+            return Err(wrong());
+        }
+        seconds = seconds * 60.0 + value;
+    }
+    if seconds > 1e9 {
+        return Err(wrong());
+    }
+    Ok(Nanos((seconds * 1e9).round() as u64))
+}
+
+/// A frame rate: `25`, `59.94`, `30000/1001`.
+pub fn frame_rate(text: &str) -> Result<(u32, u32)> {
+    let wrong = || {
+        Error::usage(format!("{text:?} is not a frame rate"))
+            .remedy("give frames a second, such as 25 or 30000/1001")
+    };
+    let (n, d) = match text.split_once('/') {
+        Some((n, d)) => (n.parse().map_err(|_| wrong())?, d.parse().map_err(|_| wrong())?),
+        None => match text {
+            "23.976" => (24_000, 1001),
+            "29.97" => (30_000, 1001),
+            "59.94" => (60_000, 1001),
+            _ => {
+                let v: f64 = text.parse().map_err(|_| wrong())?;
+                if !(v > 0.0 && v <= 1000.0) {
+                    return Err(wrong());
+                }
+                if v.fract() == 0.0 { (v as u32, 1) } else { ((v * 1000.0).round() as u32, 1000) }
+            }
+        },
+    };
+    let sane = n > 0 && d > 0 && n <= 1_000_000 && d <= 1_000_000 && f64::from(n) / f64::from(d) <= 1000.0;
+    if sane { Ok((n, d)) } else { Err(wrong()) }
+}
+
+/// Width and height: `1280x720`.
+pub fn size(text: &str) -> Result<(u32, u32)> {
+    text.split_once(['x', 'X', '×'])
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
+        .filter(|&(w, h): &(u32, u32)| (16..=8192).contains(&w) && (16..=8192).contains(&h))
+        .ok_or_else(|| {
+            Error::usage(format!("{text:?} is not a picture size"))
+                .remedy("give WIDTHxHEIGHT from 16 to 8192 pixels, such as 1280x720")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_rates_sizes_and_shares() {
+        assert_eq!(instant("1:02:03.5").unwrap(), Nanos(3_723_500_000_000));
+        assert_eq!(instant("90").unwrap(), Nanos(90_000_000_000));
+        assert_eq!(instant("0:07").unwrap(), Nanos(7_000_000_000));
+        for bad in ["", "1:", ":1", "1:60", "1:2:3:4", "-1", "1e3", "nan", "1.5:2"] {
+            assert!(instant(bad).is_err(), "{bad}");
+        }
+        assert_eq!(frame_rate("25").unwrap(), (25, 1));
+        assert_eq!(frame_rate("59.94").unwrap(), (60_000, 1001));
+        assert_eq!(frame_rate("12.5").unwrap(), (12_500, 1000));
+        for bad in ["0", "-3", "1/0", "0/1", "nan", "inf", "100000"] {
+            assert!(frame_rate(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("1280x720").unwrap(), (1280, 720));
+        assert!(size("0x5").is_err() && size("12").is_err());
+        assert!(threshold("0").is_err() && threshold("nan").is_err() && threshold("0.5").is_ok());
+        assert!(opacity("1").is_ok() && opacity("1.1").is_err());
+    }
+}

@@ -1,0 +1,373 @@
+//! `polypscope eval-video`: a video and its truth in, the clinical measures out.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args as ClapArgs;
+
+use super::arguments::{frame_rate, threshold};
+use super::interrupt::interrupt_flag;
+use super::progress::Progress;
+use super::results::{ResultFile, check_free};
+use super::{Context, EngineArgs, Outcome};
+use crate::evaluation::video::{
+    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
+    VideoScorer,
+};
+use crate::preprocess::FieldOfView;
+use crate::{Error, Result};
+
+/// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Video for the network, or a folder of pictures
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["detections", "predictions"])]
+    video: Option<PathBuf>,
+    /// frames.jsonl of a replay, instead of running the network
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["video", "predictions"])]
+    detections: Option<PathBuf>,
+    /// Probability maps of any program, one a frame in the order of names, instead of running the network
+    #[arg(long, value_name = "DIR", conflicts_with = "video")]
+    predictions: Option<PathBuf>,
+    /// A phantom's truth, a folder of masks (named by frame from 0, or in order), or boxes as JSON
+    #[arg(long, value_name = "DIR|FILE")]
+    truth: PathBuf,
+    /// When a detection hits a polyp: centre, overlap, iou:SHARE or cover:SHARE
+    #[arg(long, value_name = "RULE", default_value_t)]
+    hit: HitRule,
+    /// Which regions of two frames are one polyp, where the truth does not say, and one false positive: near:DIAGONALS,
+    /// iou:SHARE or all
+    #[arg(long, value_name = "RULE", default_value_t)]
+    link: LinkRule,
+    /// Unseen for longer than this, it is another
+    #[arg(long, value_name = "MS", default_value_t = VideoRules::default().link_gap_ms)]
+    link_gap: f64,
+    /// Detections of fewer pixels are taken as not shown
+    #[arg(long, value_name = "PX", default_value_t = VideoRules::default().min_area_px)]
+    min_area: u64,
+    /// Frames in a row a detection must last before it shows; each setting is measured
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = VideoRules::default().persistence)]
+    persistence: Vec<u32>,
+    /// Probability from which on a pixel is marked (default: the checkpoint's, or 0.5 for --predictions)
+    #[arg(long, value_name = "P", value_parser = threshold, conflicts_with = "detections")]
+    threshold: Option<f64>,
+    /// Frames a second of a folder of pictures or maps
+    #[arg(long, value_name = "RATE", value_parser = frame_rate, default_value = "25")]
+    fps: (u32, u32),
+    /// Every frame's judgement, as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Replace results that are already there
+    #[arg(long)]
+    force: bool,
+    /// What the network analyses: auto, full, or X,Y,W,H in source pixels
+    #[arg(long, value_name = "VIEW", default_value_t = FieldOfView::Auto)]
+    field_of_view: FieldOfView,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What every frame goes through, whoever found its detections.
+struct Judge {
+    truth: Truth,
+    scorer: VideoScorer,
+    csv: Option<ResultFile>,
+    frames: u64,
+}
+
+impl Judge {
+    fn frame(&mut self, detected: FrameDetections, size: Option<(usize, usize)>) -> Result<()> {
+        self.frames += 1;
+        let truth = self.truth.frame(detected.frame, size)?;
+        let judgement = self.scorer.frame(detected, truth.as_deref())?;
+        match &mut self.csv {
+            Some(csv) => csv.line(&csv_line(&judgement)),
+            None => Ok(()),
+        }
+    }
+}
+
+const CSV_HEADER: &str = "frame,time_ms,judged,detections,false_positives,polyps,hit";
+
+fn csv_line(j: &FrameJudgement) -> String {
+    let ids = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+    format!(
+        "{},{:.3},{},{},{},{},{}",
+        j.frame,
+        j.time_ms,
+        u8::from(j.judged),
+        j.detections,
+        j.false_positives,
+        ids(&j.polyps),
+        ids(&j.hit)
+    )
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
+    let rules = VideoRules {
+        hit: args.hit,
+        link: args.link,
+        link_gap_ms: args.link_gap,
+        min_area_px: args.min_area,
+        persistence: args.persistence.clone(),
+    };
+    // What is wrong with the command is said before the network is built.
+    let scorer = VideoScorer::new(rules)?;
+    let truth = Truth::open(&args.truth)?;
+    if let Some(path) = &args.csv {
+        check_free(path, args.force)?;
+    }
+    let mut csv = args.csv.as_deref().map(ResultFile::create).transpose()?;
+    if let Some(csv) = &mut csv {
+        csv.line(CSV_HEADER)?;
+    }
+    let stop = interrupt_flag()?;
+    let mut judge = Judge { truth, scorer, csv, frames: 0 };
+    let mut cut_off = match (&args.detections, &args.predictions, &args.video) {
+        (Some(path), _, _) => {
+            let size = replay_size(path)?;
+            read(Detections::from_replay(path)?, size, &mut judge, &stop, context)?
+        }
+        (_, Some(folder), _) => {
+            let fps = f64::from(args.fps.0) / f64::from(args.fps.1);
+            let maps = Detections::from_maps(folder, args.threshold.unwrap_or(0.5), None, fps)?;
+            read(maps, None, &mut judge, &stop, context)?
+        }
+        (_, _, Some(video)) => infer(video, args, &mut judge, &stop, context)?,
+        _ => return Err(Error::usage("neither --video, --detections nor --predictions is given")),
+    };
+    if judge.frames == 0 {
+        return Err(
+            Error::input("there is no frame to judge").remedy("give a video, or detections, with frames")
+        );
+    }
+    if cut_off.is_none() && judge.frames < judge.truth.frames() {
+        cut_off = Some(format!(
+            "the truth speaks of {} frames, but only {} came",
+            judge.truth.frames(),
+            judge.frames
+        ));
+    }
+    if let Some(csv) = judge.csv.take() {
+        csv.finish()?;
+    }
+    let report = judge.scorer.report();
+    tell(&report, &judge, cut_off.as_deref(), args, context)?;
+    Ok(if cut_off.is_some() { Outcome::Partial } else { Outcome::Done })
+}
+
+const INTERRUPTED: &str = "interrupted";
+
+/// Judges detections that are there already. Says why not all of them, if so.
+fn read(
+    mut detections: Detections,
+    size: Option<(usize, usize)>,
+    judge: &mut Judge,
+    stop: &AtomicBool,
+    context: &Context,
+) -> Result<Option<String>> {
+    let bar = Progress::new(Some(judge.truth.frames()), context.quiet, "eval-video");
+    while let Some(detected) = detections.next() {
+        judge.frame(detected?, size.or(detections.size()))?;
+        bar.at(judge.frames);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Some(INTERRUPTED.into()));
+        }
+    }
+    bar.finish();
+    Ok(None)
+}
+
+/// The picture's size, from the summary beside a replay's records.
+fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
+    let path = records.with_file_name("summary.json");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::read(&path, e)),
+    };
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e)
+    })?;
+    let side = |key: &str| summary[key].as_u64().filter(|v| *v > 0).map(|v| v as usize);
+    Ok(side("width_px").zip(side("height_px")))
+}
+
+/// Runs the network over the video, every frame. Says why not to its end, if so.
+#[cfg(feature = "video")]
+fn infer(
+    video: &Path,
+    args: &Args,
+    judge: &mut Judge,
+    stop: &AtomicBool,
+    context: &Context,
+) -> Result<Option<String>> {
+    use crate::capture::{Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs};
+    use crate::frame::Mask;
+    use crate::worker::Segmenter;
+
+    let mut source: Box<dyn Source> = match discover_inputs(&[video.to_owned()])?.as_slice() {
+        [Input::Recording(path)] => Box::new(Recording::open(Facts::discover(path)?, Span::default(), None)?),
+        [Input::Stills { folder, files }] => {
+            Box::new(Stills::open(folder, files.clone(), args.fps, Span::default())?)
+        }
+        several => {
+            return Err(Error::usage(format!("{}: holds {} videos", video.display(), several.len()))
+                .remedy("name the one that the truth belongs to"));
+        }
+    };
+    let (checkpoint, network) = args.engine.open()?;
+    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let expected = source.expected_frames().or(Some(judge.truth.frames()));
+    let bar = Progress::new(expected, context.quiet, "eval-video");
+    let mut mask = Mask::default();
+    let cut_off = loop {
+        if stop.load(Ordering::Relaxed) {
+            break Some(INTERRUPTED.into());
+        }
+        match source.next()? {
+            Next::Wait => {}
+            Next::Ended(ended) => {
+                if let Some(changed) = ended.changed {
+                    tracing::warn!("{}: {changed}", video.display());
+                }
+                break ended.cut_off;
+            }
+            Next::Frame(frame) => {
+                (mask.frame, mask.pts) = (frame.id, frame.pts);
+                frame.read(|picture| segmenter.segment(picture, &mut mask)).map_err(|e| e.at(frame.id))?;
+                let size = (mask.width as usize, mask.height as usize);
+                judge.frame(FrameDetections::from_mask(&mask)?, Some(size))?;
+                bar.at(judge.frames);
+            }
+        }
+    };
+    bar.finish();
+    Ok(cut_off)
+}
+
+#[cfg(not(feature = "video"))]
+fn infer(video: &Path, _: &Args, _: &mut Judge, _: &AtomicBool, _: &Context) -> Result<Option<String>> {
+    Err(Error::usage(format!("{}: this build reads no video", video.display()))
+        .remedy("give --detections or --predictions, or build with the video feature"))
+}
+
+fn tell(
+    report: &VideoReport,
+    judge: &Judge,
+    cut_off: Option<&str>,
+    args: &Args,
+    context: &mut Context,
+) -> Result<()> {
+    if context.json {
+        let mut value = serde_json::to_value(report)
+            .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?;
+        value["truth"] = serde_json::json!(judge.truth.describe());
+        value["truth_specks"] = serde_json::json!(judge.truth.specks());
+        value["partial_reason"] = serde_json::json!(cut_off);
+        return context.json(&value);
+    }
+    context.say(report.text().trim_end())?;
+    context.remark(format!("truth: {}", judge.truth.describe()))?;
+    if judge.truth.specks() > 0 {
+        context.remark(format!(
+            "truth: {} regions under {} px are specks, not polyps",
+            judge.truth.specks(),
+            crate::evaluation::video::SPECK_PX
+        ))?;
+    }
+    if report.frames.unjudged > 0 {
+        tracing::warn!(
+            "{} of {} frames have no truth and are not judged",
+            report.frames.unjudged,
+            judge.frames
+        );
+    }
+    if let Some(why) = cut_off {
+        tracing::warn!("not the whole video was judged: {why}");
+    }
+    if let Some(path) = &args.csv {
+        context.remark(format!("every frame's judgement: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use image::{GrayImage, Luma};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn execute(line: &str) -> (Result<Outcome>, serde_json::Value) {
+        let args = Line::try_parse_from(line.split_whitespace()).unwrap().args;
+        let mut out = Vec::new();
+        let mut context = Context { out: &mut out, quiet: true, json: true, verbose: 0 };
+        let outcome = run(&args, &mut context);
+        (outcome, serde_json::from_slice(&out).unwrap_or_default())
+    }
+
+    #[test]
+    fn maps_are_judged_against_boxes() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir(at("maps")).unwrap();
+        for frame in 0..3 {
+            let map = GrayImage::from_fn(40, 30, |x, y| {
+                Luma([if frame > 0 && (10..20).contains(&x) && (5..15).contains(&y) { 230 } else { 0 }])
+            });
+            map.save(at(&format!("maps/{frame:06}.png"))).unwrap();
+        }
+        let boxes = r#"{"width":40,"height":30,"frames":[[{"bbox":[8,4,22,16]}],[{"bbox":[8,4,22,16]}],[]]}"#;
+        std::fs::write(at("boxes.json"), boxes).unwrap();
+        let line = format!(
+            "eval-video --predictions {} --truth {} --fps 10 --persistence 1,2 --csv {}",
+            at("maps"),
+            at("boxes.json"),
+            at("frames.csv")
+        );
+        let (outcome, value) = execute(&line);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        assert_eq!((value["polyps"].as_u64(), value["per_polyp_sensitivity"].as_f64()), (Some(1), Some(1.0)));
+        assert_eq!(value["per_frame_sensitivity"].as_f64(), Some(0.5));
+        assert_eq!(value["per_frame_specificity"].as_f64(), Some(0.0));
+        assert!((value["first_detection_ms"].as_f64().unwrap() - 100.0).abs() < 1e-9);
+        assert_eq!(value["persistence"][1]["per_polyp_sensitivity"].as_f64(), Some(0.0));
+        assert!(value["rules"][0].as_str().unwrap().contains("centroid"));
+        let csv = std::fs::read_to_string(at("frames.csv")).unwrap();
+        assert_eq!(
+            csv.lines().collect::<Vec<_>>()[1..],
+            ["0,0.000,1,0,0,1,", "1,100.000,1,1,0,1,1", "2,200.000,1,1,1,,"]
+        );
+        assert!(execute(&line).0.unwrap_err().to_string().contains("--force"));
+
+        // More truth than video: partial.
+        let more = boxes.replace("[]]}", "[],[]]}");
+        std::fs::write(at("boxes.json"), more).unwrap();
+        let (outcome, value) = execute(&format!("{line} --force"));
+        assert_eq!(outcome.unwrap(), Outcome::Partial);
+        assert!(value["partial_reason"].as_str().unwrap().contains("4 frames"));
+        // Truth of another size: refused by name.
+        std::fs::write(at("boxes.json"), boxes.replace("40", "41")).unwrap();
+        assert!(execute(&format!("{line} --force")).0.unwrap_err().to_string().contains("41x30"));
+    }
+
+    #[test]
+    fn sources_exclude_each_other() {
+        for wrong in [
+            "eval-video --truth t",
+            "eval-video --video v --detections d --truth t",
+            "eval-video --video v --predictions d --truth t",
+            "eval-video --detections d --threshold 0.4 --truth t",
+            "eval-video --video v --truth t --hit nearly",
+        ] {
+            assert!(Line::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
+        }
+    }
+}

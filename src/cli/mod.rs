@@ -1,0 +1,172 @@
+//! The command line: one file per command; parse, check, run.
+//!
+//! In: arguments. Out: results on standard output, progress and errors on standard error, and an exit code: 0 done, 1
+//! failed, 2 wrong usage, 3 finished but partial.
+
+mod arguments;
+#[cfg(feature = "video")]
+mod doctor;
+mod eval;
+mod eval_video;
+mod interrupt;
+#[cfg(feature = "video")]
+mod phantom;
+mod progress;
+#[cfg(feature = "video")]
+mod replay;
+mod results;
+#[cfg(feature = "video")]
+mod segment;
+mod weights;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use arguments::{EngineArgs, Verbosity};
+
+use crate::{Error, Result};
+
+/// Polyp segmentation on live and recorded colonoscopy video. Research software, not a medical device.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Segment recorded procedures: annotated video and a report.
+    #[cfg(feature = "video")]
+    Replay(replay::Args),
+    /// Segment still pictures: probability map and overlay of each.
+    #[cfg(feature = "video")]
+    Segment(segment::Args),
+    /// Render a procedural colonoscopy with its ground truth.
+    #[cfg(feature = "video")]
+    Phantom(phantom::Args),
+    /// Score predictions or the network against masks: the ten figures of the field.
+    Eval(eval::Args),
+    /// Measure detection on a video with its truth: sensitivity, specificity, delay, false alarms, flicker.
+    EvalVideo(eval_video::Args),
+    /// Look into, convert and verify checkpoints.
+    Weights(weights::Args),
+    /// Tell what this machine offers, and how to get what is missing.
+    #[cfg(feature = "video")]
+    Doctor(doctor::Args),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Something could not be processed and was said.
+    Partial,
+    /// The answer is no (a check that did not pass).
+    Negative,
+}
+
+/// What every command is given.
+pub struct Context<'a> {
+    /// Standard output, for results.
+    pub out: &'a mut dyn Write,
+    /// No progress, no remarks.
+    pub quiet: bool,
+    /// The result as JSON.
+    pub json: bool,
+    /// 0, 1 or 2.
+    pub verbose: u8,
+}
+
+impl Context<'_> {
+    /// Writes a line of the result. A reader that has gone away (`| head`) is no failure.
+    pub fn say(&mut self, line: impl std::fmt::Display) -> Result<()> {
+        match writeln!(self.out, "{line}") {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::output("standard output cannot be written").because(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a remark for a person: not with `--quiet`, nor among JSON.
+    pub fn remark(&mut self, line: impl std::fmt::Display) -> Result<()> {
+        if self.quiet || self.json { Ok(()) } else { self.say(line) }
+    }
+
+    /// Writes a value as JSON.
+    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?;
+        self.say(text)
+    }
+}
+
+/// Parses the process's arguments, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli.verbosity);
+    let mut out = std::io::stdout().lock();
+    let Verbosity { verbose, quiet, json } = cli.verbosity;
+    let mut context = Context { out: &mut out, quiet, json, verbose };
+    let result = match &cli.command {
+        #[cfg(feature = "video")]
+        Command::Replay(args) => replay::run(args, &mut context),
+        #[cfg(feature = "video")]
+        Command::Segment(args) => segment::run(args, &mut context),
+        #[cfg(feature = "video")]
+        Command::Phantom(args) => phantom::run(args, &mut context),
+        Command::Eval(args) => eval::run(args, &mut context),
+        Command::EvalVideo(args) => eval_video::run(args, &mut context),
+        Command::Weights(args) => weights::run(args, json, verbose > 0, context.out).map(|()| Outcome::Done),
+        #[cfg(feature = "video")]
+        Command::Doctor(args) => doctor::run(args, &mut context),
+    };
+    let _ = context.out.flush();
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Negative) => ExitCode::from(1),
+        Ok(Outcome::Partial) => ExitCode::from(3),
+        Err(e) => {
+            tracing::debug!("{e:?}");
+            let mut stderr = std::io::stderr().lock();
+            let prefix = if stderr.is_terminal() { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
+            let _ = writeln!(stderr, "{prefix} {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Logs to standard error: warnings, or with `-v` and `-vv` more; `RUST_LOG` overrides.
+fn start_log(verbosity: &Verbosity) {
+    let level = match (verbosity.quiet, verbosity.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "polypscope=debug,warn",
+        _ => "polypscope=trace,debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(verbosity.verbose > 0)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

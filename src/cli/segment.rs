@@ -1,0 +1,228 @@
+//! `polypscope segment`: still pictures in, probability maps and overlays out.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args as ClapArgs;
+use image::{GrayImage, RgbImage};
+use serde::Serialize;
+
+use super::arguments::{opacity, threshold};
+use super::progress::Progress;
+use super::{Context, EngineArgs, Outcome};
+use crate::capture::{is_picture, list_files, load_picture};
+use crate::frame::{Mask, Picture, PictureInfo, PictureMut, PixelFormat, Rect};
+use crate::overlay::{Overlay, State, Style};
+use crate::postprocess::Upsampler;
+use crate::preprocess::FieldOfView;
+use crate::worker::Segmenter;
+use crate::{Error, Result};
+
+/// For each picture NAME: NAME.png (probability, 8 bit, the picture's size) and NAME.overlay.png.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Pictures, or folders of them
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    inputs: Vec<PathBuf>,
+    /// Folder for the results
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace results that are already there
+    #[arg(long)]
+    force: bool,
+    /// Probability from which on a pixel is marked (default: the checkpoint's)
+    #[arg(long, value_name = "P", value_parser = threshold)]
+    threshold: Option<f64>,
+    /// Opacity of the fill, 0 to 1
+    #[arg(long, value_name = "A", value_parser = opacity, default_value_t = Style::default().alpha)]
+    alpha: f32,
+    /// What to analyse: auto, full, or X,Y,W,H in picture pixels
+    #[arg(long, value_name = "VIEW", default_value_t = FieldOfView::Full)]
+    field_of_view: FieldOfView,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// One picture's result, for `--json`.
+#[derive(Debug, Serialize)]
+struct Segmented {
+    input: PathBuf,
+    probability: PathBuf,
+    overlay: PathBuf,
+    area_px: u64,
+    max_probability: f32,
+    polyps: usize,
+}
+
+impl Args {
+    /// Every picture with the two files it becomes, checked for collisions and for what is there already.
+    fn plan(&self) -> Result<Vec<(PathBuf, PathBuf, PathBuf)>> {
+        let mut pictures = Vec::new();
+        for input in &self.inputs {
+            let metadata = std::fs::metadata(input).map_err(|e| Error::read(input, e))?;
+            if metadata.is_dir() {
+                let found: Vec<_> = list_files(input)?.into_iter().filter(|f| is_picture(f)).collect();
+                if found.is_empty() {
+                    return Err(Error::input(format!("{}: holds no pictures", input.display()))
+                        .remedy("name a folder of PNG or JPEG files"));
+                }
+                pictures.extend(found);
+            } else {
+                pictures.push(input.clone());
+            }
+        }
+        let mut plan: Vec<(PathBuf, PathBuf, PathBuf)> = Vec::with_capacity(pictures.len());
+        let mut names = std::collections::HashMap::new();
+        for picture in pictures {
+            let stem = picture.file_stem().unwrap_or_default().to_owned();
+            if let Some(other) = names.insert(stem.clone(), picture.clone()) {
+                return Err(Error::usage(format!(
+                    "{} and {} would have the same results",
+                    other.display(),
+                    picture.display()
+                ))
+                .remedy("segment them into different folders"));
+            }
+            let named = |suffix: &str| {
+                let mut name = stem.clone();
+                name.push(suffix);
+                self.out.join(name)
+            };
+            let (probability, overlay) = (named(".png"), named(".overlay.png"));
+            for file in [&probability, &overlay] {
+                if same(file, &picture) {
+                    return Err(Error::usage(format!(
+                        "{}: a result would replace the picture itself",
+                        picture.display()
+                    ))
+                    .remedy("choose another --out folder"));
+                }
+                if !self.force && file.symlink_metadata().is_ok() {
+                    return Err(Error::output(format!("{}: exists already", file.display()))
+                        .remedy("choose another --out folder, or add --force to replace it"));
+                }
+            }
+            plan.push((picture, probability, overlay));
+        }
+        Ok(plan)
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
+    let plan = args.plan()?;
+    make_folder(&args.out)?;
+    let (checkpoint, network) = args.engine.open()?;
+    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let mut overlay = Overlay::new(Style { alpha: args.alpha, status: false, ..Style::default() });
+    let mut upsampler = Upsampler::default();
+    let bar = Progress::new(Some(plan.len() as u64), context.quiet, "segment");
+    let mut results = Vec::new();
+    let mut failures = Vec::new();
+    for (n, (picture, probability, drawn)) in plan.iter().enumerate() {
+        let one =
+            segment(&mut segmenter, &mut upsampler, &mut overlay, picture).and_then(|(map, image, mask)| {
+                save(probability, |f| map.write_to(f, image::ImageFormat::Png))?;
+                save(drawn, |f| image.write_to(f, image::ImageFormat::Png))?;
+                Ok(mask)
+            });
+        match one {
+            Ok(mask) => results.push(Segmented {
+                input: picture.clone(),
+                probability: probability.clone(),
+                overlay: drawn.clone(),
+                area_px: mask.area_px,
+                max_probability: mask.max_probability,
+                polyps: mask.polyps.len(),
+            }),
+            // One unreadable picture does not cost the others; a disk that is full does.
+            Err(e) if e.kind() == crate::Kind::Input && plan.len() > 1 => failures.push(e),
+            Err(e) => return Err(e),
+        }
+        bar.at(n as u64 + 1);
+    }
+    bar.finish();
+    if context.json {
+        context.json(&results)?;
+    } else {
+        let marked = results.iter().filter(|r| r.area_px > 0).count();
+        context.remark(format!(
+            "{} picture{} segmented, {marked} with polyps: {}",
+            results.len(),
+            if results.len() == 1 { "" } else { "s" },
+            args.out.display()
+        ))?;
+    }
+    for e in &failures {
+        tracing::warn!("{e}");
+    }
+    Ok(match (results.is_empty(), failures.is_empty()) {
+        (true, false) => {
+            return Err(Error::input(format!(
+                "none of {} pictures could be read: {}",
+                plan.len(),
+                failures[0]
+            )));
+        }
+        (_, false) => Outcome::Partial,
+        _ => Outcome::Done,
+    })
+}
+
+/// Probability map at the picture's size, the picture with its marks, and the mask.
+fn segment(
+    segmenter: &mut Segmenter,
+    upsampler: &mut Upsampler,
+    overlay: &mut Overlay,
+    path: &Path,
+) -> Result<(GrayImage, RgbImage, Mask)> {
+    let mut image = load_picture(path)?;
+    let (w, h) = image.dimensions();
+    let info = PictureInfo::new(PixelFormat::Rgb, w, h);
+    let mut mask = Mask::default();
+    let empty = || Error::input(format!("{}: is an empty picture", path.display()));
+    segmenter.restart();
+    let picture = Picture::packed(info, image.as_raw()).ok_or_else(empty)?;
+    segmenter.segment(&picture, &mut mask).map_err(|e| e.at(path.display()))?;
+
+    let view: Rect = mask.field_of_view;
+    let shape = segmenter.network().shape();
+    let mut map = GrayImage::new(w, h);
+    let size = (shape.height, shape.width);
+    let target = (view.h as usize, view.w as usize);
+    let pixels = map.as_mut();
+    upsampler.run(segmenter.logits(), shape.classes, size, target, |y, row| {
+        let start = (view.y as usize + y) * w as usize + view.x as usize;
+        for (o, &l) in pixels[start..start + row.len()].iter_mut().zip(row) {
+            *o = (crate::postprocess::sigmoid(l) * 255.0).round() as u8;
+        }
+    });
+    let mut drawn = PictureMut::packed(info, image.as_mut()).ok_or_else(empty)?;
+    overlay.draw(&mut drawn, Some(&mask), State::Active);
+    Ok((map, image, mask))
+}
+
+/// A folder only its owner can look into, if it is not there yet.
+fn make_folder(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::write(path, e))
+}
+
+/// Writes a file aside and then gives it its name; readable by its owner only.
+fn save(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>,
+) -> Result<()> {
+    use std::io::Write;
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    write(&mut bytes)
+        .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
+    let failed = |e| Error::write(path, e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut aside = tempfile::Builder::new().prefix(".polypscope-").tempfile_in(folder).map_err(failed)?;
+    aside.write_all(bytes.get_ref()).map_err(failed)?;
+    aside.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}

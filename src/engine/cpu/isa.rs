@@ -1,0 +1,212 @@
+//! The engine's kernels compiled once for each instruction set, and the choice among them at run time.
+//!
+//! In: a precision, the processor's features. Out: [`Isa`], a table of compiled functions.
+
+use std::fmt;
+
+use super::conv::{self, Conv, TileKernels};
+use super::ends::{self, Last};
+use super::lanes::Lanes;
+use super::pool::{self, Pool};
+use super::resize::{self, Join};
+use super::subtract::{self, Subtract};
+use super::tile;
+use super::winograd::{self, Winograd};
+
+/// An instruction set and precision the engine has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// f32, plain Rust, any processor.
+    PortableF32,
+    /// bf16 storage with plain arithmetic: slow, for tests only.
+    PortableBf16,
+    /// f32, AVX2 and FMA.
+    Avx2F32,
+    /// f32, AVX-512 F, BW, VL.
+    Avx512F32,
+    /// bf16, AVX-512 with BF16.
+    Avx512Bf16,
+}
+
+impl Path {
+    pub const ALL: [Path; 5] =
+        [Path::PortableF32, Path::PortableBf16, Path::Avx2F32, Path::Avx512F32, Path::Avx512Bf16];
+
+    /// Whether this processor can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Path::PortableF32 | Path::PortableBf16 => true,
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2F32 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512F32 => avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest f32 path of this processor.
+    pub fn best_f32() -> Path {
+        [Path::Avx512F32, Path::Avx2F32].into_iter().find(|p| p.is_available()).unwrap_or(Path::PortableF32)
+    }
+
+    /// The bf16 path, where this processor has one worth using.
+    pub fn best_bf16() -> Option<Path> {
+        Some(Path::Avx512Bf16).filter(|p| p.is_available())
+    }
+
+    pub fn is_bf16(self) -> bool {
+        matches!(self, Path::PortableBf16 | Path::Avx512Bf16)
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Path::PortableF32 => "f32, portable",
+            Path::PortableBf16 => "bf16, portable",
+            Path::Avx2F32 => "f32, avx2",
+            Path::Avx512F32 => "f32, avx512",
+            Path::Avx512Bf16 => "bf16, avx512_bf16",
+        }
+    }
+
+    /// The compiled kernels; `None` where the processor cannot run them.
+    pub(crate) fn isa(self) -> Option<&'static Isa> {
+        if !self.is_available() {
+            return None;
+        }
+        match self {
+            Path::PortableF32 => Some(&portable_f32::ISA),
+            Path::PortableBf16 => Some(&portable_bf16::ISA),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2F32 => Some(&avx2_f32::ISA),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512F32 => Some(&avx512_f32::ISA),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Bf16 => Some(&avx512_bf16::ISA),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma")
+}
+
+/// Kernels compiled for one path. Each function's contract is that of the generic one it instantiates.
+pub(crate) struct Isa {
+    pub(crate) lanes: usize,
+    pub(crate) vectors: usize,
+    /// Elements in a word, bytes in an element.
+    pub(crate) per_word: usize,
+    pub(crate) element: usize,
+    pub(crate) tiles: TileKernels,
+    /// f32 tiles with this path's vectors: the first convolution reads f32 at any precision.
+    pub(crate) f32_tiles: &'static TileKernels,
+    pub(crate) conv: unsafe fn(&Conv, usize, *mut f32),
+    pub(crate) winograd: unsafe fn(&Winograd, usize, *mut f32),
+    pub(crate) subtract: unsafe fn(&Subtract, usize, *mut f32),
+    pub(crate) pool: unsafe fn(&Pool, usize),
+    pub(crate) join: unsafe fn(&Join, usize),
+    pub(crate) last: unsafe fn(&Last, usize),
+}
+
+// More than a register file holds is never asked for (`Lanes::pixels`): those entries repeat a tile that exists.
+macro_rules! tiles {
+    ($tile:ident, wide) => {
+        [
+            tiles!(@list $tile, 1, 1 2 3 4 5 6 7 8 9 10 11 12),
+            tiles!(@list $tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
+            tiles!(@list $tile, 3, 1 2 3 4 5 6 7 8 8 8 8 8),
+            tiles!(@list $tile, 4, 1 2 3 4 5 6 6 6 6 6 6 6),
+        ]
+    };
+    ($tile:ident, narrow) => {
+        [
+            tiles!(@list $tile, 1, 1 2 3 4 5 6 6 6 6 6 6 6),
+            tiles!(@list $tile, 2, 1 2 3 4 5 6 6 6 6 6 6 6),
+            tiles!(@list $tile, 2, 1 2 3 4 5 6 6 6 6 6 6 6),
+            tiles!(@list $tile, 2, 1 2 3 4 5 6 6 6 6 6 6 6),
+        ]
+    };
+    (@list $tile:ident, $v:literal, $($p:literal)*) => { [$($tile::<$p, $v> as tile::TileKernel),*] };
+}
+
+macro_rules! compile {
+    ($name:ident, $lanes:ty, $width:ident, $f32:ident $(, $features:literal)?) => {
+        mod $name {
+            use super::*;
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+                unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
+                unsafe { conv::task::<$lanes>(c, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
+                unsafe { winograd::task::<$lanes>(w, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
+                unsafe { subtract::task::<$lanes>(s, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn pool(p: &Pool, task: usize) {
+                unsafe { pool::task::<$lanes>(p, task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn join(j: &Join, task: usize) {
+                unsafe { resize::join::<$lanes>(j, task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn last(l: &Last, task: usize) {
+                unsafe { ends::last::<$lanes>(l, task) }
+            }
+
+            pub(super) static ISA: Isa = Isa {
+                lanes: <$lanes>::COUNT,
+                vectors: <$lanes>::VECTORS,
+                per_word: <$lanes>::PER_WORD,
+                element: 4 / <$lanes>::PER_WORD,
+                tiles: tiles!(tile, $width),
+                f32_tiles: &super::$f32::ISA.tiles,
+                conv,
+                winograd,
+                subtract,
+                pool,
+                join,
+                last,
+            };
+        }
+    };
+}
+
+compile!(portable_f32, super::super::lanes::PortableF32, narrow, portable_f32);
+compile!(portable_bf16, super::super::lanes::PortableBf16, narrow, portable_f32);
+#[cfg(target_arch = "x86_64")]
+compile!(avx2_f32, super::super::lanes::Avx2F32, narrow, avx2_f32, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+compile!(avx512_f32, super::super::lanes::Avx512F32, wide, avx512_f32, "avx512f,avx512bw,avx512vl,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+compile!(
+    avx512_bf16,
+    super::super::lanes::Avx512Bf16,
+    wide,
+    avx512_f32,
+    "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma"
+);

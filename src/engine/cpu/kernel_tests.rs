@@ -1,0 +1,591 @@
+//! Every kernel on every path this processor has, against the definition in f64, on random shapes.
+
+use super::assemble::{Assembly, Finish, Method, Source};
+use super::conv::{Also, Out};
+use super::crew::Work;
+use super::isa::{Isa, Path};
+use super::lanes::{bf16_bits, bf16_value};
+use super::maps::Map;
+use super::pack::Layer;
+use super::plan::Step;
+use super::pool::{Kind, Pool};
+use super::resize::{Axis, Join};
+use super::subtract::{Subtract, Terms};
+
+/// Repeatable numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        low + self.below(high - low + 1)
+    }
+
+    /// In [-1, 1), exact in bf16 where `coarse`, so that storage loses nothing.
+    fn value(&mut self, coarse: bool) -> f32 {
+        let v = (self.bits() >> 40) as f32 * 2f32.powi(-23) - 1.0;
+        if coarse { bf16_value(bf16_bits(v)) } else { v }
+    }
+
+    fn values(&mut self, n: usize, coarse: bool) -> Vec<f32> {
+        (0..n).map(|_| self.value(coarse)).collect()
+    }
+}
+
+/// `[height][width][channels]`.
+#[derive(Clone)]
+struct Grid {
+    h: usize,
+    w: usize,
+    c: usize,
+    v: Vec<f32>,
+}
+
+impl Grid {
+    fn random(r: &mut Random, h: usize, w: usize, c: usize, coarse: bool) -> Self {
+        Self { h, w, c, v: r.values(h * w * c, coarse) }
+    }
+
+    fn zeros(h: usize, w: usize, c: usize) -> Self {
+        Self { h, w, c, v: vec![0.0; h * w * c] }
+    }
+
+    fn at(&self, y: isize, x: isize, c: usize) -> f64 {
+        if y < 0 || x < 0 || y >= self.h as isize || x >= self.w as isize {
+            return 0.0;
+        }
+        self.v[(y as usize * self.w + x as usize) * self.c + c] as f64
+    }
+
+    fn set(&mut self, y: usize, x: usize, c: usize, v: f64) {
+        self.v[(y * self.w + x) * self.c + c] = v as f32;
+    }
+
+    fn write_to(&self, isa: &Isa, map: &Map) {
+        for y in 0..self.h {
+            for x in 0..self.w {
+                for c in 0..self.c {
+                    let v = self.at(y as isize, x as isize, c) as f32;
+                    let (y, x) = (y as isize, x as isize);
+                    // SAFETY: inside the map, which has this grid's size.
+                    unsafe {
+                        if isa.element == 4 {
+                            *map.view().at::<f32>(y, x).add(c) = v;
+                        } else {
+                            *map.view().at::<u16>(y, x).add(c) = bf16_bits(v);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_from(isa: &Isa, map: &Map) -> Self {
+        let g = map.geometry;
+        let mut grid = Self::zeros(g.height, g.width, g.channels);
+        for y in 0..g.height {
+            for x in 0..g.width {
+                for c in 0..g.channels {
+                    let at = (y as isize, x as isize);
+                    // SAFETY: inside the map.
+                    let v = unsafe {
+                        if isa.element == 4 {
+                            *map.view().at::<f32>(at.0, at.1).add(c)
+                        } else {
+                            bf16_value(*map.view().at::<u16>(at.0, at.1).add(c))
+                        }
+                    };
+                    grid.set(y, x, c, v as f64);
+                }
+            }
+        }
+        grid
+    }
+
+    fn close_to(&self, want: &Grid, tolerance: f32, what: &str) {
+        let scale = want.v.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+        for (i, (g, w)) in self.v.iter().zip(&want.v).enumerate() {
+            let off = (g - w).abs() / scale;
+            assert!(
+                off <= tolerance,
+                "{what}: value {i} is {g}, should be {w} (off by {off:e} of the largest)"
+            );
+        }
+    }
+}
+
+fn map_of(a: &mut Assembly, h: usize, w: usize, c: usize, border: usize) -> Map {
+    a.map(h, w, c, border)
+}
+
+fn run(a: Assembly) -> super::plan::Plan {
+    let plan = a.finish();
+    for (wave, tasks) in plan.waves().into_iter().enumerate() {
+        for task in 0..tasks {
+            // SAFETY: each task once, in order, on one thread; no entry or exit step is among them.
+            unsafe { plan.task(wave, task, 0) };
+        }
+    }
+    plan
+}
+
+fn paths() -> impl Iterator<Item = (Path, &'static Isa)> {
+    Path::ALL.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
+}
+
+/// Rounding of sums and of what is stored; Winograd in bf16 also rounds the transformed operands.
+fn tolerance(path: Path, method: Method) -> f32 {
+    match (path.is_bf16(), method) {
+        (true, Method::Winograd(2)) => 0.02,
+        (true, Method::Winograd(_)) => 0.06,
+        (true, _) => 0.006,
+        (false, _) => 2e-5,
+    }
+}
+
+fn conv_reference(x: &Grid, layer: &Layer, stride: usize, residual: Option<&Grid>, relu: bool) -> Grid {
+    let (h, w) = (x.h.div_ceil(stride), x.w.div_ceil(stride));
+    let k = layer.kernel;
+    let mut out = Grid::zeros(h, w, layer.out);
+    for y in 0..h {
+        for px in 0..w {
+            for o in 0..layer.out {
+                let mut sum = 0.0;
+                for c in 0..layer.cin {
+                    for ky in 0..k {
+                        for kx in 0..k {
+                            let sy = (y * stride + ky) as isize - (k / 2) as isize;
+                            let sx = (px * stride + kx) as isize - (k / 2) as isize;
+                            let weight = layer.weights[((o * layer.cin + c) * k + ky) * k + kx];
+                            sum += weight as f64 * x.at(sy, sx, c);
+                        }
+                    }
+                }
+                let mut v = sum * layer.scale[o] as f64 + layer.shift[o] as f64;
+                if let Some(r) = residual {
+                    v += r.at(y as isize, px as isize, o);
+                }
+                out.set(y, px, o, if relu { v.max(0.0) } else { v });
+            }
+        }
+    }
+    out
+}
+
+fn layer(r: &mut Random, out: usize, cin: usize, kernel: usize, coarse: bool) -> Layer {
+    let bound = (3.0 / (cin * kernel * kernel) as f32).sqrt();
+    let weights = r
+        .values(out * cin * kernel * kernel, false)
+        .into_iter()
+        .map(|v| if coarse { bf16_value(bf16_bits(v * bound)) } else { v * bound })
+        .collect();
+    let scale = r.values(out, false).into_iter().map(|v| 1.0 + 0.5 * v).collect();
+    Layer { out, cin, kernel, weights, scale, shift: r.values(out, false) }
+}
+
+#[test]
+fn convolutions_of_any_shape() {
+    let mut r = Random(1);
+    for case in 0..60 {
+        let kernel = [1, 3][r.below(2)];
+        let stride = r.between(1, 2);
+        let (h, w) = (r.between(1, 19) * stride, r.between(1, 29) * stride);
+        let (cin, out) = (2 * r.between(1, 45), r.between(1, 150));
+        let method = match r.below(3) {
+            _ if kernel == 1 || stride == 2 => Method::Direct,
+            0 => Method::Direct,
+            n => Method::Winograd(2 * n),
+        };
+        let (relu, with_residual, threads) = (r.below(2) == 0, r.below(2) == 0, r.between(1, 4));
+        let layer = layer(&mut r, out, cin, kernel, true);
+        let x = Grid::random(&mut r, h, w, cin, true);
+        let (oh, ow) = (h / stride, w / stride);
+        let residual = with_residual.then(|| Grid::random(&mut r, oh, ow, out, true));
+        let want = conv_reference(&x, &layer, stride, residual.as_ref(), relu);
+        for (path, isa) in paths() {
+            let what = format!("case {case}: {cin}->{out} k{kernel} s{stride} {w}x{h} {method:?}, {path}");
+            let mut a = Assembly::new(isa, threads);
+            let source = map_of(&mut a, h, w, cin, 1);
+            let target = map_of(&mut a, oh, ow, out, 1);
+            x.write_to(isa, &source);
+            if let Some(r) = &residual {
+                // In place, as the blocks of the backbone do.
+                r.write_to(isa, &target);
+            }
+            let finish = Finish {
+                residual: residual.is_some().then(|| target.view()),
+                relu,
+                outs: vec![Out { channels: (0, out), view: target.view() }],
+                ..Default::default()
+            };
+            a.conv_by(method, &[(Source { stride, ..Source::of(&source) }, &layer)], (oh, ow), finish);
+            a.wave();
+            let _plan = run(a);
+            Grid::read_from(isa, &target).close_to(&want, tolerance(path, method), &what);
+            // SAFETY: the border's corners belong to the map.
+            let corner = unsafe { *target.view().bytes_at(-1, -1) };
+            assert_eq!(corner, 0, "{what}: wrote into the border");
+        }
+    }
+}
+
+/// Long reductions go in several passes.
+#[test]
+fn long_reductions_and_channel_slices() {
+    let mut r = Random(2);
+    for (cin, out, kernel, h, w) in [(640, 64, 3, 5, 7), (2048, 96, 1, 3, 11), (300, 64, 3, 9, 4)] {
+        let layer = layer(&mut r, out, cin, kernel, true);
+        let x = Grid::random(&mut r, h, w, cin, true);
+        let want = conv_reference(&x, &layer, 1, None, true);
+        for (path, isa) in paths() {
+            let mut a = Assembly::new(isa, 2);
+            // A source that is a slice of a wider map, and a target that is one too.
+            let wide = map_of(&mut a, h, w, cin + 6, 1);
+            let mut padded = Grid::zeros(h, w, cin + 6);
+            for y in 0..h {
+                for px in 0..w {
+                    for c in 0..cin {
+                        padded.set(y, px, c + 4, x.at(y as isize, px as isize, c));
+                    }
+                }
+            }
+            padded.write_to(isa, &wide);
+            let target = map_of(&mut a, h, w, out + 10, 0);
+            let source = Source { view: wide.view().channel(4), stored: cin, stride: 1 };
+            let finish = Finish::relu_to(target.view().channel(8), out);
+            a.conv_by(Method::Direct, &[(source, &layer)], (h, w), finish);
+            a.wave();
+            let _plan = run(a);
+            let got = Grid::read_from(isa, &target);
+            let mut all = Grid::zeros(h, w, out + 10);
+            for y in 0..h {
+                for px in 0..w {
+                    for c in 0..out {
+                        all.set(y, px, c + 8, want.at(y as isize, px as isize, c));
+                    }
+                }
+            }
+            got.close_to(&all, tolerance(path, Method::Direct), &format!("{cin}->{out} k{kernel}, {path}"));
+        }
+    }
+}
+
+/// Everything an epilogue can do at once: outputs spread over maps, a second output with an addend, the channel sum.
+#[test]
+fn epilogues_spread_add_and_sum() {
+    let mut r = Random(3);
+    for case in 0..24 {
+        let kernel = [1, 3][r.below(2)];
+        let method = if kernel == 3 {
+            [Method::Direct, Method::Winograd(2), Method::Winograd(4)][r.below(3)]
+        } else {
+            Method::Direct
+        };
+        let (h, w) = (r.between(1, 9), r.between(1, 17));
+        let split = r.between(1, 40);
+        let (cin, out) = (2 * r.between(1, 20), 3 * split);
+        let layer = layer(&mut r, out, cin, kernel, true);
+        let x = Grid::random(&mut r, h, w, cin, true);
+        let add = Grid::random(&mut r, h, w, out, true);
+        let want = conv_reference(&x, &layer, 1, None, true);
+        for (path, isa) in paths() {
+            let what = format!("case {case}: {cin}->3x{split} k{kernel} {w}x{h} {method:?}, {path}");
+            let mut a = Assembly::new(isa, 3);
+            let source = map_of(&mut a, h, w, cin, 1);
+            x.write_to(isa, &source);
+            let parts: Vec<Map> = (0..3).map(|_| map_of(&mut a, h, w, split, 1)).collect();
+            let second = map_of(&mut a, h, w, out, 0);
+            add.write_to(isa, &second);
+            let sum = a.plane(h, w, 1);
+            let finish = Finish {
+                relu: true,
+                outs: parts
+                    .iter()
+                    .enumerate()
+                    .map(|(i, m)| Out { channels: (i * split, (i + 1) * split), view: m.view() })
+                    .collect(),
+                also: Some(Also { add: second.view(), out: second.view() }),
+                sum: Some(sum),
+                ..Default::default()
+            };
+            a.conv_by(method, &[(Source::of(&source), &layer)], (h, w), finish);
+            a.wave();
+            let _plan = run(a);
+            let tolerance = tolerance(path, method);
+            for (i, part) in parts.iter().enumerate() {
+                let mut slice = Grid::zeros(h, w, split);
+                for y in 0..h {
+                    for px in 0..w {
+                        for c in 0..split {
+                            slice.set(y, px, c, want.at(y as isize, px as isize, i * split + c));
+                        }
+                    }
+                }
+                Grid::read_from(isa, part).close_to(&slice, tolerance * 1.5, &what);
+            }
+            let mut both = want.clone();
+            let mut sums = Grid::zeros(h, w, 1);
+            for y in 0..h {
+                for px in 0..w {
+                    let (iy, ix) = (y as isize, px as isize);
+                    sums.set(y, px, 0, (0..out).map(|c| want.at(iy, ix, c)).sum());
+                    for c in 0..out {
+                        both.set(y, px, c, want.at(iy, ix, c) + add.at(iy, ix, c));
+                    }
+                }
+            }
+            Grid::read_from(isa, &second).close_to(&both, tolerance, &format!("{what}, sum with an addend"));
+            // SAFETY: the plane has one value a pixel.
+            let got = unsafe { std::slice::from_raw_parts(sum.start, h * w) }.to_vec();
+            Grid { h, w, c: 1, v: got }.close_to(&sums, tolerance, &format!("{what}, channel sum"));
+        }
+    }
+}
+
+/// Two sources summed, as a block's last convolution and its shortcut are.
+#[test]
+fn two_sources_are_summed() {
+    let mut r = Random(4);
+    let (h, w, out) = (6, 13, 72);
+    let first = layer(&mut r, out, 26, 1, true);
+    let mut second = layer(&mut r, out, 64, 1, true);
+    second.scale = vec![1.0; out];
+    let (x, y) = (Grid::random(&mut r, h, w, 26, true), Grid::random(&mut r, 2 * h, 2 * w, 64, true));
+    let mut want = conv_reference(&x, &first, 1, None, false);
+    for (a, b) in want.v.iter_mut().zip(conv_reference(&y, &second, 2, None, false).v) {
+        *a = (*a + b).max(0.0);
+    }
+    for (path, isa) in paths() {
+        let mut a = Assembly::new(isa, 2);
+        let (mx, my) = (map_of(&mut a, h, w, 26, 0), map_of(&mut a, 2 * h, 2 * w, 64, 1));
+        x.write_to(isa, &mx);
+        y.write_to(isa, &my);
+        let target = map_of(&mut a, h, w, out, 1);
+        let parts = [(Source::of(&mx), &first), (Source { stride: 2, ..Source::of(&my) }, &second)];
+        a.conv(&parts, (h, w), Finish::relu_to(target.view(), out));
+        a.wave();
+        let _plan = run(a);
+        let got = Grid::read_from(isa, &target);
+        got.close_to(&want, tolerance(path, Method::Direct), &format!("two sources, {path}"));
+    }
+}
+
+#[test]
+fn pools() {
+    let mut r = Random(5);
+    for case in 0..20 {
+        let kind = [Kind::Max3, Kind::Average3 { stride: 1 }, Kind::Average3 { stride: 2 }, Kind::Average2]
+            [case % 4];
+        let stride = if kind == (Kind::Average3 { stride: 1 }) { 1 } else { 2 };
+        let (h, w, c) = (r.between(1, 9), r.between(1, 9), r.between(1, 70));
+        let mut x = Grid::random(&mut r, h * stride, w * stride, c, true);
+        x.v.iter_mut().for_each(|v| *v = v.abs());
+        let mut want = Grid::zeros(h, w, c);
+        for y in 0..h {
+            for px in 0..w {
+                for ch in 0..c {
+                    let (sy, sx) = ((y * stride) as isize, (px * stride) as isize);
+                    let square = |from: isize, to: isize| {
+                        let x = &x;
+                        (from..to).flat_map(move |dy| (from..to).map(move |dx| x.at(sy + dy, sx + dx, ch)))
+                    };
+                    let v = match kind {
+                        Kind::Max3 => square(-1, 2).fold(0.0, f64::max),
+                        Kind::Average3 { .. } => square(-1, 2).sum::<f64>() / 9.0,
+                        Kind::Average2 => square(0, 2).sum::<f64>() / 4.0,
+                    };
+                    want.set(y, px, ch, v);
+                }
+            }
+        }
+        for (path, isa) in paths() {
+            let mut a = Assembly::new(isa, 1);
+            let source = map_of(&mut a, h * stride, w * stride, c, 1);
+            let target = map_of(&mut a, h, w, c, 0);
+            x.write_to(isa, &source);
+            let sum = matches!(kind, Kind::Max3).then(|| a.plane(h, w, 1));
+            a.steps.push(Step::Pool(Pool {
+                kind,
+                height: h,
+                width: w,
+                channels: c,
+                source: source.view(),
+                out: target.view(),
+                sum,
+            }));
+            a.wave();
+            let _plan = run(a);
+            Grid::read_from(isa, &target).close_to(
+                &want,
+                tolerance(path, Method::Direct),
+                &format!("{kind:?}, {path}"),
+            );
+            if let Some(sum) = sum {
+                let sums = (0..h * w).map(|i| want.v[i * c..(i + 1) * c].iter().sum()).collect();
+                // SAFETY: the plane has one value a pixel.
+                let got = unsafe { std::slice::from_raw_parts(sum.start, h * w) }.to_vec();
+                let want = Grid { h, w, c: 1, v: sums };
+                Grid { h, w, c: 1, v: got }.close_to(&want, 1e-5, &format!("sum of the maximum, {path}"));
+            }
+        }
+    }
+}
+
+/// Bilinear, `align_corners=False`, straight from the definition.
+fn resize_reference(x: &Grid, h: usize, w: usize) -> Grid {
+    let mut out = Grid::zeros(h, w, x.c);
+    let place = |i: usize, from: usize, to: usize| {
+        let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+        let low = (at.floor() as usize).min(from - 1);
+        (low as isize, (low + 1).min(from - 1) as isize, at - low as f64)
+    };
+    for y in 0..h {
+        for px in 0..w {
+            let ((y0, y1, fy), (x0, x1, fx)) = (place(y, x.h, h), place(px, x.w, w));
+            for c in 0..x.c {
+                let top = x.at(y0, x0, c) * (1.0 - fx) + x.at(y0, x1, c) * fx;
+                let bottom = x.at(y1, x0, c) * (1.0 - fx) + x.at(y1, x1, c) * fx;
+                out.set(y, px, c, top * (1.0 - fy) + bottom * fy);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn joins_resize_and_add() {
+    let mut r = Random(6);
+    for (ah, aw, h, w) in [(1, 1, 2, 2), (3, 5, 6, 10), (4, 4, 4, 4), (11, 2, 22, 4)] {
+        let a_grid = Grid::random(&mut r, ah, aw, 64, true);
+        let b_grid = Grid::random(&mut r, h, w, 64, true);
+        let mut want = resize_reference(&a_grid, h, w);
+        want.v.iter_mut().zip(&b_grid.v).for_each(|(a, b)| *a += b);
+        for (path, isa) in paths() {
+            let mut a = Assembly::new(isa, 1);
+            let (coarse, fine, out) =
+                (map_of(&mut a, ah, aw, 64, 1), map_of(&mut a, h, w, 64, 1), map_of(&mut a, h, w, 64, 1));
+            a_grid.write_to(isa, &coarse);
+            b_grid.write_to(isa, &fine);
+            a.steps.push(Step::Join(Join {
+                height: h,
+                width: w,
+                channels: 64,
+                coarse: coarse.view(),
+                vertical: Axis::new(ah, h),
+                horizontal: Axis::new(aw, w),
+                fine: fine.view(),
+                out: out.view(),
+            }));
+            a.wave();
+            let _plan = run(a);
+            let got = Grid::read_from(isa, &out);
+            got.close_to(&want, tolerance(path, Method::Direct), &format!("{aw}x{ah} to {w}x{h}, {path}"));
+        }
+    }
+}
+
+/// The unit from its definition: literal 64-channel all-ones convolutions, zero padded.
+#[test]
+fn subtraction_units() {
+    let mut r = Random(7);
+    for (ah, aw, h, w, band, with_terms) in [
+        (1, 1, 2, 2, 1, true),
+        (3, 4, 6, 8, 4, true),
+        (5, 7, 5, 7, 3, true),
+        (9, 1, 18, 2, 8, true),
+        (4, 4, 8, 8, 2, false),
+    ] {
+        let a_grid = Grid::random(&mut r, ah, aw, 64, true);
+        let b_grid = Grid::random(&mut r, h, w, 64, true);
+        let terms = with_terms.then(|| {
+            let mut vector =
+                |scale: f32| r.values(64, false).into_iter().map(|v| v * scale).collect::<Vec<f32>>();
+            Terms { alpha: [vector(0.05), vector(0.02)], beta: [vector(0.5), vector(0.5)] }
+        });
+        let resized = resize_reference(&a_grid, h, w);
+        let boxed = |x: &Grid, k: isize, y: isize, px: isize| {
+            let mut sum = 0.0;
+            for dy in -(k / 2)..=k / 2 {
+                for dx in -(k / 2)..=k / 2 {
+                    sum += (0..64).map(|c| x.at(y + dy, px + dx, c)).sum::<f64>();
+                }
+            }
+            sum
+        };
+        let mut want = Grid::zeros(h, w, 64);
+        for y in 0..h {
+            for px in 0..w {
+                let (iy, ix) = (y as isize, px as isize);
+                let mut g = [[0.0; 2]; 2];
+                for (i, x) in [&resized, &b_grid].into_iter().enumerate() {
+                    for (j, k) in [3, 5].into_iter().enumerate() {
+                        g[i][j] = boxed(x, k, iy, ix);
+                    }
+                }
+                for c in 0..64 {
+                    let mut v = (resized.at(iy, ix, c) - b_grid.at(iy, ix, c)).abs();
+                    if let Some(t) = &terms {
+                        for j in 0..2 {
+                            let f = |s: f64| (t.alpha[j][c] as f64 * s + t.beta[j][c] as f64).max(0.0);
+                            v += (f(g[0][j]) - f(g[1][j])).abs();
+                        }
+                    }
+                    want.set(y, px, c, v);
+                }
+            }
+        }
+        for (path, isa) in paths() {
+            let mut a = Assembly::new(isa, 1);
+            let (ma, mb, out) =
+                (map_of(&mut a, ah, aw, 64, 1), map_of(&mut a, h, w, 64, 1), map_of(&mut a, h, w, 64, 1));
+            a_grid.write_to(isa, &ma);
+            b_grid.write_to(isa, &mb);
+            let (a_sum, b_sum) = (a.plane(ah, aw, 1), a.plane(h, w, 1));
+            for (grid, plane) in [(&a_grid, a_sum), (&b_grid, b_sum)] {
+                for i in 0..grid.h * grid.w {
+                    // SAFETY: the plane has one value a pixel.
+                    unsafe { *plane.start.add(i) = grid.v[i * 64..(i + 1) * 64].iter().sum() };
+                }
+            }
+            a.steps.push(Step::Subtract(Subtract {
+                height: h,
+                width: w,
+                channels: 64,
+                a: ma.view(),
+                a_sum,
+                vertical: Axis::new(ah, h),
+                horizontal: Axis::new(aw, w),
+                same_size: (ah, aw) == (h, w),
+                b: mb.view(),
+                b_sum,
+                out: out.view(),
+                terms: terms.clone(),
+                band,
+            }));
+            a.wave();
+            let _plan = run(a);
+            let got = Grid::read_from(isa, &out);
+            got.close_to(&want, tolerance(path, Method::Direct), &format!("{aw}x{ah} - {w}x{h}, {path}"));
+        }
+    }
+}
+
+#[test]
+fn paths_that_claim_to_be_here_have_kernels() {
+    for path in Path::ALL {
+        assert_eq!(path.is_available(), path.isa().is_some());
+    }
+    assert!(Path::best_f32().is_available() && !Path::best_f32().is_bf16());
+    assert!(Path::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
+}

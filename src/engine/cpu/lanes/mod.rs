@@ -1,0 +1,78 @@
+//! Vectors of f32 and the two forms activations are stored in, one implementation for each instruction set.
+//!
+//! In: pointers into preallocated maps. Out: the arithmetic every kernel of this engine is written in, once, generically.
+//!
+//! A *word* is 32 bits of an activation or weight along the reduction: one f32, or two neighbouring bf16. Kernels multiply
+//! and accumulate word by word ([`Lanes::dot`]), so that the f32 and bf16 kernels are the same code.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use portable::{PortableBf16, PortableF32};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2F32, Avx512Bf16, Avx512F32};
+
+/// One instruction set with one storage form.
+///
+/// # Safety
+/// Every function must be called on a processor that has the implementation's features, and from a function compiled
+/// with them (else it is a slow call instead of an instruction). Pointers must be valid for the lanes they name.
+pub(crate) trait Lanes: Copy + 'static {
+    /// An activation or weight as stored: f32, or the bits of a bf16.
+    type Elem: Copy + Default + 'static;
+    /// `COUNT` values of f32.
+    type Vector: Copy;
+    /// `COUNT` words.
+    type Words: Copy;
+
+    /// Lanes of a vector.
+    const COUNT: usize;
+    /// Elements in a word.
+    const PER_WORD: usize;
+    /// Vectors of output channels in one register tile.
+    const VECTORS: usize;
+
+    /// Most pixels of a register tile that is `vectors` wide: what the register file holds.
+    fn pixels(vectors: usize) -> usize;
+
+    unsafe fn zero() -> Self::Vector;
+    unsafe fn splat(x: f32) -> Self::Vector;
+    unsafe fn load(p: *const f32) -> Self::Vector;
+    unsafe fn store(p: *mut f32, v: Self::Vector);
+    /// The first `n` lanes, zeros behind them.
+    unsafe fn load_part(p: *const f32, n: usize) -> Self::Vector;
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a · b + c`.
+    unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn abs(a: Self::Vector) -> Self::Vector;
+    /// Sum over the lanes.
+    unsafe fn sum(a: Self::Vector) -> f32;
+
+    unsafe fn words(p: *const u32) -> Self::Words;
+    unsafe fn splat_word(p: *const u32) -> Self::Words;
+    /// `c + Σ a · b` over the elements of each word.
+    unsafe fn dot(c: Self::Vector, a: Self::Words, b: Self::Words) -> Self::Vector;
+
+    /// `COUNT` stored elements as f32.
+    unsafe fn read(p: *const Self::Elem) -> Self::Vector;
+    unsafe fn read_part(p: *const Self::Elem, n: usize) -> Self::Vector;
+    unsafe fn write(p: *mut Self::Elem, v: Self::Vector);
+    unsafe fn write_part(p: *mut Self::Elem, v: Self::Vector, n: usize);
+
+    /// Asks for a cache line ahead of its use; any address will do.
+    unsafe fn prefetch(p: *const u8);
+}
+
+/// f32 to bf16, to nearest even, as the processors' own instruction does (NaN stays NaN, denormals aside).
+pub(crate) fn bf16_bits(x: f32) -> u16 {
+    half::bf16::from_f32(x).to_bits()
+}
+
+#[inline(always)]
+pub(crate) fn bf16_value(bits: u16) -> f32 {
+    f32::from_bits((bits as u32) << 16)
+}

@@ -1,0 +1,173 @@
+//! Plain Rust for any processor: what the other paths are tested against, and what runs where none of them can.
+
+use super::{Lanes, bf16_bits, bf16_value};
+
+const N: usize = 8;
+
+/// f32 without any particular instruction.
+#[derive(Clone, Copy)]
+pub(crate) struct PortableF32;
+
+/// bf16 storage, f32 arithmetic: the measure of the `vdpbf16ps` kernels; too slow to be offered.
+#[derive(Clone, Copy)]
+pub(crate) struct PortableBf16;
+
+macro_rules! arithmetic {
+    () => {
+        type Vector = [f32; N];
+        type Words = [u32; N];
+        const COUNT: usize = N;
+        const VECTORS: usize = 2;
+
+        fn pixels(_vectors: usize) -> usize {
+            6
+        }
+
+        #[inline(always)]
+        unsafe fn zero() -> [f32; N] {
+            [0.0; N]
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> [f32; N] {
+            [x; N]
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> [f32; N] {
+            unsafe { p.cast::<[f32; N]>().read_unaligned() }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: [f32; N]) {
+            unsafe { p.cast::<[f32; N]>().write_unaligned(v) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(p: *const f32, n: usize) -> [f32; N] {
+            let mut v = [0.0; N];
+            for i in 0..n.min(N) {
+                v[i] = unsafe { *p.add(i) };
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn add(a: [f32; N], b: [f32; N]) -> [f32; N] {
+            let mut v = a;
+            for i in 0..N {
+                v[i] += b[i];
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn sub(a: [f32; N], b: [f32; N]) -> [f32; N] {
+            let mut v = a;
+            for i in 0..N {
+                v[i] -= b[i];
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn mul(a: [f32; N], b: [f32; N]) -> [f32; N] {
+            let mut v = a;
+            for i in 0..N {
+                v[i] *= b[i];
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+            let mut v = c;
+            for i in 0..N {
+                v[i] += a[i] * b[i];
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
+            let mut v = a;
+            for i in 0..N {
+                v[i] = if a[i] > b[i] { a[i] } else { b[i] };
+            }
+            v
+        }
+        #[inline(always)]
+        unsafe fn abs(a: [f32; N]) -> [f32; N] {
+            a.map(f32::abs)
+        }
+        #[inline(always)]
+        unsafe fn sum(a: [f32; N]) -> f32 {
+            ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]))
+        }
+        #[inline(always)]
+        unsafe fn prefetch(_p: *const u8) {}
+        #[inline(always)]
+        unsafe fn words(p: *const u32) -> [u32; N] {
+            unsafe { p.cast::<[u32; N]>().read_unaligned() }
+        }
+        #[inline(always)]
+        unsafe fn splat_word(p: *const u32) -> [u32; N] {
+            [unsafe { p.read_unaligned() }; N]
+        }
+        #[inline(always)]
+        unsafe fn read(p: *const Self::Elem) -> [f32; N] {
+            unsafe { Self::read_part(p, N) }
+        }
+        #[inline(always)]
+        unsafe fn write(p: *mut Self::Elem, v: [f32; N]) {
+            unsafe { Self::write_part(p, v, N) }
+        }
+    };
+}
+
+impl Lanes for PortableF32 {
+    type Elem = f32;
+    const PER_WORD: usize = 1;
+    arithmetic!();
+
+    #[inline(always)]
+    unsafe fn dot(c: [f32; N], a: [u32; N], b: [u32; N]) -> [f32; N] {
+        let mut v = c;
+        for i in 0..N {
+            v[i] += f32::from_bits(a[i]) * f32::from_bits(b[i]);
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn read_part(p: *const f32, n: usize) -> [f32; N] {
+        unsafe { Self::load_part(p, n) }
+    }
+    #[inline(always)]
+    unsafe fn write_part(p: *mut f32, v: [f32; N], n: usize) {
+        for i in 0..n.min(N) {
+            unsafe { *p.add(i) = v[i] };
+        }
+    }
+}
+
+impl Lanes for PortableBf16 {
+    type Elem = u16;
+    const PER_WORD: usize = 2;
+    arithmetic!();
+
+    #[inline(always)]
+    unsafe fn dot(c: [f32; N], a: [u32; N], b: [u32; N]) -> [f32; N] {
+        let mut v = c;
+        for i in 0..N {
+            // The instruction's own order: the odd elements first.
+            v[i] += f32::from_bits(a[i] & 0xffff_0000) * f32::from_bits(b[i] & 0xffff_0000);
+            v[i] += f32::from_bits(a[i] << 16) * f32::from_bits(b[i] << 16);
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn read_part(p: *const u16, n: usize) -> [f32; N] {
+        let mut v = [0.0; N];
+        for i in 0..n.min(N) {
+            v[i] = bf16_value(unsafe { *p.add(i) });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn write_part(p: *mut u16, v: [f32; N], n: usize) {
+        for i in 0..n.min(N) {
+            unsafe { *p.add(i) = bf16_bits(v[i]) };
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A plan: the network as waves of fused steps over preallocated memory.
+//!
+//! In: steps, as [`super::network`] lays them out. Out: something a crew can work through, frame after frame.
+
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use super::conv::Conv;
+use super::crew::Work;
+use super::ends::{self, Entry, Exit, Last};
+use super::isa::Isa;
+use super::maps::{Block, Maps, Store};
+use super::pool::Pool;
+use super::resize::Join;
+use super::subtract::Subtract;
+use super::winograd::Winograd;
+
+/// One fused operation.
+pub(crate) enum Step {
+    Entry(Entry),
+    Conv(Conv),
+    Winograd(Winograd),
+    Pool(Pool),
+    Subtract(Subtract),
+    Join(Join),
+    Last(Last),
+    Exit(Exit),
+}
+
+impl Step {
+    fn tasks(&self) -> usize {
+        match self {
+            Step::Entry(s) => s.tasks(),
+            Step::Conv(s) => s.tasks(),
+            Step::Winograd(s) => s.tasks(),
+            Step::Pool(s) => s.tasks(),
+            Step::Subtract(s) => s.tasks(),
+            Step::Join(s) => s.tasks(),
+            Step::Last(s) => s.tasks(),
+            Step::Exit(s) => s.tasks(),
+        }
+    }
+
+    fn scratch(&self, isa: &Isa) -> usize {
+        match self {
+            Step::Conv(s) => s.scratch(isa.lanes),
+            Step::Winograd(s) => s.scratch(isa.lanes),
+            Step::Subtract(s) => s.scratch(),
+            Step::Exit(s) => s.scratch(),
+            _ => 0,
+        }
+    }
+}
+
+/// Steps that do not depend on one another.
+pub(crate) struct Wave {
+    /// Part of the network, for reports.
+    pub(crate) group: &'static str,
+    pub(crate) steps: Vec<Step>,
+    /// Useful multiply-accumulates.
+    pub(crate) macs: u64,
+}
+
+/// Everything a frame needs; never moves while the crew works on it.
+pub(crate) struct Plan {
+    pub(crate) isa: &'static Isa,
+    pub(crate) waves: Vec<Wave>,
+    /// Steps hold pointers into these.
+    pub(crate) maps: Maps,
+    pub(crate) store: Store,
+    planes: Vec<Block>,
+    scratch: Vec<Block>,
+    /// The caller's buffers while a frame runs.
+    input: AtomicPtr<f32>,
+    logits: AtomicPtr<f32>,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        isa: &'static Isa,
+        waves: Vec<Wave>,
+        maps: Maps,
+        store: Store,
+        planes: Vec<Block>,
+        threads: usize,
+    ) -> Self {
+        let most = waves.iter().flat_map(|w| &w.steps).map(|s| s.scratch(isa)).max().unwrap_or(0);
+        let scratch = (0..threads).map(|_| Block::new((most + 64) * size_of::<f32>())).collect();
+        Self {
+            isa,
+            waves,
+            maps,
+            store,
+            planes,
+            scratch,
+            input: AtomicPtr::default(),
+            logits: AtomicPtr::default(),
+        }
+    }
+
+    /// Names the buffers of the frame about to begin.
+    ///
+    /// # Safety
+    /// They are as long as the plan's shape says and stay valid until the frame is done.
+    pub(crate) unsafe fn set_buffers(&self, input: *const f32, logits: *mut f32) {
+        self.input.store(input.cast_mut(), Relaxed);
+        self.logits.store(logits, Relaxed);
+    }
+
+    /// Bytes of activations, weights and scratch.
+    pub(crate) fn bytes(&self) -> usize {
+        let rest: usize = self.scratch.iter().chain(&self.planes).map(Block::bytes).sum();
+        self.maps.bytes() + self.store.bytes() + rest
+    }
+}
+
+impl Work for Plan {
+    fn waves(&self) -> Vec<usize> {
+        self.waves.iter().map(|w| w.steps.iter().map(Step::tasks).sum()).collect()
+    }
+
+    unsafe fn task(&self, wave: usize, mut task: usize, thread: usize) {
+        let scratch = self.scratch[thread].start().cast::<f32>();
+        for step in &self.waves[wave].steps {
+            let tasks = step.tasks();
+            if task >= tasks {
+                task -= tasks;
+                continue;
+            }
+            // SAFETY: the crew's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers lead
+            // into `maps`, `store` and `planes`; the processor was asked when `isa` was chosen.
+            unsafe {
+                match step {
+                    Step::Entry(s) => ends::enter(s, task, self.input.load(Relaxed)),
+                    Step::Conv(s) => (self.isa.conv)(s, task, scratch),
+                    Step::Winograd(s) => (self.isa.winograd)(s, task, scratch),
+                    Step::Pool(s) => (self.isa.pool)(s, task),
+                    Step::Subtract(s) => (self.isa.subtract)(s, task, scratch),
+                    Step::Join(s) => (self.isa.join)(s, task),
+                    Step::Last(s) => (self.isa.last)(s, task),
+                    Step::Exit(s) => ends::exit(s, task, self.logits.load(Relaxed), scratch),
+                }
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Data sets of pictures: folders of masks and of predictions (or of images and a network) flow in, figures over each
+//! data set, a row per picture and a contact sheet of the worst flow out.
+//!
+//! Files pair by their stem. Scoring streams on all cores in windows of a few pictures, so memory does not grow with the
+//! set, and adds up in the order of names, so figures do not depend on the number of cores. Whatever is wrong with a
+//! file is named and counted: it is either handled by the rule its [`Note`] states, or left out as a [`Problem`].
+
+mod caption;
+mod classes;
+mod pairing;
+pub(in crate::evaluation) mod read;
+mod report;
+mod score;
+mod sheet;
+
+pub use classes::Classes;
+pub(in crate::evaluation) use pairing::list_pictures;
+pub use pairing::natural_order;
+pub use report::{
+    CSV_HEADER, DataSetReport, Note, NoteKind, Problem, ProblemKind, Row, csv_line, json, protocol_line,
+    table,
+};
+pub use score::{DataSet, Event, Options, Predict, Rank, Worst, score};
+pub use sheet::contact_sheet;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,538 @@
+//! Scoring a data set: its folders flow in, rows in the order of names and a report flow out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::classes::Classes;
+use super::pairing::{self, Stem};
+use super::read;
+use super::report::{DataSetReport, Note, NoteKind, Problem, ProblemKind, Row};
+use crate::evaluation::metrics::{Figures, Mask, Prediction, Protocol, Scorer, SetAccumulator, SetFigures};
+use crate::{Error, Result};
+
+/// A network, or anything else that turns a picture into a probability map of the same size.
+pub trait Predict {
+    /// # Errors
+    /// The picture cannot be analysed; it is named and left out.
+    fn predict(&mut self, image: &RgbImage) -> Result<Prediction<'static>>;
+}
+
+impl<F: FnMut(&RgbImage) -> Result<Prediction<'static>>> Predict for F {
+    fn predict(&mut self, image: &RgbImage) -> Result<Prediction<'static>> {
+        self(image)
+    }
+}
+
+/// The folders of one data set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataSet {
+    /// In the table and every file.
+    pub name: String,
+    pub masks: PathBuf,
+    /// Probability maps of any program. Without it the network predicts from the images.
+    pub predictions: Option<PathBuf>,
+    /// Pictures the network sees, or that the contact sheet shows.
+    pub images: Option<PathBuf>,
+}
+
+/// Which figure says what is worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rank {
+    #[default]
+    Dice,
+    Iou,
+    Wfm,
+    Sm,
+    /// The largest is the worst.
+    Mae,
+}
+
+impl Rank {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dice => "dice",
+            Self::Iou => "iou",
+            Self::Wfm => "wfm",
+            Self::Sm => "sm",
+            Self::Mae => "mae",
+        }
+    }
+
+    fn value(self, f: &Figures) -> f64 {
+        match self {
+            Self::Dice => f.dice,
+            Self::Iou => f.iou,
+            Self::Wfm => f.wfm,
+            Self::Sm => f.sm,
+            Self::Mae => f.mae,
+        }
+    }
+
+    /// Small is bad.
+    fn goodness(self, value: f64) -> f64 {
+        if self == Self::Mae { -value } else { value }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub protocol: Protocol,
+    pub classes: Classes,
+    /// Cut off the end of a mask's stem before pairing (`_mask`, …); empty for none.
+    pub mask_suffix: String,
+    /// The stored value of a prediction that means probability 1; 255, or 65535 in 16-bit files, if not given.
+    pub prediction_max: Option<u16>,
+    /// How many of the worst to keep.
+    pub worst: usize,
+    pub rank: Rank,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Published,
+            classes: Classes::one(),
+            mask_suffix: String::new(),
+            prediction_max: None,
+            worst: 12,
+            rank: Rank::Dice,
+        }
+    }
+}
+
+/// One of the worst pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worst {
+    pub name: String,
+    pub class: String,
+    /// Its figure of the [`Rank`] asked for.
+    pub value: f64,
+    pub(super) class_number: usize,
+    pub(super) files: Files,
+}
+
+/// What happens while a data set is scored, in the order of names.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The folders are listed; so many pictures will be tried.
+    Paired(u64),
+    Scored(&'a Row),
+    LeftOut(&'a Problem),
+    /// A picture is done, scored or not.
+    Done,
+}
+
+/// The files of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Files {
+    pub mask: PathBuf,
+    pub prediction: Option<Source>,
+    pub image: Option<PathBuf>,
+}
+
+/// Where the prediction of a picture lies.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Source {
+    Map(PathBuf),
+    /// Class numbers or colours.
+    Labels(PathBuf),
+    /// A map per class.
+    Maps(Vec<PathBuf>),
+}
+
+/// Scores one data set. `predict` is asked only if the set has no predictions; it runs on the calling thread, the rest on
+/// all cores. `each` is told what happens, and ends the run by returning an error.
+///
+/// # Errors
+/// A folder cannot be listed, nothing pairs, the options contradict each other, or `each` says so. A fault of a single
+/// picture is no error: it becomes a [`Problem`].
+pub fn score(
+    set: &DataSet,
+    options: &Options,
+    mut predict: Option<&mut dyn Predict>,
+    each: &mut dyn FnMut(Event<'_>) -> Result<()>,
+) -> Result<DataSetReport> {
+    options.protocol.validate()?;
+    let names = options.classes.names();
+    if set.predictions.is_none() {
+        if set.images.is_none() || predict.is_none() {
+            return Err(Error::usage(format!(
+                "{}: neither predictions nor images to predict from",
+                set.name
+            )));
+        }
+        if names.len() > 1 {
+            return Err(Error::usage("--classes: the network knows one class, polyp")
+                .remedy("list one class, or give --predictions"));
+        }
+    }
+    let Pairs { pairs, mut notes, mut problems } = pair(set, options)?;
+    each(Event::Paired(pairs.len() as u64))?;
+    for problem in &problems {
+        each(Event::LeftOut(problem))?;
+    }
+
+    let pool = ScorerPool::new(options.protocol)?;
+    let mut sets = vec![SetAccumulator::default(); names.len()];
+    let mut worst: Vec<Worst> = Vec::new();
+    let mut scored = 0;
+    let mut faint = 0;
+    // A window holds the pictures of a network's predictions, or just figures.
+    let window = rayon::current_num_threads() * if set.predictions.is_some() { 16 } else { 2 };
+    for chunk in pairs.chunks(window.max(1)) {
+        let predicted: Vec<Option<Result<Prediction<'static>>>> = match &mut predict {
+            Some(predict) if set.predictions.is_none() => {
+                let images: Vec<Result<RgbImage>> =
+                    chunk.par_iter().map(|(_, files)| input_image(files)).collect();
+                images
+                    .into_iter()
+                    .zip(chunk)
+                    .map(|(image, (stem, _))| {
+                        Some(image.and_then(|image| predict.predict(&image).map_err(|e| e.at(&stem.0))))
+                    })
+                    .collect()
+            }
+            _ => chunk.iter().map(|_| None).collect(),
+        };
+        let results: Vec<Result<(Vec<Row>, bool)>> = (chunk.par_iter().zip(predicted))
+            .map(|((stem, files), predicted)| {
+                pool.with(|scorer| score_pair(&stem.0, files, predicted, options, scorer))
+            })
+            .collect();
+        for ((stem, files), result) in chunk.iter().zip(results) {
+            match result {
+                Ok((rows, is_faint)) => {
+                    scored += 1;
+                    if is_faint {
+                        faint += 1;
+                        note(&mut notes, NoteKind::FaintPrediction, stem.0.clone());
+                    }
+                    for (class, row) in rows.iter().enumerate() {
+                        sets[class].add(&row.figures);
+                        for kind in &row.notes {
+                            let name = if names.len() > 1
+                                && matches!(kind, NoteKind::EmptyMask | NoteKind::FullMask)
+                            {
+                                format!("{}:{}", row.name, row.class)
+                            } else if class > 0 {
+                                continue;
+                            } else {
+                                row.name.clone()
+                            };
+                            note(&mut notes, *kind, name);
+                        }
+                        keep_worst(&mut worst, options, row, class, files);
+                        each(Event::Scored(row))?;
+                    }
+                }
+                Err(e) => {
+                    let problem =
+                        Problem { kind: ProblemKind::Refused, name: stem.0.clone(), what: e.to_string() };
+                    each(Event::LeftOut(&problem))?;
+                    problems.push(problem);
+                }
+            }
+            each(Event::Done)?;
+        }
+    }
+    if scored == 0 {
+        let first = problems.first().map_or("", |p| &p.what);
+        return Err(Error::input(format!(
+            "{}: none of {} pictures could be scored; {first}",
+            set.name,
+            problems.len()
+        )));
+    }
+    // A single faint map says that nothing was found; a whole set of them that its scale is another.
+    if faint < scored {
+        notes.remove(&NoteKind::FaintPrediction);
+    }
+    let classes: Vec<(String, SetFigures)> =
+        names.into_iter().zip(sets.iter().map(SetAccumulator::figures)).collect();
+    let figures = mean_over_classes(&classes);
+    Ok(DataSetReport {
+        name: set.name.clone(),
+        protocol: options.protocol,
+        figures,
+        classes,
+        notes,
+        problems,
+        worst,
+    })
+}
+
+struct Pairs {
+    pairs: Vec<(Stem, Files)>,
+    notes: BTreeMap<NoteKind, Note>,
+    problems: Vec<Problem>,
+}
+
+fn note(notes: &mut BTreeMap<NoteKind, Note>, kind: NoteKind, name: String) {
+    let entry = notes.entry(kind).or_insert_with(|| Note { rule: kind.rule(), ..Note::default() });
+    entry.count += 1;
+    entry.names.push(name);
+}
+
+fn pair(set: &DataSet, options: &Options) -> Result<Pairs> {
+    let masks = pairing::list(&set.masks, &options.mask_suffix)?;
+    let images = set.images.as_deref().map(|folder| pairing::list(folder, "")).transpose()?;
+    let predictions = set.predictions.as_deref().map(|folder| pairing::list(folder, "")).transpose()?;
+    let mut out = Pairs { pairs: Vec::new(), notes: BTreeMap::new(), problems: Vec::new() };
+    let mut ambiguous = |paths: &BTreeMap<Stem, Vec<PathBuf>>| {
+        for (stem, paths) in paths {
+            let named: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+            out.problems.push(Problem {
+                kind: ProblemKind::Ambiguous,
+                name: stem.0.clone(),
+                what: format!("{} share one stem; keep one", named.join(" and ")),
+            });
+        }
+    };
+    ambiguous(&masks.ambiguous);
+
+    // A folder per class inside the predictions' folder, where there is one.
+    let classes = options.classes.names();
+    let mut per_class = None;
+    if let Some(folder) = set.predictions.as_deref().filter(|_| !options.classes.is_one()) {
+        let folders: Vec<PathBuf> = classes.iter().map(|class| folder.join(class)).collect();
+        let present = folders.iter().filter(|f| f.is_dir()).count();
+        if present == folders.len() {
+            let lists = folders.iter().map(|f| pairing::list(f, "")).collect::<Result<Vec<_>>>()?;
+            lists.iter().for_each(|l| ambiguous(&l.ambiguous));
+            per_class = Some(lists);
+        } else if present > 0 {
+            let missing: Vec<&str> =
+                classes.iter().zip(&folders).filter(|(_, f)| !f.is_dir()).map(|(c, _)| c.as_str()).collect();
+            return Err(Error::input(format!(
+                "{}: has a folder for some classes but none for {}",
+                folder.display(),
+                missing.join(", ")
+            ))
+            .remedy("give a folder per class, or one label map per picture"));
+        }
+    }
+
+    let main = predictions.as_ref().or(images.as_ref());
+    if per_class.is_none()
+        && let Some(main) = main
+    {
+        ambiguous(&main.ambiguous);
+    }
+    for folder in [Some(&masks), images.as_ref(), predictions.as_ref()].into_iter().flatten() {
+        for name in &folder.others {
+            if per_class.is_none() || !classes.contains(name) {
+                note(&mut out.notes, NoteKind::OtherFile, name.clone());
+            }
+        }
+    }
+
+    let without = set.predictions.as_deref().or(set.images.as_deref()).unwrap_or(Path::new(""));
+    for (stem, mask) in &masks.pictures {
+        let image = images.as_ref().and_then(|i| i.pictures.get(stem)).cloned();
+        let prediction = match (&per_class, &predictions) {
+            (Some(lists), _) => {
+                let found: Option<Vec<PathBuf>> =
+                    lists.iter().map(|l| l.pictures.get(stem).cloned()).collect();
+                found.map(|paths| Some(Source::Maps(paths)))
+            }
+            (None, Some(list)) => list.pictures.get(stem).map(|path| {
+                Some(if options.classes.is_one() {
+                    Source::Map(path.clone())
+                } else {
+                    Source::Labels(path.clone())
+                })
+            }),
+            (None, None) => image.is_some().then_some(None),
+        };
+        match prediction {
+            Some(prediction) => {
+                out.pairs.push((stem.clone(), Files { mask: mask.clone(), prediction, image }));
+            }
+            None => {
+                let named_above =
+                    out.problems.iter().any(|p| p.kind == ProblemKind::Ambiguous && p.name == stem.0);
+                if !named_above {
+                    out.problems.push(Problem {
+                        kind: ProblemKind::MissingPrediction,
+                        name: stem.0.clone(),
+                        what: format!("{} has no counterpart in {}", mask.display(), without.display()),
+                    });
+                }
+            }
+        }
+    }
+    let listed: Vec<&BTreeMap<Stem, PathBuf>> = match (&per_class, main) {
+        (Some(lists), _) => lists.iter().map(|l| &l.pictures).collect(),
+        (None, Some(main)) => vec![&main.pictures],
+        (None, None) => Vec::new(),
+    };
+    for stem in listed.iter().flat_map(|l| l.keys()) {
+        if !masks.pictures.contains_key(stem) && !masks.ambiguous.contains_key(stem) {
+            note(&mut out.notes, NoteKind::NoMask, stem.0.clone());
+        }
+    }
+    if out.pairs.is_empty() {
+        let examples = |stems: Option<&Stem>| stems.map_or("nothing".to_string(), |s| format!("\"{}\"", s.0));
+        return Err(Error::input(format!(
+            "no file of {} has the stem of one of {} (for instance {} and {})",
+            set.masks.display(),
+            without.display(),
+            examples(masks.pictures.keys().next()),
+            examples(listed.iter().find_map(|l| l.keys().next())),
+        ))
+        .remedy("check the folders, or say --mask-suffix if masks are named like NAME_mask"));
+    }
+    Ok(out)
+}
+
+fn input_image(files: &Files) -> Result<RgbImage> {
+    match &files.image {
+        Some(path) => read::image(path),
+        None => Err(Error::internal(format!("{}: no image to predict from", files.mask.display()))),
+    }
+}
+
+/// What a picture's prediction says about every class.
+fn predictions(files: &Files, options: &Options) -> Result<(Vec<Prediction<'static>>, Vec<NoteKind>)> {
+    match &files.prediction {
+        Some(Source::Map(path)) => {
+            let (prediction, notes) = read::prediction(path, options.prediction_max)?;
+            Ok((vec![prediction], notes))
+        }
+        Some(Source::Labels(path)) => read::label_predictions(path, &options.classes),
+        Some(Source::Maps(paths)) => {
+            let mut all = (Vec::new(), Vec::new());
+            for path in paths {
+                let (prediction, notes) = read::prediction(path, options.prediction_max)?;
+                all.0.push(prediction);
+                all.1.extend(notes);
+            }
+            Ok(all)
+        }
+        None => Err(Error::internal(format!("{}: no prediction", files.mask.display()))),
+    }
+}
+
+/// Masks and predictions of a picture, class by class.
+pub(super) fn load(
+    files: &Files,
+    predicted: Option<Result<Prediction<'static>>>,
+    options: &Options,
+) -> Result<(Vec<(Mask, Prediction<'static>)>, Vec<NoteKind>)> {
+    let (masks, mut notes) = read::masks(&files.mask, &options.classes)?;
+    let predictions = match predicted {
+        Some(prediction) => vec![prediction?],
+        None => {
+            let (predictions, more) = predictions(files, options)?;
+            notes.extend(more);
+            predictions
+        }
+    };
+    notes.sort_unstable();
+    notes.dedup();
+    Ok((masks.into_iter().zip(predictions).collect(), notes))
+}
+
+/// A row per class, and whether the prediction holds nothing but 0 and 1.
+fn score_pair(
+    name: &str,
+    files: &Files,
+    predicted: Option<Result<Prediction<'static>>>,
+    options: &Options,
+    scorer: &mut Scorer,
+) -> Result<(Vec<Row>, bool)> {
+    let (pairs, mut notes) = load(files, predicted, options)?;
+    let all = notes.len();
+    notes.retain(|kind| *kind != NoteKind::FaintPrediction);
+    let faint = notes.len() < all;
+    let names = options.classes.names();
+    let rows = pairs
+        .iter()
+        .zip(names)
+        .map(|((mask, prediction), class)| {
+            let figures = scorer.score(prediction, mask).map_err(|e| e.at(name))?;
+            let mut notes = notes.clone();
+            if (mask.width(), mask.height()) != (prediction.width(), prediction.height()) {
+                notes.push(NoteKind::Resized);
+            }
+            if figures.truth_px == 0 {
+                notes.push(NoteKind::EmptyMask);
+            } else if figures.truth_px == figures.total_px {
+                notes.push(NoteKind::FullMask);
+            }
+            notes.sort_unstable();
+            let (width_px, height_px) = (mask.width(), mask.height());
+            Ok(Row { name: name.into(), class, width_px, height_px, figures, notes })
+        })
+        .collect::<Result<_>>()?;
+    Ok((rows, faint))
+}
+
+/// Keeps the list short and sorted, worst first, equals by name.
+fn keep_worst(worst: &mut Vec<Worst>, options: &Options, row: &Row, class_number: usize, files: &Files) {
+    let value = options.rank.value(&row.figures);
+    let goodness = options.rank.goodness(value);
+    let at = worst.partition_point(|w| options.rank.goodness(w.value) <= goodness);
+    if at >= options.worst {
+        return;
+    }
+    worst.insert(
+        at,
+        Worst { name: row.name.clone(), class: row.class.clone(), value, class_number, files: files.clone() },
+    );
+    worst.truncate(options.worst);
+}
+
+fn mean_over_classes(classes: &[(String, SetFigures)]) -> SetFigures {
+    let mut out = classes[0].1.clone();
+    if classes.len() > 1 {
+        let mean = |of: fn(&SetFigures) -> Option<f64>| {
+            let defined: Vec<f64> = classes.iter().filter_map(|(_, f)| of(f)).collect();
+            (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+        };
+        out = SetFigures {
+            count: out.count,
+            m_dice: mean(|f| f.m_dice),
+            m_iou: mean(|f| f.m_iou),
+            pooled_iou: mean(|f| f.pooled_iou),
+            wfm: mean(|f| f.wfm),
+            sm: mean(|f| f.sm),
+            em: mean(|f| f.em),
+            mae: mean(|f| f.mae),
+            max_f: mean(|f| f.max_f),
+            avg_f: mean(|f| f.avg_f),
+            ber: mean(|f| f.ber),
+            acc: mean(|f| f.acc),
+            ber_undefined: classes.iter().map(|(_, f)| f.ber_undefined).sum(),
+        };
+    }
+    out
+}
+
+/// Scorers with their working memory, one per thread that is at it.
+struct ScorerPool {
+    protocol: Protocol,
+    idle: Mutex<Vec<Scorer>>,
+}
+
+impl ScorerPool {
+    fn new(protocol: Protocol) -> Result<Self> {
+        Ok(Self { protocol, idle: Mutex::new(vec![Scorer::new(protocol)?]) })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Scorer) -> Result<T>) -> Result<T> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let mut scorer = match taken {
+            Some(scorer) => scorer,
+            None => Scorer::new(self.protocol)?,
+        };
+        let out = work(&mut scorer);
+        idle().push(scorer);
+        out
+    }
+}

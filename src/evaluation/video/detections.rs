@@ -1,0 +1,171 @@
+//! What was detected in a video: a replay's `frames.jsonl`, a folder of predicted maps or finished masks flow in, the
+//! regions of one frame after the other flow out.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::region::{Region, components};
+use crate::evaluation::images::{natural_order, read};
+use crate::frame::Mask;
+use crate::{Error, Result};
+
+/// The regions marked on one frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FrameDetections {
+    /// Number of the frame, from 0.
+    pub frame: u64,
+    pub pts_ns: u64,
+    pub regions: Vec<Region>,
+}
+
+impl FrameDetections {
+    /// The connected regions of a finished mask, in source pixels.
+    ///
+    /// # Errors
+    /// The mask contradicts its own size.
+    pub fn from_mask(mask: &Mask) -> Result<Self> {
+        let view = mask.field_of_view;
+        let regions = if mask.area_px == 0 {
+            Vec::new()
+        } else {
+            components(view.w as usize, &mask.inside, (view.x as i32, view.y as i32))?
+        };
+        Ok(Self { frame: mask.frame.0, pts_ns: mask.pts.0, regions })
+    }
+}
+
+/// Detections read frame by frame.
+#[derive(Debug)]
+pub struct Detections {
+    path: PathBuf,
+    kind: Kind,
+    /// Frame expected next.
+    next: u64,
+    size: Option<(usize, usize)>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Lines(Lines<BufReader<File>>),
+    Maps { files: std::vec::IntoIter<PathBuf>, threshold: f64, period_ns: f64, certain: Option<u16> },
+}
+
+/// The part of a replay's record that is judged.
+#[derive(Debug, Deserialize)]
+struct Line {
+    frame: u64,
+    pts_ns: u64,
+    polyps: Vec<Outlined>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outlined {
+    contour: Vec<[i32; 2]>,
+}
+
+impl Detections {
+    /// A replay's `frames.jsonl`: each polyp is what its outline encloses.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn from_replay(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::read(path, e))?;
+        let kind = Kind::Lines(BufReader::new(file).lines());
+        Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None })
+    }
+
+    /// A folder of probability maps, one a frame in natural order, cut at `threshold` (and at least 1 level above black);
+    /// connected regions are detections. `certain` as in the scoring of pictures.
+    ///
+    /// # Errors
+    /// The folder cannot be listed or holds no picture, or the frame rate is none.
+    pub fn from_maps(
+        folder: &Path,
+        threshold: f64,
+        certain: Option<u16>,
+        frames_per_second: f64,
+    ) -> Result<Self> {
+        let mut found = crate::evaluation::images::list_pictures(folder)?;
+        if found.is_empty() {
+            return Err(Error::input(format!("{}: holds no picture", folder.display()))
+                .remedy("give a folder with one probability map a frame"));
+        }
+        if !(frames_per_second > 0.0 && frames_per_second.is_finite()) {
+            return Err(Error::usage(format!("{frames_per_second} frames a second is no frame rate")));
+        }
+        found.sort_by(|a, b| natural_order(&a.0, &b.0));
+        let files = found.into_iter().map(|(_, path)| path).collect::<Vec<_>>().into_iter();
+        let kind = Kind::Maps { files, threshold, period_ns: 1e9 / frames_per_second, certain };
+        Ok(Self { path: folder.to_path_buf(), kind, next: 0, size: None })
+    }
+
+    /// Width and height of the last frame read, where its source knows.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        self.size
+    }
+
+    fn line(&mut self) -> Option<Result<FrameDetections>> {
+        let Kind::Lines(lines) = &mut self.kind else { return None };
+        let number = self.next + 1;
+        let place = || format!("{}, line {number}", self.path.display());
+        loop {
+            let text = match lines.next()? {
+                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) => text,
+                Err(e) => return Some(Err(Error::read(&self.path, e))),
+            };
+            let line: Line = match serde_json::from_str(&text) {
+                Ok(line) => line,
+                Err(e) => {
+                    return Some(Err(Error::input(format!("{}: is no record of a frame ({e})", place()))
+                        .remedy("give the frames.jsonl of a replay that ended")
+                        .because(e)));
+                }
+            };
+            if line.frame != self.next {
+                return Some(Err(Error::input(format!(
+                    "{}: frame {} where frame {} should be",
+                    place(),
+                    line.frame,
+                    self.next
+                ))
+                .remedy("give the whole frames.jsonl of one replay")));
+            }
+            let regions = line.polyps.iter().map(|p| Region::from_outline(&p.contour)).collect();
+            return Some(Ok(FrameDetections { frame: line.frame, pts_ns: line.pts_ns, regions }));
+        }
+    }
+
+    fn map(&mut self) -> Option<Result<FrameDetections>> {
+        let Kind::Maps { files, threshold, period_ns, certain } = &mut self.kind else { return None };
+        let path = files.next()?;
+        let (threshold, frame) = (*threshold, self.next);
+        let pts_ns = (frame as f64 * *period_ns).round() as u64;
+        let read = read::prediction(&path, *certain).and_then(|(map, _)| {
+            let size = (map.width(), map.height());
+            let regions = components(size.0, &map.binary(threshold), (0, 0))?;
+            Ok((size, FrameDetections { frame, pts_ns, regions }))
+        });
+        Some(read.map(|(size, detections)| {
+            self.size = Some(size);
+            detections
+        }))
+    }
+}
+
+impl Iterator for Detections {
+    type Item = Result<FrameDetections>;
+
+    /// After an error nothing more comes that could be trusted to be the right frame.
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = match self.kind {
+            Kind::Lines(_) => self.line(),
+            Kind::Maps { .. } => self.map(),
+        };
+        self.next += 1;
+        item
+    }
+}

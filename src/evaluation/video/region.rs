@@ -1,0 +1,278 @@
+//! A set of pixels as runs along rows: masks, boxes and outlines flow in; areas, overlaps and components flow out.
+
+use crate::{Error, Result};
+
+/// Pixels `x0..x1` of row `y`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    pub y: i32,
+    pub x0: i32,
+    pub x1: i32,
+}
+
+/// Smallest box around a region: `x0..x1` by `y0..y1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    pub x0: i32,
+    pub y0: i32,
+    pub x1: i32,
+    pub y1: i32,
+}
+
+impl Bounds {
+    pub fn area(&self) -> u64 {
+        (self.x1 - self.x0).max(0) as u64 * (self.y1 - self.y0).max(0) as u64
+    }
+
+    pub fn centre(&self) -> (f64, f64) {
+        (f64::from(self.x0 + self.x1) / 2.0, f64::from(self.y0 + self.y1) / 2.0)
+    }
+
+    pub fn diagonal(&self) -> f64 {
+        f64::from(self.x1 - self.x0).hypot(f64::from(self.y1 - self.y0))
+    }
+
+    pub fn intersection(&self, other: &Self) -> u64 {
+        let common = Self {
+            x0: self.x0.max(other.x0),
+            y0: self.y0.max(other.y0),
+            x1: self.x1.min(other.x1),
+            y1: self.y1.min(other.y1),
+        };
+        common.area()
+    }
+
+    /// Intersection over union; 0 for two empty boxes.
+    pub fn iou(&self, other: &Self) -> f64 {
+        ratio(self.intersection(other), self.area() + other.area())
+    }
+}
+
+/// Intersection over union from the intersection and the sum of both areas.
+fn ratio(intersection: u64, areas: u64) -> f64 {
+    if areas == 0 { 0.0 } else { intersection as f64 / (areas - intersection) as f64 }
+}
+
+/// A set of pixels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Region {
+    /// Ascending by row, then column; apart from each other within a row.
+    runs: Vec<Run>,
+    area_px: u64,
+    bounds: Bounds,
+    /// Mean of the pixels' coordinates.
+    centroid: (f64, f64),
+}
+
+impl Region {
+    /// From runs in any order, overlapping or not.
+    pub fn from_runs(mut runs: Vec<Run>) -> Self {
+        runs.retain(|r| r.x1 > r.x0);
+        runs.sort_unstable();
+        let mut merged: Vec<Run> = Vec::with_capacity(runs.len());
+        for run in runs {
+            match merged.last_mut() {
+                Some(last) if last.y == run.y && run.x0 <= last.x1 => last.x1 = last.x1.max(run.x1),
+                _ => merged.push(run),
+            }
+        }
+        let mut out = Self { runs: merged, ..Self::default() };
+        let (mut sum_x, mut sum_y) = (0.0, 0.0);
+        for (i, r) in out.runs.iter().enumerate() {
+            let n = (r.x1 - r.x0) as u64;
+            out.area_px += n;
+            sum_x += n as f64 * (f64::from(r.x0 + r.x1 - 1) / 2.0);
+            sum_y += n as f64 * f64::from(r.y);
+            let b = &mut out.bounds;
+            if i == 0 {
+                *b = Bounds { x0: r.x0, y0: r.y, x1: r.x1, y1: r.y + 1 };
+            } else {
+                *b = Bounds { x0: b.x0.min(r.x0), y0: b.y0, x1: b.x1.max(r.x1), y1: r.y + 1 };
+            }
+        }
+        if out.area_px > 0 {
+            out.centroid = (sum_x / out.area_px as f64, sum_y / out.area_px as f64);
+        }
+        out
+    }
+
+    /// A filled box.
+    pub fn from_bounds(b: Bounds) -> Self {
+        Self::from_runs((b.y0..b.y1).map(|y| Run { y, x0: b.x0, x1: b.x1 }).collect())
+    }
+
+    /// The pixels of a row-major map for which `inside` says yes, shifted by `offset`.
+    pub fn from_map<T: Copy>(
+        width: usize,
+        map: &[T],
+        offset: (i32, i32),
+        inside: impl Fn(T) -> bool,
+    ) -> Self {
+        Self::from_runs(runs_of(width, map, offset, inside))
+    }
+
+    /// A closed polygon of pixel centres with everything inside it, its own line included: what an outline encloses. The
+    /// polygon may not cross itself.
+    pub fn from_outline(points: &[[i32; 2]]) -> Self {
+        let mut runs = Vec::new();
+        let Some((y0, y1)) = points.iter().fold(None, |range, p| match range {
+            None => Some((p[1], p[1])),
+            Some((lo, hi)) => Some((p[1].min(lo), p[1].max(hi))),
+        }) else {
+            return Self::default();
+        };
+        let edges = || points.iter().zip(points.iter().cycle().skip(1));
+        // The line itself.
+        for (a, b) in edges() {
+            let (a, b) = if a[1] <= b[1] { (a, b) } else { (b, a) };
+            if a[1] == b[1] {
+                runs.push(Run { y: a[1], x0: a[0].min(b[0]), x1: a[0].max(b[0]) + 1 });
+                continue;
+            }
+            let slope = f64::from(b[0] - a[0]) / f64::from(b[1] - a[1]);
+            for y in a[1]..=b[1] {
+                let at = |y: f64| {
+                    f64::from(a[0]) + slope * (y.clamp(f64::from(a[1]), f64::from(b[1])) - f64::from(a[1]))
+                };
+                let (x0, x1) = if slope.abs() <= 1.0 {
+                    let x = at(f64::from(y)).round() as i32;
+                    (x, x)
+                } else {
+                    let (u, v) = (at(f64::from(y) - 0.5), at(f64::from(y) + 0.5));
+                    (u.min(v).ceil() as i32, u.max(v).floor() as i32)
+                };
+                runs.push(Run { y, x0, x1: x1 + 1 });
+            }
+        }
+        // Even-odd inside it; each edge owns its upper end, so a vertex is counted once.
+        let mut crossings = Vec::new();
+        for y in y0..=y1 {
+            crossings.clear();
+            for (a, b) in edges() {
+                let (a, b) = if a[1] <= b[1] { (a, b) } else { (b, a) };
+                if a[1] <= y && y < b[1] {
+                    let t = f64::from(y - a[1]) / f64::from(b[1] - a[1]);
+                    crossings.push(f64::from(a[0]) + t * f64::from(b[0] - a[0]));
+                }
+            }
+            crossings.sort_by(f64::total_cmp);
+            for pair in crossings.chunks_exact(2) {
+                runs.push(Run { y, x0: pair[0].ceil() as i32, x1: pair[1].floor() as i32 + 1 });
+            }
+        }
+        Self::from_runs(runs)
+    }
+
+    /// All pixels of some regions.
+    pub fn union<'a>(regions: impl IntoIterator<Item = &'a Region>) -> Self {
+        Self::from_runs(regions.into_iter().flat_map(|r| r.runs.iter().copied()).collect())
+    }
+
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub fn area_px(&self) -> u64 {
+        self.area_px
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Mean of the pixels' coordinates.
+    pub fn centroid(&self) -> (f64, f64) {
+        self.centroid
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.area_px == 0
+    }
+
+    pub fn contains(&self, x: i32, y: i32) -> bool {
+        let after = self.runs.partition_point(|r| (r.y, r.x0) <= (y, x));
+        after > 0 && {
+            let r = self.runs[after - 1];
+            r.y == y && x < r.x1
+        }
+    }
+
+    /// Pixels in both.
+    pub fn intersection(&self, other: &Self) -> u64 {
+        if self.bounds.intersection(&other.bounds) == 0 {
+            return 0;
+        }
+        let (mut a, mut b) = (self.runs.as_slice(), other.runs.as_slice());
+        let mut sum = 0;
+        while let (Some(i), Some(j)) = (a.first(), b.first()) {
+            if i.y == j.y {
+                sum += (i.x1.min(j.x1) - i.x0.max(j.x0)).max(0) as u64;
+            }
+            if (i.y, i.x1) <= (j.y, j.x1) { a = &a[1..] } else { b = &b[1..] }
+        }
+        sum
+    }
+
+    /// Intersection over union; 0 for two empty regions.
+    pub fn iou(&self, other: &Self) -> f64 {
+        ratio(self.intersection(other), self.area_px + other.area_px)
+    }
+}
+
+fn runs_of<T: Copy>(width: usize, map: &[T], (dx, dy): (i32, i32), inside: impl Fn(T) -> bool) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for (y, row) in map.chunks_exact(width.max(1)).enumerate() {
+        let mut x = 0;
+        while let Some(start) = row[x..].iter().position(|&v| inside(v)).map(|at| x + at) {
+            let end = row[start..].iter().position(|&v| !inside(v)).map_or(row.len(), |at| start + at);
+            runs.push(Run { y: y as i32 + dy, x0: start as i32 + dx, x1: end as i32 + dx });
+            x = end;
+        }
+    }
+    runs
+}
+
+/// The connected components (8-neighbourhood) of a row-major binary map, in reading order, shifted by `offset`.
+///
+/// # Errors
+/// The number of pixels is no multiple of the width.
+pub fn components(width: usize, map: &[u8], offset: (i32, i32)) -> Result<Vec<Region>> {
+    if width == 0 || !map.len().is_multiple_of(width) {
+        return Err(Error::internal(format!("a mask of {} pixels has no rows of {width}", map.len())));
+    }
+    let runs = runs_of(width, map, offset, |v| v != 0);
+    // Union-find over runs: a run joins those of the row above that touch it, corners included.
+    let mut parent: Vec<usize> = (0..runs.len()).collect();
+    fn root(parent: &mut [usize], mut i: usize) -> usize {
+        while parent[i] != i {
+            parent[i] = parent[parent[i]];
+            i = parent[i];
+        }
+        i
+    }
+    let mut above = 0;
+    for i in 0..runs.len() {
+        let run = runs[i];
+        while runs[above].y < run.y - 1 || (runs[above].y == run.y - 1 && runs[above].x1 < run.x0) {
+            above += 1;
+        }
+        let mut j = above;
+        while runs[j].y == run.y - 1 && runs[j].x0 <= run.x1 {
+            let (a, b) = (root(&mut parent, i), root(&mut parent, j));
+            // The earlier run stays the root, which keeps the reading order.
+            parent[a.max(b)] = a.min(b);
+            j += 1;
+        }
+    }
+    let mut number = vec![usize::MAX; runs.len()];
+    let mut parts: Vec<Vec<Run>> = Vec::new();
+    for i in 0..runs.len() {
+        let r = root(&mut parent, i);
+        if number[r] == usize::MAX {
+            number[r] = parts.len();
+            parts.push(Vec::new());
+        }
+        parts[number[r]].push(runs[i]);
+    }
+    Ok(parts.into_iter().map(Region::from_runs).collect())
+}

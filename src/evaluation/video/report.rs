@@ -1,0 +1,148 @@
+//! What measuring a video says: figures flow in, JSON and lines of text flow out.
+
+use serde::Serialize;
+
+use crate::telemetry::Distribution;
+
+/// The measures of one persistence setting. `None` (JSON `null`) where nothing defines one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VideoFigures {
+    /// Share of the polyps found in at least one frame.
+    pub per_polyp_sensitivity: Option<f64>,
+    /// Share of the frames with a polyp on which one is hit.
+    pub per_frame_sensitivity: Option<f64>,
+    /// Share of the frames without a polyp on which nothing is detected.
+    pub per_frame_specificity: Option<f64>,
+    /// From a polyp's first frame to its first hit: mean over the polyps found.
+    pub first_detection_ms: Option<f64>,
+    /// False positives (detections that hit no polyp, linked over time) per minute of judged video.
+    pub false_positives_per_minute: Option<f64>,
+    /// Mean of 1 − intersection over union of the masks of successive frames.
+    pub flicker: Option<f64>,
+    /// Polyps found.
+    pub polyps_found: u64,
+    /// Share of all (polyp, frame) pairs that are hit.
+    pub per_appearance_sensitivity: Option<f64>,
+    /// Times a polyp in view changed between hit and missed, per minute that one was in view.
+    pub switches_per_minute: Option<f64>,
+    pub false_positives: u64,
+    /// Detections that hit no polyp, frame by frame.
+    pub false_positive_regions: u64,
+    pub first_detection: Distribution,
+}
+
+/// One line of the persistence table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PersistenceFigures {
+    /// Frames in a row that must hold a detection before it shows.
+    pub frames: u32,
+    /// What that costs: a detection shows so much later.
+    pub delay_ms: f64,
+    #[serde(flatten)]
+    pub figures: VideoFigures,
+}
+
+/// How many frames were judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FrameTotals {
+    pub judged: u64,
+    pub with_polyp: u64,
+    pub without_polyp: u64,
+    /// Frames the truth does not speak of.
+    pub unjudged: u64,
+    /// Frames whose timestamp did not follow the one before it; the last good frame period stood in.
+    pub irregular_timestamps: u64,
+}
+
+/// One polyp, with every detection shown at once.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PolypFigures {
+    pub id: u64,
+    pub first_frame: u64,
+    pub last_frame: u64,
+    /// Frames it is in view.
+    pub frames: u64,
+    pub hit_frames: u64,
+    pub first_detection_ms: Option<f64>,
+}
+
+/// The measures of a video.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VideoReport {
+    /// Polyps in the truth.
+    pub polyps: u64,
+    /// With every detection shown at once (persistence 1).
+    #[serde(flatten)]
+    pub figures: VideoFigures,
+    pub persistence: Vec<PersistenceFigures>,
+    /// The truth's own change from frame to frame, measured as flicker: what motion alone explains.
+    pub flicker_truth: Option<f64>,
+    pub frames: FrameTotals,
+    pub judged_ms: f64,
+    pub per_polyp: Vec<PolypFigures>,
+    /// The rules behind the figures, as sentences.
+    pub rules: Vec<String>,
+}
+
+impl VideoReport {
+    /// For people: counts, a table over the persistence settings, a line a polyp, the rules.
+    pub fn text(&self) -> String {
+        let mut out = format!(
+            "{} polyps; {} frames judged ({} with a polyp, {} without), {:.1} s",
+            self.polyps,
+            self.frames.judged,
+            self.frames.with_polyp,
+            self.frames.without_polyp,
+            self.judged_ms / 1e3
+        );
+        if self.frames.unjudged > 0 {
+            out.push_str(&format!("; {} frames without truth", self.frames.unjudged));
+        }
+        if self.frames.irregular_timestamps > 0 {
+            out.push_str(&format!("; {} irregular timestamps", self.frames.irregular_timestamps));
+        }
+        out.push_str("\n\n");
+        out.push_str(
+            "persistence   delay  per-polyp  per-frame  specificity  first detection  false pos.  flicker  switches\n\
+             frames           ms  sens.      sens.                    ms (mean)        per min              per min\n",
+        );
+        let number = |v: Option<f64>, width: usize, digits: usize| match v {
+            Some(v) => format!("{v:>width$.digits$}"),
+            None => format!("{:>width$}", "–"),
+        };
+        for p in &self.persistence {
+            let f = &p.figures;
+            out.push_str(&format!(
+                "{:<11}  {:>6.0}  {}  {}  {}  {}  {}  {}  {}\n",
+                p.frames,
+                p.delay_ms,
+                number(f.per_polyp_sensitivity, 9, 3),
+                number(f.per_frame_sensitivity, 9, 3),
+                number(f.per_frame_specificity, 11, 3),
+                number(f.first_detection_ms, 15, 0),
+                number(f.false_positives_per_minute, 10, 2),
+                number(f.flicker, 7, 3),
+                number(f.switches_per_minute, 8, 1),
+            ));
+        }
+        if let Some(truth) = self.flicker_truth {
+            out.push_str(&format!("truth's own flicker {truth:.3}\n"));
+        }
+        out.push('\n');
+        for p in &self.per_polyp {
+            let found = match p.first_detection_ms {
+                Some(ms) => format!("hit on {}, first after {ms:.0} ms", p.hit_frames),
+                None => "never hit".into(),
+            };
+            out.push_str(&format!(
+                "polyp {}: frames {}–{}, in view on {}, {found}\n",
+                p.id, p.first_frame, p.last_frame, p.frames
+            ));
+        }
+        out.push('\n');
+        for rule in &self.rules {
+            out.push_str(&format!("{rule}\n"));
+        }
+        out
+    }
+}

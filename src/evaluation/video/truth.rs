@@ -1,0 +1,276 @@
+//! Ground truth of a video: a path flows in, the polyps of each frame flow out, with identities where the truth has them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::region::{Bounds, Region, components};
+use crate::evaluation::images::{Classes, natural_order, read};
+use crate::{Error, Result};
+
+/// Specks of a truth mask below this many pixels are what lossy formats leave, no polyps.
+pub const SPECK_PX: u64 = 25;
+
+/// A polyp of one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TruthObject {
+    /// Which polyp it is; `None` where the truth does not say.
+    pub id: Option<u64>,
+    pub region: Region,
+    /// A box around the polyp instead of its pixels.
+    pub is_box: bool,
+}
+
+/// Ground truth of a video, read frame by frame.
+#[derive(Debug)]
+pub struct Truth {
+    kind: Kind,
+    specks: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Frame → mask of identities.
+    Phantom { folder: PathBuf, frames: u64, ids: Generations },
+    /// Frame → mask, binary.
+    Masks { files: HashMap<u64, PathBuf>, frames: u64 },
+    /// Frame → boxes; `None` where nobody looked.
+    Boxes { path: PathBuf, frames: Vec<Option<Vec<BoxLine>>>, size: (usize, usize) },
+}
+
+/// An 8-bit identity is used again after 255 others.
+#[derive(Debug, Default)]
+struct Generations {
+    introduced: u64,
+    /// Identity → generation, and how many had been introduced when it was last seen.
+    seen: HashMap<u8, (u64, u64)>,
+}
+
+impl Generations {
+    fn unique(&mut self, id: u8) -> u64 {
+        let entry = self.seen.get(&id).copied();
+        let generation = match entry {
+            Some((generation, at)) if self.introduced - at < 200 => generation,
+            Some((generation, _)) => {
+                self.introduced += 1;
+                generation + 1
+            }
+            None => {
+                self.introduced += 1;
+                0
+            }
+        };
+        self.seen.insert(id, (generation, self.introduced));
+        generation * 256 + u64::from(id)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct PhantomLine {
+    frame: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct BoxFile {
+    width: u32,
+    height: u32,
+    frames: Vec<Option<Vec<BoxLine>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BoxLine {
+    /// Corners: x0, y0, x1, y1.
+    bbox: [f64; 4],
+    #[serde(default)]
+    id: Option<u64>,
+}
+
+impl Truth {
+    /// Opens a phantom's folder (with `truth.jsonl`), a folder of masks (a number as name is a frame's, counted from 0;
+    /// otherwise the files are the frames in natural order), or a file of boxes.
+    ///
+    /// # Errors
+    /// It cannot be read, is none of these, or contradicts itself.
+    pub fn open(path: &Path) -> Result<Self> {
+        let kind = if path.is_dir() {
+            let lines = path.join("truth.jsonl");
+            if lines.is_file() { phantom(path, &lines)? } else { masks(path)? }
+        } else {
+            boxes(path)?
+        };
+        Ok(Self { kind, specks: 0 })
+    }
+
+    /// Frames the truth speaks of, at most.
+    pub fn frames(&self) -> u64 {
+        match &self.kind {
+            Kind::Phantom { frames, .. } | Kind::Masks { frames, .. } => *frames,
+            Kind::Boxes { frames, .. } => frames.len() as u64,
+        }
+    }
+
+    /// What it is, in words.
+    pub fn describe(&self) -> &'static str {
+        match &self.kind {
+            Kind::Phantom { .. } => "a phantom's truth: masks with identities",
+            Kind::Masks { .. } => "masks without identities: each connected region is a polyp",
+            Kind::Boxes { frames, .. } => {
+                if frames.iter().flatten().flatten().any(|b| b.id.is_some()) {
+                    "boxes with identities"
+                } else {
+                    "boxes without identities"
+                }
+            }
+        }
+    }
+
+    /// Regions of truth masks that were too small to be polyps, so far.
+    pub fn specks(&self) -> u64 {
+        self.specks
+    }
+
+    /// The polyps of a frame of the size given (width, height), or of any size; `None` if the truth does not speak of it.
+    ///
+    /// # Errors
+    /// A file is missing, unreadable, or of another size than the video.
+    pub fn frame(&mut self, frame: u64, size: Option<(usize, usize)>) -> Result<Option<Vec<TruthObject>>> {
+        let check = |name: &Path, w: usize, h: usize| {
+            let Some((width, height)) = size.filter(|&size| size != (w, h)) else { return Ok(()) };
+            Err(Error::input(format!(
+                "{}: the truth is {w}x{h} but frame {frame} of the video is {width}x{height}",
+                name.display()
+            ))
+            .remedy("give the truth of this video at its size"))
+        };
+        match &mut self.kind {
+            Kind::Phantom { folder, frames, ids } => {
+                if frame >= *frames {
+                    return Ok(None);
+                }
+                let path = folder.join(format!("{frame:06}.png"));
+                let map = read::identities(&path)?;
+                check(&path, map.width() as usize, map.height() as usize)?;
+                let mut used = [false; 256];
+                map.as_raw().iter().for_each(|&v| used[usize::from(v)] = true);
+                let objects = (1..=255u8).filter(|id| used[usize::from(*id)]).map(|id| TruthObject {
+                    id: Some(ids.unique(id)),
+                    region: Region::from_map(map.width() as usize, map.as_raw(), (0, 0), |v| v == id),
+                    is_box: false,
+                });
+                Ok(Some(objects.collect()))
+            }
+            Kind::Masks { files, .. } => {
+                let Some(path) = files.get(&frame) else { return Ok(None) };
+                let (mut masks, _) = read::masks(path, &Classes::one())?;
+                let mask = masks.swap_remove(0);
+                check(path, mask.width(), mask.height())?;
+                let regions = components(mask.width(), mask.pixels(), (0, 0))?;
+                let all = regions.len();
+                let objects: Vec<TruthObject> = regions
+                    .into_iter()
+                    .filter(|r| r.area_px() >= SPECK_PX)
+                    .map(|region| TruthObject { id: None, region, is_box: false })
+                    .collect();
+                self.specks += (all - objects.len()) as u64;
+                Ok(Some(objects))
+            }
+            Kind::Boxes { path, frames, size: (width, height) } => {
+                check(path, *width, *height)?;
+                let Some(Some(boxes)) = usize::try_from(frame).ok().and_then(|i| frames.get(i)) else {
+                    return Ok(None);
+                };
+                let within = |v: f64, end: usize| v.round().clamp(0.0, end as f64) as i32;
+                Ok(Some(
+                    boxes
+                        .iter()
+                        .map(|b| TruthObject {
+                            id: b.id,
+                            region: Region::from_bounds(Bounds {
+                                x0: within(b.bbox[0], *width),
+                                y0: within(b.bbox[1], *height),
+                                x1: within(b.bbox[2], *width),
+                                y1: within(b.bbox[3], *height),
+                            }),
+                            is_box: true,
+                        })
+                        .collect(),
+                ))
+            }
+        }
+    }
+}
+
+fn phantom(folder: &Path, lines: &Path) -> Result<Kind> {
+    let file = File::open(lines).map_err(|e| Error::read(lines, e))?;
+    let mut frames = 0;
+    for (i, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(|e| Error::read(lines, e))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let said: PhantomLine = serde_json::from_str(&line).map_err(|e| {
+            Error::input(format!("{}, line {}: is no truth of a frame ({e})", lines.display(), i + 1))
+                .because(e)
+        })?;
+        if said.frame != frames {
+            return Err(Error::input(format!(
+                "{}, line {}: frame {} where frame {frames} should be",
+                lines.display(),
+                i + 1,
+                said.frame
+            ))
+            .remedy("render the phantom again"));
+        }
+        frames += 1;
+    }
+    Ok(Kind::Phantom { folder: folder.to_path_buf(), frames, ids: Generations::default() })
+}
+
+fn masks(folder: &Path) -> Result<Kind> {
+    let found = crate::evaluation::images::list_pictures(folder)?;
+    if found.is_empty() {
+        return Err(Error::input(format!("{}: holds neither truth.jsonl nor a mask", folder.display()))
+            .remedy("give a phantom's truth, a folder of masks, or a file of boxes"));
+    }
+    let numbers: Option<Vec<u64>> = found.iter().map(|(stem, _)| stem.parse().ok()).collect();
+    let files: HashMap<u64, PathBuf> = match numbers {
+        Some(numbers) => numbers.into_iter().zip(found.into_iter().map(|(_, path)| path)).collect(),
+        None => {
+            let mut named = found;
+            named.sort_by(|a, b| natural_order(&a.0, &b.0));
+            (0..).zip(named.into_iter().map(|(_, path)| path)).collect()
+        }
+    };
+    let frames = files.keys().max().map_or(0, |last| last + 1);
+    Ok(Kind::Masks { files, frames })
+}
+
+fn boxes(path: &Path) -> Result<Kind> {
+    let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+    let file: BoxFile = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::input(format!("{}: is no file of boxes ({e})", path.display()))
+            .remedy("give {\"width\", \"height\", \"frames\": [[{\"bbox\": [x0, y0, x1, y1]}, …], …]}")
+            .because(e)
+    })?;
+    let (w, h) = (f64::from(file.width), f64::from(file.height));
+    for (frame, boxes) in file.frames.iter().enumerate() {
+        for b in boxes.iter().flatten() {
+            let [x0, y0, x1, y1] = b.bbox;
+            if !(x0 < x1 && y0 < y1 && x0 < w && y0 < h && x1 > 0.0 && y1 > 0.0) {
+                return Err(Error::input(format!(
+                    "{}, frame {frame}: {:?} is no box within {}x{}",
+                    path.display(),
+                    b.bbox,
+                    file.width,
+                    file.height
+                ))
+                .remedy("give corners x0, y0, x1, y1 with x0 < x1 and y0 < y1"));
+            }
+        }
+    }
+    let size = (file.width as usize, file.height as usize);
+    Ok(Kind::Boxes { path: path.to_path_buf(), frames: file.frames, size })
+}

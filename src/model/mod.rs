@@ -1,0 +1,78 @@
+//! The reference network in plain candle, exactly as published, and the files its parameters come in.
+//!
+//! In: normalised RGB `[batch, 3, height, width]`. Out: logits `[batch, classes, height, width]`.
+//!
+//! M²SNet: Zhao et al., "M²SNet: Multi-scale in Multi-scale Subtraction Network for Medical Image Segmentation", 2023,
+//! arXiv 2303.10894. MSNet: MICCAI 2021, arXiv 2108.05082. Backbone: Res2Net, Gao et al., TPAMI 2021, arXiv 1904.01169.
+//! Paths of the `VarBuilder` are the published checkpoints' own keys.
+
+pub mod checkpoint;
+mod layers;
+mod m2snet;
+mod parameters;
+mod res2net;
+mod subtraction;
+
+pub use checkpoint::Checkpoint;
+pub use m2snet::M2SNet;
+pub use parameters::{Parameter, Role, parameters};
+pub use res2net::Res2Net;
+pub use subtraction::{BoxNorm, Subtraction};
+
+// What the engines must agree with the reference on.
+pub(crate) use res2net::{BLOCKS, PLANES, SCALE, split_width, stage_stride};
+pub(crate) use subtraction::CHANNELS;
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which of the two published networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// With the multi-scale terms of the subtraction units.
+    M2SNet,
+    /// The same without them.
+    MSNet,
+}
+
+impl Variant {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Variant::M2SNet => "m2snet",
+            Variant::MSNet => "msnet",
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = crate::Error;
+
+    fn from_str(s: &str) -> crate::Result<Self> {
+        match s {
+            "m2snet" => Ok(Variant::M2SNet),
+            "msnet" => Ok(Variant::MSNet),
+            _ => Err(crate::Error::usage(format!("unknown network {s:?}")).remedy("use m2snet or msnet")),
+        }
+    }
+}
+
+/// What the checkpoint must contain and what the network computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Architecture {
+    pub variant: Variant,
+    /// Maps the last convolution writes: 1 for a binary mask.
+    pub classes: usize,
+}
+
+impl Default for Architecture {
+    fn default() -> Self {
+        Self { variant: Variant::M2SNet, classes: 1 }
+    }
+}

@@ -1,0 +1,40 @@
+//! From logits to a mask over the source's pixels.
+//!
+//! In: the network's logits, and the field of view they belong to. Out: probabilities at the field of view's size, and a
+//! [`Mask`](crate::frame::Mask) with the polyps it consists of. This is the plain reference.
+//!
+//! A network of several classes marks a pixel if any class reaches the threshold there.
+
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+#[cfg(feature = "video")]
+mod polyps;
+mod upsample;
+
+#[cfg(feature = "video")]
+pub use polyps::Postprocessor;
+pub use upsample::Upsampler;
+
+use crate::{Error, Result};
+
+/// `1 / (1 + e^-x)`
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The logit whose sigmoid is `p`, 0 < p < 1.
+pub fn logit(p: f64) -> f32 {
+    (p / (1.0 - p)).ln() as f32
+}
+
+/// Refuses maps with NaN or infinity: a broken device or a broken checkpoint, never a mask.
+pub fn check_finite(logits: &[f32]) -> Result<()> {
+    // A sum of magnitudes is finite only if every term is; it vectorises where a search does not.
+    let sum: f32 = logits.iter().map(|x| x.abs() * 1e-6).sum();
+    if sum.is_finite() {
+        return Ok(());
+    }
+    Err(Error::inference("the network's output is not a number")
+        .remedy("check the checkpoint with `polypscope weights verify`, or try --precision f32"))
+}

@@ -1,0 +1,224 @@
+//! The mask of a frame and the polyps it consists of.
+//!
+//! In: logits and the field of view. Out: a [`Mask`]: its pixels, and each connected region (8-neighbourhood) with
+//! rectangle, area, mean probability and outline, through OpenCV.
+
+use opencv::core::{CV_8U, CV_32S, Mat, Point, Vec4i, Vector};
+use opencv::imgproc;
+use opencv::prelude::*;
+
+use super::{Upsampler, check_finite, logit, sigmoid};
+use crate::engine::Shape;
+use crate::frame::{Mask, Polyp, Rect};
+use crate::{Error, Result};
+
+/// Thresholds logits into masks. Buffers are kept from frame to frame.
+#[derive(Debug)]
+pub struct Postprocessor {
+    threshold: f64,
+    upsampler: Upsampler,
+    /// Logits at the field of view's size.
+    large: Vec<f32>,
+    labels: Mat,
+    stats: Mat,
+    centroids: Mat,
+    contours: Vector<Vector<Point>>,
+    hierarchy: Vector<Vec4i>,
+    sums: Vec<f64>,
+}
+
+impl Postprocessor {
+    /// `threshold`: probability from which on a pixel belongs to a polyp, 0 < threshold < 1.
+    pub fn new(threshold: f64) -> Self {
+        Self {
+            threshold,
+            upsampler: Upsampler::default(),
+            large: Vec::new(),
+            labels: Mat::default(),
+            stats: Mat::default(),
+            centroids: Mat::default(),
+            contours: Vector::new(),
+            hierarchy: Vector::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    pub fn set_threshold(&mut self, threshold: f64) {
+        self.threshold = threshold;
+    }
+
+    /// Fills `mask` (whose `frame`, `pts`, `width` and `height` the caller sets) from the logits of its field of view.
+    ///
+    /// # Errors
+    /// Logits that are no numbers.
+    pub fn run(&mut self, logits: &[f32], shape: Shape, view: Rect, mask: &mut Mask) -> Result<()> {
+        check_finite(logits)?;
+        let (w, h) = (view.w as usize, view.h as usize);
+        let level = logit(self.threshold);
+        mask.field_of_view = view;
+        mask.inside.resize(w * h, 0);
+        self.large.resize(w * h, 0.0);
+        let (mut area, mut top) = (0u64, f32::NEG_INFINITY);
+        let (inside, large) = (&mut mask.inside, &mut self.large);
+        self.upsampler.run(logits, shape.classes, (shape.height, shape.width), (h, w), |y, row| {
+            large[y * w..(y + 1) * w].copy_from_slice(row);
+            let (mut n, mut most) = (0u32, f32::NEG_INFINITY);
+            for (o, &l) in inside[y * w..(y + 1) * w].iter_mut().zip(row) {
+                let hit = l >= level;
+                *o = u8::from(hit);
+                n += u32::from(hit);
+                most = if l > most { l } else { most };
+            }
+            area += u64::from(n);
+            top = top.max(most);
+        });
+        mask.area_px = area;
+        mask.max_probability = sigmoid(top);
+        mask.polyps.clear();
+        if area > 0 {
+            self.regions(mask).map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
+        }
+        Ok(())
+    }
+
+    fn regions(&mut self, mask: &mut Mask) -> opencv::Result<()> {
+        let view = mask.field_of_view;
+        let (w, h) = (view.w as i32, view.h as i32);
+        let image = Mat::new_rows_cols_with_data(h, w, &mask.inside)?;
+        debug_assert_eq!(image.typ(), CV_8U);
+        let count = imgproc::connected_components_with_stats(
+            &image,
+            &mut self.labels,
+            &mut self.stats,
+            &mut self.centroids,
+            8,
+            CV_32S,
+        )?;
+        self.sums.clear();
+        self.sums.resize(count as usize, 0.0);
+        for polyp in 1..count {
+            let at = |column: i32| self.stats.at_2d::<i32>(polyp, column).copied();
+            let (x, y) = (at(imgproc::CC_STAT_LEFT)?, at(imgproc::CC_STAT_TOP)?);
+            let (bw, bh) = (at(imgproc::CC_STAT_WIDTH)?, at(imgproc::CC_STAT_HEIGHT)?);
+            let area = at(imgproc::CC_STAT_AREA)?;
+            let mut sum = 0.0;
+            for row in y..y + bh {
+                let labels = &self.labels.at_row::<i32>(row)?[x as usize..(x + bw) as usize];
+                let start = row as usize * w as usize + x as usize;
+                for (label, &l) in labels.iter().zip(&self.large[start..]) {
+                    if *label == polyp {
+                        sum += f64::from(sigmoid(l));
+                    }
+                }
+            }
+            mask.polyps.push(Polyp {
+                bbox: Rect::new(view.x + x as u32, view.y + y as u32, bw as u32, bh as u32),
+                area_px: area as u64,
+                mean_probability: (sum / f64::from(area.max(1))) as f32,
+                contour: Vec::new(),
+            });
+        }
+        // Two levels: outlines of regions (also of one inside another's hole), and of holes.
+        imgproc::find_contours_with_hierarchy(
+            &image,
+            &mut self.contours,
+            &mut self.hierarchy,
+            imgproc::RETR_CCOMP,
+            imgproc::CHAIN_APPROX_SIMPLE,
+            Point::new(0, 0),
+        )?;
+        for (contour, links) in self.contours.iter().zip(self.hierarchy.iter()) {
+            let is_hole = links[3] >= 0;
+            let Ok(first) = contour.get(0) else { continue };
+            if is_hole {
+                continue;
+            }
+            let label = *self.labels.at_2d::<i32>(first.y, first.x)?;
+            let Some(polyp) = mask.polyps.get_mut(label as usize - 1) else { continue };
+            polyp.contour = contour.iter().map(|p| [p.x + view.x as i32, p.y + view.y as i32]).collect();
+            if doubled_area(&polyp.contour) < 0 {
+                polyp.contour.reverse();
+            }
+        }
+        mask.polyps.sort_by(|a, b| {
+            b.area_px.cmp(&a.area_px).then_with(|| <[u32; 4]>::from(a.bbox).cmp(&b.bbox.into()))
+        });
+        Ok(())
+    }
+}
+
+/// Twice the signed area of a polygon; positive if clockwise on screen (y runs down).
+fn doubled_area(points: &[[i32; 2]]) -> i64 {
+    let next = points.iter().cycle().skip(1);
+    points
+        .iter()
+        .zip(next)
+        .map(|(a, b)| i64::from(a[0]) * i64::from(b[1]) - i64::from(b[0]) * i64::from(a[1]))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { height: 32, width: 64, classes: 1 };
+
+    fn blob(logits: &mut [f32], x: usize, y: usize, w: usize, h: usize, value: f32) {
+        for j in y..y + h {
+            logits[j * 64 + x..j * 64 + x + w].fill(value);
+        }
+    }
+
+    fn run(logits: &[f32], view: Rect, threshold: f64) -> Mask {
+        let mut mask = Mask { width: 200, height: 100, ..Default::default() };
+        Postprocessor::new(threshold).run(logits, SHAPE, view, &mut mask).unwrap();
+        mask
+    }
+
+    #[test]
+    fn regions_have_rectangle_area_probability_and_outline_in_source_pixels() {
+        let mut logits = vec![-5.0; 32 * 64];
+        blob(&mut logits, 4, 4, 6, 5, 3.0);
+        blob(&mut logits, 40, 10, 20, 10, 2.0);
+        let view = Rect::new(100, 50, 64, 32);
+        let m = run(&logits, view, 0.5);
+        assert_eq!(m.polyps.len(), 2);
+        assert_eq!(m.area_px, 230);
+        let big = &m.polyps[0];
+        assert_eq!((big.bbox, big.area_px), (Rect::new(140, 60, 20, 10), 200));
+        assert!((big.mean_probability - sigmoid(2.0)).abs() < 1e-5);
+        assert_eq!(big.contour.len(), 4);
+        assert!(doubled_area(&big.contour) > 0, "clockwise on screen");
+        assert!(big.contour.contains(&[140, 60]) && big.contour.contains(&[159, 69]));
+        assert!((m.max_probability - sigmoid(3.0)).abs() < 1e-5);
+        assert!(m.is_inside(140, 60) && !m.is_inside(139, 60) && !m.is_inside(0, 0));
+    }
+
+    #[test]
+    fn a_region_in_the_hole_of_another_has_its_own_outline() {
+        let mut logits = vec![-5.0; 32 * 64];
+        blob(&mut logits, 4, 4, 30, 24, 3.0);
+        blob(&mut logits, 8, 8, 20, 16, -5.0);
+        blob(&mut logits, 14, 12, 6, 6, 3.0);
+        let m = run(&logits, Rect::new(10, 10, 64, 32), 0.5);
+        assert_eq!(m.polyps.iter().map(|p| p.area_px).collect::<Vec<_>>(), [400, 36]);
+        assert!(m.polyps[0].contour.contains(&[14, 14]) && m.polyps[1].contour.contains(&[24, 22]));
+    }
+
+    #[test]
+    fn nothing_above_the_threshold_is_an_empty_mask() {
+        let m = run(&vec![-0.1; 32 * 64], Rect::full(200, 100), 0.5);
+        assert_eq!((m.area_px, m.polyps.len()), (0, 0));
+        assert!((m.max_probability - sigmoid(-0.1)).abs() < 1e-6);
+        assert_eq!(run(&vec![-0.1; 32 * 64], Rect::full(200, 100), 0.4).area_px, 20_000);
+    }
+
+    #[test]
+    fn a_map_with_nan_is_an_error() {
+        let mut logits = vec![0.0; 32 * 64];
+        logits[77] = f32::NAN;
+        let mut mask = Mask::default();
+        let e = Postprocessor::new(0.5).run(&logits, SHAPE, Rect::full(20, 10), &mut mask).unwrap_err();
+        assert!(e.to_string().contains("not a number"), "{e}");
+    }
+}

@@ -1,0 +1,95 @@
+//! From a source picture to what the network wants to see.
+//!
+//! In: a [`Picture`] in any layout, and the checkpoint's description. Out: the field of view that was analysed, and
+//! normalised R, G, B planes at the network's input size. This is the plain reference: colour, antialiased resize and
+//! normalisation are the steps the published prediction code takes, with 8-bit values between them.
+
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+pub mod colour;
+pub mod field_of_view;
+pub mod resize;
+
+pub use field_of_view::{FieldOfView, Finder};
+
+use crate::frame::{Picture, Rect};
+use crate::model::checkpoint::Description;
+use crate::{Error, Result};
+use resize::{Filter, Resampler};
+
+/// Turns pictures into network inputs. Buffers are kept from frame to frame; nothing is allocated while the picture's
+/// size and field of view stay the same.
+pub struct Preprocessor {
+    policy: FieldOfView,
+    finder: Finder,
+    mean: [f32; 3],
+    std: [f32; 3],
+    width: usize,
+    height: usize,
+    resampler: Resampler,
+    small: Vec<u8>,
+}
+
+impl Preprocessor {
+    /// For inputs of `height` x `width` pixels.
+    pub fn new(description: &Description, height: usize, width: usize, policy: FieldOfView) -> Self {
+        Self {
+            policy,
+            finder: Finder::default(),
+            mean: description.mean,
+            std: description.std,
+            width,
+            height,
+            resampler: Resampler::new(Filter::from(description.resize)),
+            small: vec![0; 3 * width * height],
+        }
+    }
+
+    /// Forgets what was seen so far.
+    pub fn restart(&mut self) {
+        self.finder = Finder::default();
+    }
+
+    /// Fills `input` (`[3, height, width]`) from the picture's field of view, which it returns.
+    ///
+    /// # Errors
+    /// A given field of view that does not lie in the picture.
+    pub fn run(&mut self, picture: &Picture, input: &mut [f32]) -> Result<Rect> {
+        let whole = Rect::full(picture.info.width, picture.info.height);
+        let view = match self.policy {
+            FieldOfView::Full => whole,
+            FieldOfView::Given(r) => {
+                if r.is_empty() || r.intersect(&whole) != r {
+                    return Err(Error::usage(format!(
+                        "the field of view {r} does not lie in the {}x{} picture",
+                        whole.w, whole.h
+                    ))
+                    .remedy("give X,Y,W,H in the source's pixels, or auto"));
+                }
+                r
+            }
+            FieldOfView::Auto => self.finder.observe(picture),
+        };
+        self.run_on(picture, view, input);
+        Ok(view)
+    }
+
+    /// As [`Self::run`] for a field of view already decided, which must lie in the picture.
+    pub fn run_on(&mut self, picture: &Picture, view: Rect, input: &mut [f32]) {
+        self.resampler.run(picture, view, self.width, self.height, &mut self.small);
+        let plane = self.width * self.height;
+        for c in 0..3 {
+            let (mean, std) = (self.mean[c], self.std[c]);
+            let out = &mut input[c * plane..(c + 1) * plane];
+            for (o, rgb) in out.iter_mut().zip(self.small.chunks_exact(3)) {
+                *o = (rgb[c] as f32 / 255.0 - mean) / std;
+            }
+        }
+    }
+
+    /// The last input as 8-bit RGB, before normalisation: `[height, width, 3]`.
+    pub fn rgb(&self) -> &[u8] {
+        &self.small
+    }
+}

@@ -1,0 +1,97 @@
+//! What a replay leaves behind for other programs: one line a frame, one summary a run.
+//!
+//! In: masks and stage times. Out: `frames.jsonl` and `summary.json`, whose keys others rely on (INTERFACES).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Polyp, Rect};
+use crate::telemetry::{Distribution, Machine};
+
+/// One line of `frames.jsonl`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrameRecord {
+    pub frame: u64,
+    pub pts_ns: u64,
+    /// `active`: the frame carries its own mask.
+    pub state: String,
+    /// Pixels inside polyps.
+    pub area_px: u64,
+    pub max_probability: f32,
+    pub polyps: Vec<Polyp>,
+    /// Stage name → microseconds this frame took in it.
+    pub timings_us: BTreeMap<String, f64>,
+}
+
+/// A stretch of frames with polyps on them.
+///
+/// Times are the recording's own timestamps; see [`episodes`](super::episodes) for what makes an episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    pub start_ns: u64,
+    /// When its last frame ends.
+    pub end_ns: u64,
+    /// The frame where the network was surest.
+    pub best_frame: u64,
+    pub best_pts_ns: u64,
+    /// Pixels inside polyps on the best frame.
+    pub best_area_px: u64,
+    /// Mean of the probability over those pixels, 0–1.
+    pub best_mean_probability: f32,
+    /// Largest probability of any pixel on any of its frames, 0–1.
+    pub max_probability: f32,
+    pub first_frame: u64,
+    pub last_frame: u64,
+    /// How many of the frames from first to last have polyps; the others lie in gaps short enough to be joined.
+    pub frames: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameCounts {
+    pub read: u64,
+    pub written: u64,
+}
+
+/// Where we draw besides the polyps themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The declared status rectangle; null when there is none.
+    pub status_rect: Option<Rect>,
+}
+
+/// `summary.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub input: String,
+    pub output: String,
+    pub checkpoint: String,
+    pub checkpoint_sha256: String,
+    /// Device and precision the network ran with.
+    pub engine: String,
+    pub machine: Machine,
+    /// Source picture in pixels, and its pixel layout.
+    pub width_px: u32,
+    pub height_px: u32,
+    pub format: String,
+    pub threshold: f64,
+    /// Last field of view analysed.
+    pub field_of_view: Rect,
+    pub frames: FrameCounts,
+    /// How long the recording is, and its mean frame rate over that time; filled by the report.
+    pub duration_ms: f64,
+    pub fps: f64,
+    /// Timestamps that repeated, ran backwards or jumped; filled by the report.
+    pub irregular_timestamps: u64,
+    /// Why the output does not cover the whole input; null if it does.
+    pub partial_reason: Option<String>,
+    pub partial: bool,
+    /// What became of the sound, in a sentence.
+    pub audio: String,
+    pub marks: Marks,
+    /// Filled by the report, like the stages.
+    pub episodes: Vec<Episode>,
+    pub stages_us: BTreeMap<String, Distribution>,
+    pub elapsed_ms: f64,
+    pub peak_rss_bytes: u64,
+}

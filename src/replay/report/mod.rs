@@ -1,0 +1,266 @@
+//! The report of a replay: `frames.jsonl`, `summary.json` and `report.html`.
+//!
+//! In: the records of all frames in order, a picture of the best frame of each episode, and the run's own figures. Out:
+//! three files for their owner only, all at once or none. Frames stream through; what is kept of them is bounded: the
+//! timeline's bins, the episodes, and [`MOST_THUMBNAILS`] thumbnails.
+
+mod page;
+mod staging;
+mod text;
+mod thumbnail;
+mod timeline;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::staging::Staging;
+use self::thumbnail::Jpeg;
+use self::timeline::Timeline;
+use super::episodes::{Ended, EpisodeBuilder};
+use super::record::{FrameRecord, Summary};
+use crate::frame::Rect;
+use crate::telemetry::StageHistograms;
+use crate::{Error, Result};
+
+pub use self::thumbnail::{LONGEST_SIDE, Thumbnail};
+
+pub const FRAMES: &str = "frames.jsonl";
+pub const SUMMARY: &str = "summary.json";
+pub const PAGE: &str = "report.html";
+
+/// The longest episodes, this many of them, keep a thumbnail; a report with more says so.
+pub const MOST_THUMBNAILS: usize = 200;
+
+/// Points of outlines kept for a thumbnail.
+const MOST_POINTS: usize = 600;
+
+/// A report being written. Dropped without [`Report::finish`], it leaves nothing behind.
+pub struct Report {
+    lines: JsonLines,
+    frames: u64,
+    positive: u64,
+    surest: Option<Surest>,
+    builder: EpisodeBuilder,
+    timeline: Timeline,
+    episodes: Vec<Shown>,
+    /// Episodes that have a thumbnail, shortest on top.
+    pictured: BinaryHeap<Reverse<(u64, usize)>>,
+    pending: Option<Sight>,
+    /// Last: its drop removes the folder that the file above lies in.
+    staging: Staging,
+}
+
+/// What was seen at an episode's best frame.
+struct Sight {
+    thumbnail: Thumbnail,
+    outlines: Vec<Vec<[i32; 2]>>,
+}
+
+/// An episode as the page shows it.
+#[derive(Clone, Debug)]
+struct Shown {
+    ended: Ended,
+    picture: Option<Pictured>,
+}
+
+#[derive(Clone, Debug)]
+struct Pictured {
+    jpeg: Jpeg,
+    view: Rect,
+    /// In source pixels.
+    outlines: Vec<Vec<[i32; 2]>>,
+}
+
+/// The frame with the largest probability of all.
+#[derive(Clone, Copy, Debug)]
+struct Surest {
+    frame: u64,
+    pts_ns: u64,
+    probability: f32,
+}
+
+/// Everything the page shows.
+struct Contents<'a> {
+    summary: &'a Summary,
+    stages: &'a StageHistograms,
+    timeline: &'a Timeline,
+    episodes: &'a [Shown],
+    /// Frames with polyps.
+    positive: u64,
+    surest: Option<Surest>,
+    /// What position 0 of the timeline is called, and where it ends.
+    first_pts_ns: u64,
+    length_ns: u64,
+}
+
+impl Report {
+    /// Prepares to write a report into `dir`, made (0700) if it is not there.
+    ///
+    /// Without `force`, a report that is already there is refused now, before any work; with it, the old report stays
+    /// until [`Report::finish`] replaces it.
+    pub fn create(dir: &Path, force: bool) -> Result<Self> {
+        let staging = Staging::new(dir, &[FRAMES, SUMMARY, PAGE], force)?;
+        let lines = JsonLines::new(staging.create(FRAMES)?, staging.place(FRAMES));
+        Ok(Self {
+            lines,
+            frames: 0,
+            positive: 0,
+            surest: None,
+            builder: EpisodeBuilder::default(),
+            timeline: Timeline::default(),
+            episodes: Vec::new(),
+            pictured: BinaryHeap::new(),
+            pending: None,
+            staging,
+        })
+    }
+
+    /// Adds the next frame, shown for `duration_ns` nanoseconds (0 where that is unknown).
+    ///
+    /// `thumbnail` is called only when this frame is the best so far of its episode. It should return the clean picture's
+    /// field of view at [`Thumbnail::size`]; `None` leaves an earlier one of the episode in place.
+    pub fn frame(
+        &mut self,
+        record: &FrameRecord,
+        duration_ns: u64,
+        thumbnail: &mut dyn FnMut() -> Option<Thumbnail>,
+    ) -> Result<()> {
+        self.lines.write(record)?;
+        let progress = self.builder.frame(record, duration_ns);
+        if let Some(ended) = progress.ended {
+            self.close(ended);
+        }
+        if progress.best
+            && let Some(thumbnail) = thumbnail()
+        {
+            self.pending = Some(Sight { thumbnail, outlines: outlines(record) });
+        }
+        self.frames += 1;
+        self.positive += u64::from(!record.polyps.is_empty());
+        if record.max_probability.is_finite()
+            && self.surest.is_none_or(|s| record.max_probability > s.probability)
+        {
+            let (frame, pts_ns, probability) = (record.frame, record.pts_ns, record.max_probability);
+            self.surest = Some(Surest { frame, pts_ns, probability });
+        }
+        let m = progress.moment;
+        self.timeline.add(m.from_ns, m.to_ns, record.frame, record.area_px, record.max_probability);
+        Ok(())
+    }
+
+    /// Keeps an episode, and its picture if it is among the longest.
+    fn close(&mut self, ended: Ended) {
+        let length = ended.to_ns - ended.from_ns;
+        let mut picture = None;
+        if let Some(sight) = self.pending.take() {
+            let full = self.pictured.len() >= MOST_THUMBNAILS;
+            let shortest = self.pictured.peek().map(|p| p.0);
+            if !full || shortest.is_some_and(|(shortest, _)| length > shortest) {
+                let view = sight.thumbnail.view;
+                picture =
+                    sight.thumbnail.encode().map(|jpeg| Pictured { jpeg, view, outlines: sight.outlines });
+            }
+            if picture.is_some() {
+                if full && let Some(Reverse((_, index))) = self.pictured.pop() {
+                    self.episodes[index].picture = None;
+                }
+                self.pictured.push(Reverse((length, self.episodes.len())));
+            }
+        }
+        self.episodes.push(Shown { ended, picture });
+    }
+
+    /// Writes what remains and moves all files to their places.
+    ///
+    /// Fills the summary's `episodes`, `stages_us`, `duration_ms`, `fps` and `irregular_timestamps`, and returns it. Set
+    /// `partial` and `partial_reason` for a recording that was not replayed to its end: the page says so.
+    ///
+    /// On failure nothing is published, and what was there stays.
+    pub fn finish(mut self, mut summary: Summary, stages: &StageHistograms) -> Result<Summary> {
+        if let Some(ended) = self.builder.finish() {
+            self.close(ended);
+        }
+        self.lines.finish()?;
+        let clock = self.builder.clock();
+        let length_ns = clock.length_ns();
+        summary.duration_ms = length_ns as f64 / 1e6;
+        summary.fps = if length_ns > 0 { self.frames as f64 * 1e9 / length_ns as f64 } else { 0.0 };
+        summary.irregular_timestamps = clock.irregular();
+        summary.episodes = self.episodes.iter().map(|e| e.ended.episode).collect();
+        summary.stages_us =
+            stages.distributions_us().into_iter().map(|(name, d)| (name.to_owned(), d)).collect();
+
+        let mut json = serde_json::to_vec_pretty(&summary)
+            .map_err(|e| Error::internal(format!("{SUMMARY}: cannot be put into JSON ({e})")))?;
+        json.push(b'\n');
+        self.write(SUMMARY, &json)?;
+        let page = page::page(&Contents {
+            summary: &summary,
+            stages,
+            timeline: &self.timeline,
+            episodes: &self.episodes,
+            positive: self.positive,
+            surest: self.surest,
+            first_pts_ns: clock.first_pts_ns(),
+            length_ns,
+        });
+        self.write(PAGE, page.as_bytes())?;
+        self.staging.publish()?;
+        Ok(summary)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = self.staging.create(name)?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| Error::write(&self.staging.place(name), e))
+    }
+}
+
+/// The outlines of a frame's polyps, thinned to what a thumbnail can show.
+fn outlines(record: &FrameRecord) -> Vec<Vec<[i32; 2]>> {
+    let points: usize = record.polyps.iter().map(|p| p.contour.len()).sum();
+    let step = points.div_ceil(MOST_POINTS).max(1);
+    record
+        .polyps
+        .iter()
+        .take(MOST_POINTS / 4)
+        .map(|p| p.contour.iter().step_by(step).copied().collect::<Vec<_>>())
+        .filter(|c| c.len() > 2)
+        .collect()
+}
+
+/// One JSON object a line.
+struct JsonLines {
+    out: BufWriter<File>,
+    /// What the user will know the file as.
+    place: PathBuf,
+}
+
+impl JsonLines {
+    fn new(file: File, place: PathBuf) -> Self {
+        Self { out: BufWriter::with_capacity(1 << 16, file), place }
+    }
+
+    fn write(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.out, value)
+            .map_err(io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(|e| Error::write(&self.place, e))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.out
+            .flush()
+            .and_then(|()| self.out.get_ref().sync_all())
+            .map_err(|e| Error::write(&self.place, e))
+    }
+}
+
+#[cfg(test)]
+mod tests;

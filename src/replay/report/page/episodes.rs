@@ -1,0 +1,163 @@
+//! The episodes: a card for each with its best frame, and all of them as a table.
+
+use super::super::MOST_THUMBNAILS;
+use super::super::text::{probability, time};
+use super::*;
+
+/// Whether episode `index` has a card; the others are in the table only.
+pub(super) fn has_card(c: &Contents, index: usize) -> bool {
+    c.episodes.len() <= MOST_THUMBNAILS || c.episodes[index].picture.is_some()
+}
+
+pub(super) fn section(h: &mut String, c: &Contents) {
+    put!(
+        h,
+        "<section class=\"episodes\" aria-labelledby=\"episodes\">\n<div class=\"heading\"><h2 id=\"episodes\">Episodes</h2>"
+    );
+    if c.episodes.is_empty() {
+        put!(h, "</div>\n<div class=\"card empty\"><p><strong>No polyp was marked.</strong></p><p>");
+        match c.surest {
+            Some(s) => put!(
+                h,
+                "No frame reached the threshold of {} over a region large enough to mark. The largest probability was {}, \
+                 on frame {} at {}.",
+                significant(c.summary.threshold),
+                probability(s.probability),
+                grouped(s.frame),
+                time(s.pts_ns)
+            ),
+            None => put!(h, "No frame was analysed."),
+        }
+        put!(h, "</p></div>\n</section>\n");
+        return;
+    }
+    if c.episodes.iter().any(|e| e.picture.as_ref().is_some_and(|p| !p.outlines.is_empty())) {
+        put!(h, "<label class=\"switch\"><input type=\"checkbox\" id=\"outlines\" checked> Outlines</label>");
+    }
+    put!(h, "</div>\n");
+    if c.episodes.len() > MOST_THUMBNAILS {
+        put!(
+            h,
+            "<p class=\"hint\">Of {} episodes the {} longest have a picture; all are in the table below.</p>\n",
+            grouped(c.episodes.len() as u64),
+            MOST_THUMBNAILS
+        );
+    }
+    put!(h, "<ol class=\"cards\">\n");
+    for (i, e) in c.episodes.iter().enumerate().filter(|(i, _)| has_card(c, *i)) {
+        card(h, c, i, e);
+    }
+    put!(h, "</ol>\n");
+    table(h, c);
+    put!(h, "</section>\n");
+}
+
+fn card(h: &mut String, c: &Contents, index: usize, shown: &Shown) {
+    let (e, number) = (&shown.ended.episode, index + 1);
+    let area = percent(share(c, e.best_area_px, Some(shown)));
+    put!(h, "<li class=\"card episode\" id=\"episode-{number}\" value=\"{number}\">\n<figure>");
+    match &shown.picture {
+        Some(p) => {
+            put!(
+                h,
+                "<div class=\"picture\" style=\"aspect-ratio:{}/{}\"><img src=\"data:image/jpeg;base64,",
+                p.jpeg.width,
+                p.jpeg.height
+            );
+            STANDARD.encode_string(&p.jpeg.bytes, h);
+            put!(
+                h,
+                "\" width=\"{}\" height=\"{}\" decoding=\"async\" alt=\"Field of view at frame {}, {}: {area} marked, mean \
+                 probability {}\">",
+                p.jpeg.width,
+                p.jpeg.height,
+                e.best_frame,
+                time(e.best_pts_ns),
+                probability(e.best_mean_probability)
+            );
+            if !p.outlines.is_empty() && !p.view.is_empty() {
+                outline(h, p.view, &p.outlines);
+            }
+            put!(h, "</div>");
+        }
+        None => put!(h, "<div class=\"picture none\">no picture</div>"),
+    }
+    put!(
+        h,
+        "<span class=\"number\" aria-hidden=\"true\">{number}</span></figure>\n\
+         <h3><span class=\"unseen\">Episode {number}: </span><span class=\"when\">{}<span class=\"to\"> – </span>{}</span></h3>\n\
+         <dl><div><dt>Duration</dt><dd>{}</dd></div><div><dt>Marked frames</dt><dd>{}</dd></div>\
+         <div><dt>Best frame</dt><dd>{} <small>{}</small></dd></div>\
+         <div><dt>Probability</dt><dd>{} <small>max {}</small></dd></div>\
+         <div><dt>Area</dt><dd>{area} <small>{} px</small></dd></div></dl>\n</li>\n",
+        time(e.start_ns),
+        time(e.end_ns),
+        span(shown.ended.to_ns - shown.ended.from_ns),
+        grouped(e.frames),
+        grouped(e.best_frame),
+        time(e.best_pts_ns),
+        probability(e.best_mean_probability),
+        probability(e.max_probability),
+        grouped(e.best_area_px)
+    );
+}
+
+/// Contours over the picture, twice: dark below, so that they show on any mucosa.
+fn outline(h: &mut String, view: crate::frame::Rect, outlines: &[Vec<[i32; 2]>]) {
+    put!(
+        h,
+        "<svg class=\"outline\" viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+        view.w,
+        view.h
+    );
+    let mut path = String::new();
+    for polygon in outlines {
+        for (i, [x, y]) in polygon.iter().enumerate() {
+            // Contours run through pixel centres.
+            let (x, y) = (f64::from(*x) - f64::from(view.x) + 0.5, f64::from(*y) - f64::from(view.y) + 0.5);
+            put!(path, "{}{x:.1} {y:.1}", if i == 0 { 'M' } else { 'L' });
+        }
+        path.push('Z');
+    }
+    put!(h, "<path class=\"below\" d=\"{path}\"/><path d=\"{path}\"/></svg>");
+}
+
+fn table(h: &mut String, c: &Contents) {
+    put!(
+        h,
+        "<details class=\"card all\"{}><summary>{} as a table</summary>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+         aria-label=\"Episodes\"><table>\n<caption class=\"unseen\">All episodes in order</caption>\n\
+         <thead><tr><th scope=\"col\">Episode</th><th scope=\"col\">Start</th><th scope=\"col\">End</th>\
+         <th scope=\"col\">Duration</th><th scope=\"col\">Marked frames</th><th scope=\"col\">Best frame</th>\
+         <th scope=\"col\">Mean probability</th><th scope=\"col\">Largest probability</th>\
+         <th scope=\"col\">Area, px</th><th scope=\"col\">Area</th></tr></thead>\n<tbody>\n",
+        if c.episodes.len() > MOST_THUMBNAILS { " open" } else { "" },
+        if c.episodes.len() == 1 {
+            "The episode".to_owned()
+        } else {
+            format!("All {} episodes", grouped(c.episodes.len() as u64))
+        }
+    );
+    for (i, shown) in c.episodes.iter().enumerate() {
+        let (e, number) = (&shown.ended.episode, i + 1);
+        if has_card(c, i) {
+            put!(h, "<tr><th scope=\"row\"><a href=\"#episode-{number}\">{number}</a></th>");
+        } else {
+            put!(h, "<tr id=\"episode-{number}\"><th scope=\"row\">{number}</th>");
+        }
+        put!(
+            h,
+            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            time(e.start_ns),
+            time(e.end_ns),
+            span(shown.ended.to_ns - shown.ended.from_ns),
+            grouped(e.frames),
+            grouped(e.best_frame),
+            probability(e.best_mean_probability),
+            probability(e.max_probability),
+            grouped(e.best_area_px),
+            percent(share(c, e.best_area_px, Some(shown)))
+        );
+    }
+    put!(h, "</tbody></table></div></details>\n");
+}

@@ -1,0 +1,75 @@
+//! How long things took: histograms of work and waiting, and what they say at the end.
+//!
+//! In: spans in nanoseconds, stamped by whoever did the work. Out: distributions with the percentiles of a latency
+//! report, and a description of the machine they were measured on. Recording into a histogram allocates nothing.
+
+mod distribution;
+mod machine;
+
+pub use distribution::{Distribution, Histogram};
+pub use machine::{Machine, peak_rss_bytes, rss_bytes};
+
+/// The stages a frame passes, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    Decode,
+    HandOver,
+    Preprocess,
+    Network,
+    Postprocess,
+    Composite,
+    Encode,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 7] = [
+        Stage::Decode,
+        Stage::HandOver,
+        Stage::Preprocess,
+        Stage::Network,
+        Stage::Postprocess,
+        Stage::Composite,
+        Stage::Encode,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Decode => "decode",
+            Stage::HandOver => "hand_over",
+            Stage::Preprocess => "preprocess",
+            Stage::Network => "network",
+            Stage::Postprocess => "postprocess",
+            Stage::Composite => "composite",
+            Stage::Encode => "encode",
+        }
+    }
+}
+
+/// One histogram a stage.
+#[derive(Clone, Debug)]
+pub struct StageHistograms([Histogram; Stage::ALL.len()]);
+
+impl Default for StageHistograms {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Histogram::new()))
+    }
+}
+
+impl StageHistograms {
+    pub fn record(&mut self, stage: Stage, span: crate::frame::Nanos) {
+        self.0[stage as usize].record(span);
+    }
+
+    pub fn get(&self, stage: Stage) -> &Histogram {
+        &self.0[stage as usize]
+    }
+
+    /// Distributions in microseconds by stage name, in the stages' order; stages without a sample are left out.
+    pub fn distributions_us(&self) -> Vec<(&'static str, Distribution)> {
+        Stage::ALL
+            .into_iter()
+            .filter(|s| self.get(*s).count() > 0)
+            .map(|s| (s.name(), self.get(s).distribution(1e-3)))
+            .collect()
+    }
+}

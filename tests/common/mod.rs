@@ -1,0 +1,18 @@
+//! What several integration tests share.
+#![allow(dead_code)]
+
+pub mod generator;
+pub mod torch_file;
+
+use std::path::PathBuf;
+
+/// Reference material beside the repository; `None`, said aloud, where it is absent.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let p = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    if p.exists() {
+        return Some(p);
+    }
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: ../shared/{path} is not here");
+    None
+}

@@ -1,0 +1,229 @@
+//! The overlay changes what it marks and nothing else, in every layout we accept.
+
+use polypscope::frame::{
+    Chroma, FieldOrder, Layout, Mask, Picture, PictureInfo, PictureMut, PixelFormat, Polyp, Rect, packed_len,
+};
+use polypscope::overlay::{Overlay, State, Style};
+use proptest::prelude::*;
+
+fn noise(n: usize, mut seed: u64) -> Vec<u8> {
+    (0..n)
+        .map(|_| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 56) as u8
+        })
+        .collect()
+}
+
+/// A mask of random rectangles.
+fn random_mask(w: u32, h: u32, view: Rect, seed: u64) -> Mask {
+    let n = noise(64, seed);
+    let mut inside = vec![0u8; view.area() as usize];
+    for k in n.chunks_exact(4).take(3) {
+        let (x, y) = (u32::from(k[0]) % view.w, u32::from(k[1]) % view.h);
+        let (bw, bh) = (u32::from(k[2]) % view.w + 1, u32::from(k[3]) % view.h + 1);
+        for yy in y..(y + bh).min(view.h) {
+            for xx in x..(x + bw).min(view.w) {
+                inside[(yy * view.w + xx) as usize] = 1;
+            }
+        }
+    }
+    let area = inside.iter().map(|v| u64::from(*v)).sum();
+    let polyps = vec![Polyp { bbox: view, area_px: area, ..Default::default() }];
+    Mask { width: w, height: h, field_of_view: view, inside, area_px: area, polyps, ..Default::default() }
+}
+
+/// For every byte of a packed picture, the pixels it belongs to (`None` for padding).
+fn pixels_of(info: &PictureInfo) -> Vec<Vec<(u32, u32)>> {
+    let (w, h) = (info.width, info.height);
+    let mut owners = Vec::with_capacity(packed_len(info));
+    let block = |cx: u32, cline: u32, sub_x: u32, sub_y: u32| -> Vec<(u32, u32)> {
+        let ys: Vec<u32> = if sub_y == 0 {
+            vec![cline]
+        } else if info.fields == FieldOrder::Progressive {
+            vec![cline * 2, cline * 2 + 1]
+        } else {
+            let first = cline / 2 * 4 + cline % 2;
+            vec![first, first + 2]
+        };
+        let xs = (cx << sub_x)..((cx + 1) << sub_x);
+        ys.into_iter()
+            .flat_map(|y| xs.clone().map(move |x| (x, y)))
+            .filter(|(x, y)| *x < w && *y < h)
+            .collect()
+    };
+    for plane in 0..info.format.planes() {
+        let (stride, rows) = info.format.plane_size(plane, w, h);
+        for y in 0..rows as u32 {
+            for i in 0..stride as u32 {
+                owners.push(match info.format.layout() {
+                    Layout::Gray => vec![(i, y)],
+                    Layout::Rgb { stride, .. } => vec![(i / stride as u32, y)],
+                    Layout::Yuv { depth, sub_x, sub_y, chroma, .. } => {
+                        let word = if depth > 8 { 2 } else { 1 };
+                        match chroma {
+                            Chroma::Packed422 { y: luma, .. } => {
+                                if (i as usize % 2) == luma % 2 {
+                                    vec![(i / 4 * 2 + (i % 4) / 2, y)]
+                                        .into_iter()
+                                        .filter(|p| p.0 < w)
+                                        .collect()
+                                } else {
+                                    block(i / 4, y, 1, 0)
+                                }
+                            }
+                            // Three components in each 4-byte word: all pixels any of them serves.
+                            Chroma::V210 => (0..3)
+                                .flat_map(|k| {
+                                    let index = (i % 16) / 4 * 3 + k;
+                                    let group = i / 16 * 6;
+                                    if index % 2 == 1 {
+                                        vec![(group + index / 2, y)]
+                                    } else {
+                                        block((group + index / 4 * 2) / 2, y, 1, 0)
+                                    }
+                                })
+                                .filter(|p| p.0 < w)
+                                .collect(),
+                            _ if plane == 0 => vec![(i / word, y)],
+                            Chroma::Planar { .. } => block(i / word, y, sub_x, sub_y),
+                            Chroma::Pairs { .. } => block(i / word / 2, y, sub_x, sub_y),
+                        }
+                    }
+                });
+            }
+        }
+    }
+    owners
+}
+
+fn check(format: PixelFormat, w: u32, h: u32, fields: FieldOrder, seed: u64) {
+    let mut info = PictureInfo::new(format, w, h);
+    info.fields = fields;
+    let view = Rect::new(w / 5, h / 6, w - w / 4, h - h / 4);
+    let mask = random_mask(w, h, view.intersect(&Rect::full(w, h)), seed);
+    let mut bytes = noise(packed_len(&info), seed ^ 1);
+    if format == PixelFormat::V210 {
+        // The top two bits of a word are no samples.
+        bytes.iter_mut().skip(3).step_by(4).for_each(|b| *b &= 0x3f);
+    }
+    let before = bytes.clone();
+    let mut overlay = Overlay::new(Style { alpha: 0.5, ..Default::default() });
+    let status = overlay.status_rect(&info);
+    overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+    let marked = |&(x, y): &(u32, u32)| mask.is_inside(x, y) || status.is_some_and(|r| r.contains(x, y));
+    let mut changed = 0;
+    for (i, owners) in pixels_of(&info).iter().enumerate() {
+        if before[i] != bytes[i] {
+            changed += 1;
+            let ok = if format == PixelFormat::V210 {
+                owners.iter().any(marked)
+            } else {
+                !owners.is_empty() && owners.iter().all(marked)
+            };
+            assert!(ok, "{format:?} {w}x{h} {fields:?}: byte {i}, of pixels {owners:?}, was changed");
+        }
+    }
+    if mask.area_px > 0 {
+        assert!(
+            changed as u64 > mask.area_px / 3,
+            "{format:?} {w}x{h}: only {changed} bytes for {} px",
+            mask.area_px
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_byte_outside_the_marks_is_the_sources(w in 12u32..90, h in 12u32..90, seed in any::<u64>(), interlaced in any::<bool>()) {
+        for format in PixelFormat::ALL {
+            check(format, w, h, if interlaced { FieldOrder::TopFirst } else { FieldOrder::Progressive }, seed);
+        }
+    }
+}
+
+/// v210 packs three samples in a word, so bytes cannot tell: its samples are compared one by one.
+#[test]
+fn v210_samples_outside_the_marks_are_the_sources() {
+    let (w, h) = (50, 40);
+    let info = PictureInfo::new(PixelFormat::V210, w, h);
+    let mask = random_mask(w, h, Rect::new(7, 5, 31, 30), 5);
+    let mut bytes = noise(packed_len(&info), 9);
+    let before = bytes.clone();
+    let mut overlay = Overlay::new(Style { status: false, ..Default::default() });
+    overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+    let (stride, _) = info.format.plane_size(0, w, h);
+    let sample = |b: &[u8], y: u32, g: u32, i: u32| {
+        let at = y as usize * stride + g as usize * 16 + i as usize / 3 * 4;
+        u32::from_le_bytes(b[at..at + 4].try_into().unwrap()) >> (10 * (i % 3)) & 0x3ff
+    };
+    for y in 0..h {
+        for g in 0..w.div_ceil(6) {
+            for i in 0..12 {
+                let pixels: Vec<u32> = if i % 2 == 1 {
+                    vec![g * 6 + i / 2]
+                } else {
+                    vec![g * 6 + i / 4 * 2, g * 6 + i / 4 * 2 + 1]
+                };
+                let pixels: Vec<u32> = pixels.into_iter().filter(|x| *x < w).collect();
+                let may = !pixels.is_empty() && pixels.iter().all(|x| mask.is_inside(*x, y));
+                if !may {
+                    assert_eq!(
+                        sample(&before, y, g, i),
+                        sample(&bytes, y, g, i),
+                        "line {y}, group {g}, sample {i}"
+                    );
+                }
+            }
+        }
+    }
+    assert_ne!(before, bytes);
+}
+
+/// What is marked looks alike in every layout: the contour has the style's colour.
+#[test]
+fn the_contour_has_its_colour_in_every_layout() {
+    use polypscope::preprocess::colour::RowReader;
+    let (w, h) = (48, 48);
+    let mut mask = random_mask(w, h, Rect::full(w, h), 3);
+    mask.inside.fill(1);
+    mask.area_px = u64::from(w * h);
+    let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false };
+    for format in PixelFormat::ALL {
+        if format == PixelFormat::Gray8 {
+            continue;
+        }
+        let info = PictureInfo::new(format, w, h);
+        let mut bytes = noise(packed_len(&info), 4);
+        Overlay::new(style).draw(
+            &mut PictureMut::packed(info, &mut bytes).unwrap(),
+            Some(&mask),
+            State::Active,
+        );
+        let reader = RowReader::new(Picture::packed(info, &bytes).unwrap());
+        let mut rgb = vec![0; 3 * w as usize];
+        for y in 0..h as usize {
+            reader.rgb(y, 0, &mut rgb);
+            for p in rgb.chunks(3) {
+                for (got, want) in p.iter().zip(style.rgb) {
+                    assert!(got.abs_diff(want) <= 3, "{format:?} line {y}: {p:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A mask of another size, or none, leaves only the status rectangle.
+#[test]
+fn no_fitting_mask_no_marks() {
+    let info = PictureInfo::new(PixelFormat::I420, 64, 64);
+    let before = noise(packed_len(&info), 1);
+    let mut overlay = Overlay::new(Style { status: false, ..Default::default() });
+    assert_eq!(overlay.status_rect(&info), None);
+    for mask in [None, Some(random_mask(32, 32, Rect::full(32, 32), 1))] {
+        let mut bytes = before.clone();
+        overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), mask.as_ref(), State::Bypass);
+        assert_eq!(bytes, before);
+    }
+}
