@@ -40,7 +40,14 @@ impl Gauge {
     }
 
     /// Takes every `stride`-th vertex of a grid (its last row and column always).
-    pub fn offer_grid(&mut self, projected: &[Projected], base: usize, rows: usize, columns: usize, stride: usize) {
+    pub fn offer_grid(
+        &mut self,
+        projected: &[Projected],
+        base: usize,
+        rows: usize,
+        columns: usize,
+        stride: usize,
+    ) {
         let start = self.vertices.len() as u32;
         let (r, c) = ((rows - 1).div_ceil(stride), (columns - 1).div_ceil(stride));
         for i in 0..=r {

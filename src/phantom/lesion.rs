@@ -196,7 +196,8 @@ impl Object {
         let profile = build.profile();
         let head_middle = profile[SKIRT_ROWS].1.max(0.0) + 0.4 * build.head_height;
         let lumps = stream.child(1);
-        let seed_offset = [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
+        let seed_offset =
+            [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
         let turn = f64::from(stream.unit(24));
         let circle: Vec<(f32, f32)> = (0..OBJECT_COLUMNS)
             .map(|j| {
@@ -210,20 +211,17 @@ impl Object {
             for &(cos, sin) in &circle {
                 // Stretched along a random direction across the base.
                 let (x, y) = (r * cos * build.elongation, r * sin / build.elongation);
-                let (x, y) = (
-                    x * turn_cos as f32 - y * turn_sin as f32,
-                    x * turn_sin as f32 + y * turn_cos as f32,
-                );
+                let (x, y) =
+                    (x * turn_cos as f32 - y * turn_sin as f32, x * turn_sin as f32 + y * turn_cos as f32);
                 let direction = unit([x, y, h - head_middle]);
-                let noise = |f: f32, k: u64| {
-                    lumps.child(k).space(add(scale(direction, f), seed_offset))
-                };
+                let noise = |f: f32, k: u64| lumps.child(k).space(add(scale(direction, f), seed_offset));
                 let (x, y, h) = if shape == Shape::Flat || shape == Shape::Residue {
                     // Low ones: the outline wavers, and knobs stand on the top.
                     let outline = {
                         let d = unit([cos, sin, 0.0]);
-                        1.0 + build.lobes * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
-                            + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
+                        1.0 + build.lobes
+                            * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
+                                + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
                     };
                     let p = [x / 2.6 + seed_offset[0], y / 2.6 + seed_offset[1], 0.5];
                     let knob = lumps.child(4).space(p) + 0.5 * lumps.child(5).space(scale(p, 2.1));
@@ -342,7 +340,12 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
         let id = (k % 255 + 1) as u8;
         let object = Object::new(colon, shape, id, s, turns, st.child(2));
         let extent = (0..ROUND)
-            .map(|j| length(sub(object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at, object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at)))
+            .map(|j| {
+                length(sub(
+                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at,
+                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at,
+                ))
+            })
             .fold(0.0f32, |m, d| m + d * 0.5 / ROUND as f32);
         colon.shade_around(s, turns, extent.max(2.0), 0.3);
         objects.push(object);

@@ -180,7 +180,9 @@ impl Phantom {
                 width * height * 3
             )));
         }
-        if (truth.width as usize, truth.height as usize) != (width, height) || truth.mask.len() != width * height {
+        if (truth.width as usize, truth.height as usize) != (width, height)
+            || truth.mask.len() != width * height
+        {
             return Err(Error::internal(format!(
                 "phantom frame {index}: the truth is made for {}x{}, the frames are {width}x{height}",
                 truth.width, truth.height
@@ -290,7 +292,8 @@ impl Phantom {
         match &self.pool {
             Some(pool) => pool.install(|| pieces.for_each(job)),
             None => {
-                let pieces = self.picture.chunks_mut(strides).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
+                let pieces =
+                    self.picture.chunks_mut(strides).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
                 pieces.enumerate().for_each(job);
             }
         }
@@ -313,14 +316,8 @@ impl Phantom {
                 (dx * dx + dy * dy).sqrt()
             })
             .fold(0.0, f64::max);
-        let job = Develop {
-            picture: &self.picture,
-            width,
-            field: &self.field,
-            grain: &self.grain,
-            frame,
-            smear,
-        };
+        let job =
+            Develop { picture: &self.picture, width, field: &self.field, grain: &self.grain, frame, smear };
         let workers = &self.workers;
         let smeared = longest > 1.5;
         let rows = BAND as usize * width;
@@ -328,7 +325,9 @@ impl Phantom {
         if smeared {
             let each = |(band, out): (usize, &mut [u32])| smear_band(&job, band, out);
             match &self.pool {
-                Some(pool) => pool.install(|| self.smeared.par_chunks_mut(strides).enumerate().for_each(each)),
+                Some(pool) => {
+                    pool.install(|| self.smeared.par_chunks_mut(strides).enumerate().for_each(each))
+                }
                 None => self.smeared.chunks_mut(strides).enumerate().for_each(each),
             }
         }
@@ -351,13 +350,13 @@ impl Phantom {
                 rest /= 10;
             }
             let time = processor::clock(seconds);
-            processor::caption(rgb, width, height, &self.field, &[
-                b"PHANTOM",
-                b"NOT A PATIENT",
-                b"",
-                &seed,
-                &time,
-            ]);
+            processor::caption(
+                rgb,
+                width,
+                height,
+                &self.field,
+                &[b"PHANTOM", b"NOT A PATIENT", b"", &seed, &time],
+            );
         }
     }
 }

@@ -146,7 +146,11 @@ impl Plan {
         let mut heading = -1.0f64;
         for _ in 0..knots {
             way.push(s as f32);
-            let near = self.polyps.iter().map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs()).fold(1e9, f64::min);
+            let near = self
+                .polyps
+                .iter()
+                .map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs())
+                .fold(1e9, f64::min);
             let x = (near / 16.0).min(1.0);
             let dwell = 1.0 - 0.62 * (1.0 - x * x) * (1.0 - x * x);
             let step = self.manner.speed * dwell * 1.25 / KNOTS_PER_SECOND;

@@ -166,7 +166,9 @@ impl Settings {
             }
         }
         if self.rate.numerator == 0 || self.rate.denominator == 0 {
-            return Err(Error::usage(format!("phantom: {} is not a frame rate", self.rate)).remedy("choose 1 to 240"));
+            return Err(
+                Error::usage(format!("phantom: {} is not a frame rate", self.rate)).remedy("choose 1 to 240")
+            );
         }
         let fps = self.rate.as_f64();
         if !(1.0..=240.0).contains(&fps) {
@@ -222,7 +224,10 @@ mod tests {
             assert_eq!(*p, p.to_string().parse().expect("own name"));
         }
         let e = "wild".parse::<Preset>().expect_err("no such preset");
-        assert_eq!(e.to_string(), "motion preset: `wild` is not known; choose one of calm, typical, brisk, fast");
+        assert_eq!(
+            e.to_string(),
+            "motion preset: `wild` is not known; choose one of calm, typical, brisk, fast"
+        );
         assert_eq!(e.kind(), crate::Kind::Usage);
         assert!("oct".parse::<View>().is_err());
     }

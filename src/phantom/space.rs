@@ -134,7 +134,12 @@ mod tests {
 
     #[test]
     fn poses_turn_back_and_forth() {
-        let pose = Pose { at: [1.0, 2.0, 3.0], right: [0.0, 1.0, 0.0], down: [0.0, 0.0, 1.0], forward: [1.0, 0.0, 0.0] };
+        let pose = Pose {
+            at: [1.0, 2.0, 3.0],
+            right: [0.0, 1.0, 0.0],
+            down: [0.0, 0.0, 1.0],
+            forward: [1.0, 0.0, 0.0],
+        };
         let p = [4.0, -5.0, 6.0];
         assert_eq!(pose.colon_point(pose.camera_point(p)), p);
     }

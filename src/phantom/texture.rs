@@ -23,7 +23,8 @@ impl Tile {
             for y in (0..n).step_by(2) {
                 for x in (0..n).step_by(2) {
                     let at = above + y * n + x;
-                    let p = [texels[at], texels[at + 1], texels[at + n], texels[at + n + 1]].map(u32::to_le_bytes);
+                    let p = [texels[at], texels[at + 1], texels[at + n], texels[at + n + 1]]
+                        .map(u32::to_le_bytes);
                     texels.push(u32::from_le_bytes(std::array::from_fn(|c| {
                         ((p.iter().map(|t| u32::from(t[c])).sum::<u32>() + 2) / 4) as u8
                     })));
@@ -134,11 +135,7 @@ impl Field {
         let (fx, fy) = ((x % k) as f32 / k as f32, (y % k) as f32 / k as f32);
         let (x1, y1) = ((x0 + 1) % n, (y0 + 1) % n);
         let v = &self.values;
-        lerp(
-            lerp(v[y0 * n + x0], v[y0 * n + x1], fx),
-            lerp(v[y1 * n + x0], v[y1 * n + x1], fx),
-            fy,
-        )
+        lerp(lerp(v[y0 * n + x0], v[y0 * n + x1], fx), lerp(v[y1 * n + x0], v[y1 * n + x1], fx), fy)
     }
 }
 
@@ -204,7 +201,14 @@ fn grow_vessels(blood: &mut [u8], n: usize, stream: Stream, count: u64, width: f
             let mut gone = 0.0;
             let mut turn = 0.0;
             while gone < reach && twig.width > 0.75 {
-                stamp(blood, n, twig.x, twig.y, twig.width, strength * (0.45 + 0.55 * (twig.width / width).min(1.0)));
+                stamp(
+                    blood,
+                    n,
+                    twig.x,
+                    twig.y,
+                    twig.width,
+                    strength * (0.45 + 0.55 * (twig.width / width).min(1.0)),
+                );
                 let step = (twig.width * 0.5).max(0.9);
                 turn = turn * 0.86 + (draw() - 0.5) * 0.009;
                 twig.heading += turn * step / (0.6 + 0.25 * twig.width);
@@ -320,7 +324,8 @@ mod tests {
         let n = 1000;
         let place = |k: u64| (0..n).map(|i| (s.bits(2 * i + k) as i32) >> 8).collect::<Vec<i32>>();
         let (x, y) = (place(0), place(1));
-        let level: Vec<i32> = (0..n).map(|i| (s.bits(90_000 + i) % (tile.deepest() as u64 + 1)) as i32).collect();
+        let level: Vec<i32> =
+            (0..n).map(|i| (s.bits(90_000 + i) % (tile.deepest() as u64 + 1)) as i32).collect();
         let mut out = vec![0; n as usize];
         tile.sample(&x, &y, &level, &mut out);
         for k in 0..n as usize {
@@ -335,7 +340,8 @@ mod tests {
     #[test]
     fn smaller_copies_keep_the_mean() {
         let tile = polyp(3);
-        let blood = |texels: &[u32]| texels.iter().map(|t| f64::from(t & 0xff)).sum::<f64>() / texels.len() as f64;
+        let blood =
+            |texels: &[u32]| texels.iter().map(|t| f64::from(t & 0xff)).sum::<f64>() / texels.len() as f64;
         let (top, last) = (&tile.texels[..tile.side * tile.side], &tile.texels[tile.texels.len() - 64..]);
         assert!((blood(top) - blood(last)).abs() < 2.0);
         assert!(top.iter().any(|t| t & 0xff > 90) && top.iter().any(|t| t & 0xff < 30), "pits must show");
