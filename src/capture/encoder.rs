@@ -156,7 +156,8 @@ impl Encoder {
         video.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
         let layout = element("capsfilter")?;
-        layout.set_property("caps", gst::Caps::builder("video/x-raw").field("format", canvas.encoded).build());
+        layout
+            .set_property("caps", gst::Caps::builder("video/x-raw").field("format", canvas.encoded).build());
         let x264 = element("x264enc")?;
         x264.set_property_from_str("speed-preset", &settings.speed);
         x264.set_property_from_str("pass", "qual");
@@ -406,10 +407,8 @@ impl Canvas {
         let mut bytes = vec![0u8; self.info.size()];
         frame.read(|picture| {
             for (i, plane) in picture.planes.iter().enumerate().take(picture.info.format.planes()) {
-                let (row, rows) =
-                    picture.info.format.plane_size(i, picture.info.width, picture.info.height);
-                let (wide, high) =
-                    picture.info.format.plane_size(i, self.info.width(), self.info.height());
+                let (row, rows) = picture.info.format.plane_size(i, picture.info.width, picture.info.height);
+                let (wide, high) = picture.info.format.plane_size(i, self.info.width(), self.info.height());
                 // What one more column takes: bytes of a pixel in this plane.
                 let unit = wide - row;
                 let (start, stride) = (self.info.offset()[i], self.info.stride()[i] as usize);
