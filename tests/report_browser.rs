@@ -63,10 +63,7 @@ fn contour(centre: [f64; 2], radii: [f64; 2]) -> Vec<[i32; 2]> {
         .map(|k| {
             let a = f64::from(k) / 120.0 * std::f64::consts::TAU;
             let bump = 1.0 + 0.06 * (3.0 * a + 1.0).sin() + 0.03 * (7.0 * a).sin();
-            [
-                (centre[0] + radii[0] * bump * a.cos()) as i32,
-                (centre[1] + radii[1] * bump * a.sin()) as i32,
-            ]
+            [(centre[0] + radii[0] * bump * a.cos()) as i32, (centre[1] + radii[1] * bump * a.sin()) as i32]
         })
         .collect()
 }
@@ -74,7 +71,12 @@ fn contour(centre: [f64; 2], radii: [f64; 2]) -> Vec<[i32; 2]> {
 fn record(frame: u64) -> FrameRecord {
     let polyps: Vec<Polyp> = polyp(frame)
         .map(|(c, r, p)| Polyp {
-            bbox: Rect::new((c[0] - r[0]) as u32, (c[1] - r[1]) as u32, (2.0 * r[0]) as u32, (2.0 * r[1]) as u32),
+            bbox: Rect::new(
+                (c[0] - r[0]) as u32,
+                (c[1] - r[1]) as u32,
+                (2.0 * r[0]) as u32,
+                (2.0 * r[1]) as u32,
+            ),
             area_px: (std::f64::consts::PI * r[0] * r[1]) as u64,
             mean_probability: p as f32,
             contour: contour(c, r),
@@ -104,10 +106,12 @@ fn thumbnail(frame: u64) -> Thumbnail {
         for x in 0..width {
             let (u, v) = (f64::from(x) / f64::from(width) - 0.5, f64::from(y) / f64::from(height) - 0.5);
             let d = (u * u + v * v).sqrt();
-            let fold = ((1.0 / (d + 0.09)) * 2.2 + frame as f64 * 0.05 + (v.atan2(u) * 3.0).sin() * 0.5).sin();
+            let fold =
+                ((1.0 / (d + 0.09)) * 2.2 + frame as f64 * 0.05 + (v.atan2(u) * 3.0).sin() * 0.5).sin();
             let mut light = (d * 2.1).min(1.0).powf(0.8) * (0.78 + 0.16 * fold);
             let mut shade = [222.0, 128.0, 104.0];
-            let (sx, sy) = (f64::from(VIEW.x) + f64::from(x) * scale, f64::from(VIEW.y) + f64::from(y) * scale);
+            let (sx, sy) =
+                (f64::from(VIEW.x) + f64::from(x) * scale, f64::from(VIEW.y) + f64::from(y) * scale);
             if let Some((c, r, _)) = polyp(frame) {
                 let (a, b) = ((sx - c[0]) / r[0], (sy - c[1]) / r[1]);
                 let q = a * a + b * b;
@@ -205,7 +209,13 @@ fn browser() -> Option<PathBuf> {
 fn browse(browser: &Path, page: &Path, options: &[&str]) -> String {
     let profile = tempfile::tempdir().unwrap();
     let mut child = Command::new(browser)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+        ])
         .args(["--no-first-run", "--disable-extensions", "--disable-background-networking"])
         // No network: no name resolves, and whatever is asked goes to a proxy that is not there.
         .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:1"])
@@ -314,7 +324,14 @@ fn look(picture: &image::RgbImage) -> (f64, usize) {
     (sum / f64::from(picture.width() * picture.height()), seen.iter().filter(|s| **s).count())
 }
 
-fn screenshot(browser: &Path, page: &Path, name: &str, width: u32, height: u32, dark: bool) -> image::RgbImage {
+fn screenshot(
+    browser: &Path,
+    page: &Path,
+    name: &str,
+    width: u32,
+    height: u32,
+    dark: bool,
+) -> image::RgbImage {
     let file = page.with_file_name(name);
     let _ = fs::remove_file(&file);
     browse(

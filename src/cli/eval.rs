@@ -13,8 +13,8 @@ use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::engine::Network;
 use crate::evaluation::images::{
-    CSV_HEADER, Classes, DataSet, DataSetReport, Event, Options, Predict, Rank, contact_sheet, csv_line, json,
-    protocol_line, score, table,
+    CSV_HEADER, Classes, DataSet, DataSetReport, Event, Options, Predict, Rank, contact_sheet, csv_line,
+    json, protocol_line, score, table,
 };
 use crate::evaluation::metrics::{Prediction, Protocol};
 use crate::frame::{Picture, PictureInfo, PixelFormat};
@@ -107,9 +107,11 @@ impl From<RankName> for Rank {
 impl Args {
     fn data_sets(&self) -> Result<Vec<DataSet>> {
         let n = self.masks.len();
-        for (flag, given) in
-            [("--predictions", self.predictions.len()), ("--images", self.images.len()), ("--name", self.name.len())]
-        {
+        for (flag, given) in [
+            ("--predictions", self.predictions.len()),
+            ("--images", self.images.len()),
+            ("--name", self.name.len()),
+        ] {
             if given != 0 && given != n {
                 return Err(Error::usage(format!("{flag} is given {given} times, but --masks {n} times"))
                     .remedy("give it once per data set, in the same order"));
@@ -133,7 +135,12 @@ impl Args {
                 return Err(Error::usage(format!("{}: given as masks and as predictions", masks.display()))
                     .remedy("score predictions against masks of another folder"));
             }
-            sets.push(DataSet { name, masks: masks.clone(), predictions, images: self.images.get(i).cloned() });
+            sets.push(DataSet {
+                name,
+                masks: masks.clone(),
+                predictions,
+                images: self.images.get(i).cloned(),
+            });
         }
         Ok(sets)
     }
@@ -163,12 +170,25 @@ impl Args {
 
 /// `kvasir/masks` is called kvasir, `kvasir-masks` by its own name.
 fn data_set_name(masks: &Path) -> String {
-    const PLAIN: [&str; 9] =
-        ["mask", "masks", "gt", "ground truth", "groundtruth", "ground_truth", "label", "labels", "annotations"];
+    const PLAIN: [&str; 9] = [
+        "mask",
+        "masks",
+        "gt",
+        "ground truth",
+        "groundtruth",
+        "ground_truth",
+        "label",
+        "labels",
+        "annotations",
+    ];
     let absolute = std::path::absolute(masks).unwrap_or_else(|_| masks.to_owned());
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned());
     let own = name(&absolute).unwrap_or_else(|| "data".into());
-    if PLAIN.contains(&own.to_lowercase().as_str()) { absolute.parent().and_then(name).unwrap_or(own) } else { own }
+    if PLAIN.contains(&own.to_lowercase().as_str()) {
+        absolute.parent().and_then(name).unwrap_or(own)
+    } else {
+        own
+    }
 }
 
 /// The network as the judge of pictures: a probability for each of a picture's pixels.
@@ -278,9 +298,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(path) = &args.sheet {
         let sheet = contact_sheet(&reports, &options, network.as_mut().map(|n| n as &mut dyn Predict))?;
         let mut bytes = std::io::Cursor::new(Vec::new());
-        sheet.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| {
-            Error::output(format!("{}: cannot be written ({e})", path.display())).because(e)
-        })?;
+        sheet
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
         let mut file = ResultFile::create(path)?;
         file.write(bytes.get_ref())?;
         file.finish()?;

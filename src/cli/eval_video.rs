@@ -11,7 +11,8 @@ use super::progress::Progress;
 use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::video::{
-    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules, VideoScorer,
+    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
+    VideoScorer,
 };
 use crate::preprocess::FieldOfView;
 use crate::{Error, Result};
@@ -132,11 +133,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         _ => return Err(Error::usage("neither --video, --detections nor --predictions is given")),
     };
     if judge.frames == 0 {
-        return Err(Error::input("there is no frame to judge").remedy("give a video, or detections, with frames"));
+        return Err(
+            Error::input("there is no frame to judge").remedy("give a video, or detections, with frames")
+        );
     }
     if cut_off.is_none() && judge.frames < judge.truth.frames() {
-        cut_off =
-            Some(format!("the truth speaks of {} frames, but only {} came", judge.truth.frames(), judge.frames));
+        cut_off = Some(format!(
+            "the truth speaks of {} frames, but only {} came",
+            judge.truth.frames(),
+            judge.frames
+        ));
     }
     if let Some(csv) = judge.csv.take() {
         csv.finish()?;
@@ -176,8 +182,9 @@ fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::read(&path, e)),
     };
-    let summary: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e))?;
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e)
+    })?;
     let side = |key: &str| summary[key].as_u64().filter(|v| *v > 0).map(|v| v as usize);
     Ok(side("width_px").zip(side("height_px")))
 }
@@ -206,8 +213,7 @@ fn infer(
         }
     };
     let (checkpoint, network) = args.engine.open()?;
-    let mut segmenter =
-        Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
     let expected = source.expected_frames().or(Some(judge.truth.frames()));
     let bar = Progress::new(expected, context.quiet, "eval-video");
     let mut mask = Mask::default();
@@ -267,7 +273,11 @@ fn tell(
         ))?;
     }
     if report.frames.unjudged > 0 {
-        tracing::warn!("{} of {} frames have no truth and are not judged", report.frames.unjudged, judge.frames);
+        tracing::warn!(
+            "{} of {} frames have no truth and are not judged",
+            report.frames.unjudged,
+            judge.frames
+        );
     }
     if let Some(why) = cut_off {
         tracing::warn!("not the whole video was judged: {why}");

@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 pub mod generator;
+#[cfg(feature = "video")]
+pub mod recordings;
 
 use std::path::PathBuf;
 

@@ -103,7 +103,8 @@ fn header(h: &mut String, c: &Contents) {
     }
     put!(h, "</ul>\n");
     if s.partial {
-        let reason = s.partial_reason.as_deref().unwrap_or("the replay did not reach the end of the recording");
+        let reason =
+            s.partial_reason.as_deref().unwrap_or("the replay did not reach the end of the recording");
         put!(
             h,
             "<div class=\"banner\" role=\"note\"><strong>This report is partial.</strong> {}. It covers {} ({}).</div>\n",
@@ -126,7 +127,8 @@ fn tiles(h: &mut String, c: &Contents) {
     let s = c.summary;
     let marked_ns: u64 = c.episodes.iter().map(|e| e.ended.to_ns - e.ended.from_ns).sum();
     let of_time = if c.length_ns > 0 { marked_ns as f64 / c.length_ns as f64 } else { 0.0 };
-    let widest = c.episodes.iter().map(|e| share(c, e.ended.episode.best_area_px, Some(e))).fold(0.0, f64::max);
+    let widest =
+        c.episodes.iter().map(|e| share(c, e.ended.episode.best_area_px, Some(e))).fold(0.0, f64::max);
     let mut tile = |label: &str, value: &str, note: &str| {
         put!(h, "<div class=\"tile\"><dt>{label}</dt><dd>{value}<small>{note}</small></dd></div>\n");
     };
@@ -136,11 +138,7 @@ fn tiles(h: &mut String, c: &Contents) {
         &if marked_ns > 0 { span(marked_ns) } else { "none".to_owned() },
         &format!("{} of the recording", percent(of_time)),
     );
-    tile(
-        "Frames marked",
-        &grouped(c.positive),
-        &format!("of {}", count(s.frames.read, "frame", "frames")),
-    );
+    tile("Frames marked", &grouped(c.positive), &format!("of {}", count(s.frames.read, "frame", "frames")));
     match c.surest {
         Some(surest) if c.episodes.is_empty() => tile(
             "Largest probability",

@@ -32,10 +32,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
         return;
     }
     if c.episodes.iter().any(|e| e.picture.as_ref().is_some_and(|p| !p.outlines.is_empty())) {
-        put!(
-            h,
-            "<label class=\"switch\"><input type=\"checkbox\" id=\"outlines\" checked> Outlines</label>"
-        );
+        put!(h, "<label class=\"switch\"><input type=\"checkbox\" id=\"outlines\" checked> Outlines</label>");
     }
     put!(h, "</div>\n");
     if c.episodes.len() > MOST_THUMBNAILS {
@@ -135,7 +132,11 @@ fn table(h: &mut String, c: &Contents) {
          <th scope=\"col\">Mean probability</th><th scope=\"col\">Largest probability</th>\
          <th scope=\"col\">Area, px</th><th scope=\"col\">Area</th></tr></thead>\n<tbody>\n",
         if c.episodes.len() > MOST_THUMBNAILS { " open" } else { "" },
-        if c.episodes.len() == 1 { "The episode".to_owned() } else { format!("All {} episodes", grouped(c.episodes.len() as u64)) }
+        if c.episodes.len() == 1 {
+            "The episode".to_owned()
+        } else {
+            format!("All {} episodes", grouped(c.episodes.len() as u64))
+        }
     );
     for (i, shown) in c.episodes.iter().enumerate() {
         let (e, number) = (&shown.ended.episode, i + 1);
