@@ -42,7 +42,7 @@ pub(crate) fn materials(seed: u64, objects: &[Object]) -> (Vec<Material>, Vec<u8
                 pale: mix(pale, mix([0.86, 0.34, 0.27], [0.87, 0.33, 0.17], warm), red),
                 deep: mix(deep, mix([0.72, 0.13, 0.11], [0.74, 0.15, 0.07], warm), red),
                 blood: [0.72, 0.34, 0.34],
-                relief: 0.34,
+                relief: 0.46,
                 wet: 0.9,
                 polyp_tile: true,
                 texels_per_mm: POLYP_TEXELS,

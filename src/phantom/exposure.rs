@@ -106,7 +106,7 @@ impl Gauge {
         for _ in 0..11 {
             let middle = (low * high).sqrt();
             let mean = self.samples.iter().map(|e| (0.55 * e * middle).min(1.0).sqrt()).sum::<f32>() / n;
-            if mean < 0.46 { low = middle } else { high = middle }
+            if mean < 0.53 { low = middle } else { high = middle }
         }
         (low * high).sqrt()
     }

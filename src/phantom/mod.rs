@@ -14,6 +14,11 @@
 //! same settings give the same bytes on every machine whose `f32` and `f64` are IEEE 754 (x86-64, AArch64): nothing but
 //! `+ - * /` and square roots is used, in a fixed order, without contraction to fused operations.
 //!
+//! How real it looks to a network that was trained on real frames only (the shipped checkpoint, threshold 0.5, eight seeds
+//! of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames 0.93 to 0.99),
+//! 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a polyp, as it does in
+//! all 48 frames of a real recording without one.
+//!
 //! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is not: a
 //! substitute for patients' data in training or in any statement about clinical performance.
 
@@ -492,5 +497,27 @@ fn finish_band(job: &Develop<'_>, band: usize, soft: &mut [[u32; 2]], out: &mut 
     for (line, row) in out.chunks_exact_mut(job.width * 3).enumerate() {
         let y = band * BAND as usize + line;
         processor::finish(job.picture, stride, job.field, job.grain, job.frame, y, soft, row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_and_wide_kernels_agree_to_the_bit() {
+        let settings =
+            Settings { width: 403, height: 301, preset: Preset::Fast, frames: 200, ..Settings::default() };
+        let mut phantom = Phantom::new(settings).expect("settings");
+        let mut shots =
+            [(vec![0; 403 * 301 * 3], Truth::new(403, 301)), (vec![0; 403 * 301 * 3], Truth::new(403, 301))];
+        for index in [0, 17, 120, 199] {
+            for (plain, (rgb, truth)) in shots.iter_mut().enumerate() {
+                by_cpu::PLAIN_ONLY.set(plain == 1);
+                phantom.render(index, rgb, truth).expect("frame");
+            }
+            by_cpu::PLAIN_ONLY.set(false);
+            assert!(shots[0] == shots[1], "frame {index}");
+        }
     }
 }

@@ -299,7 +299,7 @@ by_cpu! {
                 let over = (v - 0.72).max(0.0);
                 let v = v.min(0.72) + over * 0.28 / (over * 0.62 + 0.28);
                 // Processors deepen the shadows.
-                let v = v * (0.5 + 0.55 * v) + shine;
+                let v = v * (0.44 + 0.62 * v) + shine;
                 let byte = (v * 255.0).clamp(0.0, 255.0);
                 // Adding 2^23 leaves the rounded integer in the low bits.
                 word |= ((byte + 8_388_608.0).to_bits() & 0xff) << (8 * k);

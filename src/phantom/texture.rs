@@ -289,7 +289,7 @@ pub(crate) fn polyp(seed: u64) -> Tile {
             let h = |x: usize, y: usize| height[(y & (n - 1)) * n + (x & (n - 1))];
             let m = mottle.at(x, y, n);
             top.push([
-                byte(34.0 + 62.0 * network[y * n + x] * (0.5 + 0.5 * m) + 30.0 * m),
+                byte(34.0 + 84.0 * network[y * n + x] * (0.5 + 0.5 * m) + 42.0 * m),
                 byte(128.0 + 70.0 * m),
                 byte(128.0 + 190.0 * (h(x + 1, y) - h(x + n - 1, y))),
                 byte(128.0 + 190.0 * (h(x, y + 1) - h(x, y + n - 1))),
