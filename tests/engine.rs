@@ -186,3 +186,42 @@ fn the_trained_network_keeps_its_masks() {
         }
     }
 }
+
+/// The candle face of one convolution: any size, stride, batch; against candle's own.
+#[test]
+fn a_fused_convolution_is_candles_convolution() {
+    use polypscope::engine::cpu::{Algorithm, FusedConv, FusedConvSettings};
+    for (cin, out, k, stride, h, w, algorithm) in [
+        (3, 17, 3, 2, 10, 14, Algorithm::Best),
+        (26, 26, 3, 1, 9, 21, Algorithm::Winograd4),
+        (40, 65, 3, 1, 7, 8, Algorithm::Winograd2),
+        (64, 104, 1, 1, 5, 6, Algorithm::Direct),
+    ] {
+        let weights = Tensor::randn(0f32, 0.2, (out, cin, k, k), &Device::Cpu).unwrap();
+        let scale: Vec<f32> = (0..out).map(|i| 0.5 + i as f32 / out as f32).collect();
+        let shift: Vec<f32> = (0..out).map(|i| 0.3 - i as f32 / out as f32).collect();
+        let x = Tensor::randn(0f32, 1.0, (2, cin, h, w), &Device::Cpu).unwrap();
+        let per_channel = |v: &[f32]| Tensor::from_slice(v, (1, out, 1, 1), &Device::Cpu).unwrap();
+        let want = x
+            .conv2d(&weights, k / 2, stride, 1, 1)
+            .and_then(|y| y.broadcast_mul(&per_channel(&scale)))
+            .and_then(|y| y.broadcast_add(&per_channel(&shift)))
+            .and_then(|y| y.relu())
+            .unwrap();
+        for path in available() {
+            let settings =
+                FusedConvSettings { path, threads: 2, algorithm, stride, relu: true, size: (h, w) };
+            let fused = FusedConv::new(&weights, &scale, &shift, settings).unwrap();
+            let got = x.apply_op1_no_bwd(&fused).unwrap();
+            assert_eq!(got.dims(), want.dims());
+            // The larger tile's transforms amplify what bf16 rounds away.
+            let tolerance = match (path.is_bf16(), algorithm) {
+                (true, Algorithm::Winograd4) => 0.2,
+                (true, _) => 3e-2,
+                (false, _) => 1e-5,
+            };
+            let d = deviation(&values(&got), &values(&want));
+            assert!(d < tolerance, "{cin}->{out} k{k} s{stride} {w}x{h} {algorithm:?}, {path}: off by {d:e}");
+        }
+    }
+}

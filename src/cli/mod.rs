@@ -4,6 +4,8 @@
 //! failed, 2 wrong usage, 3 finished but partial.
 
 mod arguments;
+mod bench;
+mod bench_engine;
 #[cfg(feature = "video")]
 mod doctor;
 mod eval;
@@ -55,6 +57,8 @@ enum Command {
     EvalVideo(eval_video::Args),
     /// Look into, convert and verify checkpoints.
     Weights(weights::Args),
+    /// Measure this machine.
+    Bench(bench::Args),
     /// Tell what this machine offers, and how to get what is missing.
     #[cfg(feature = "video")]
     Doctor(doctor::Args),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Phantom(args) => phantom::run(args, &mut context),
         Command::Eval(args) => eval::run(args, &mut context),
         Command::EvalVideo(args) => eval_video::run(args, &mut context),
+        Command::Bench(args) => bench::run(args, &mut context),
         Command::Weights(args) => weights::run(args, json, verbose > 0, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
         Command::Doctor(args) => doctor::run(args, &mut context),

@@ -7,7 +7,7 @@ use opencv::core::{CV_8U, CV_32S, Mat, Point, Vec4i, Vector};
 use opencv::imgproc;
 use opencv::prelude::*;
 
-use super::{Upsampler, check_finite, logit, sigmoid};
+use super::{Extent, Thresholder, check_finite, logit, sigmoid};
 use crate::engine::Shape;
 use crate::frame::{Mask, Polyp, Rect};
 use crate::{Error, Result};
@@ -16,8 +16,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Postprocessor {
     threshold: f64,
-    upsampler: Upsampler,
-    /// Logits at the field of view's size.
+    thresholder: Thresholder,
+    /// Logits at the field of view's size, where they may reach the threshold.
     large: Vec<f32>,
     labels: Mat,
     stats: Mat,
@@ -32,7 +32,7 @@ impl Postprocessor {
     pub fn new(threshold: f64) -> Self {
         Self {
             threshold,
-            upsampler: Upsampler::default(),
+            thresholder: Thresholder::default(),
             large: Vec::new(),
             labels: Mat::default(),
             stats: Mat::default(),
@@ -58,34 +58,29 @@ impl Postprocessor {
         mask.field_of_view = view;
         mask.inside.resize(w * h, 0);
         self.large.resize(w * h, 0.0);
-        let (mut area, mut top) = (0u64, f32::NEG_INFINITY);
+        let size = (shape.height, shape.width);
         let (inside, large) = (&mut mask.inside, &mut self.large);
-        self.upsampler.run(logits, shape.classes, (shape.height, shape.width), (h, w), |y, row| {
-            large[y * w..(y + 1) * w].copy_from_slice(row);
-            let (mut n, mut most) = (0u32, f32::NEG_INFINITY);
-            for (o, &l) in inside[y * w..(y + 1) * w].iter_mut().zip(row) {
-                let hit = l >= level;
-                *o = u8::from(hit);
-                n += u32::from(hit);
-                most = if l > most { l } else { most };
-            }
-            area += u64::from(n);
-            top = top.max(most);
-        });
-        mask.area_px = area;
-        mask.max_probability = sigmoid(top);
+        let found = self.thresholder.run(logits, shape.classes, size, (h, w), level, inside, large);
+        mask.area_px = found.area;
+        mask.max_probability = sigmoid(found.top);
         mask.polyps.clear();
-        if area > 0 {
-            self.regions(mask).map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
+        if !found.extent.is_empty() {
+            self.regions(mask, found.extent).map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
         }
         Ok(())
     }
 
-    fn regions(&mut self, mask: &mut Mask) -> opencv::Result<()> {
+    /// Looks at the rectangle of the mask that has pixels in it.
+    fn regions(&mut self, mask: &mut Mask, extent: Extent) -> opencv::Result<()> {
         let view = mask.field_of_view;
         let (w, h) = (view.w as i32, view.h as i32);
-        let image = Mat::new_rows_cols_with_data(h, w, &mask.inside)?;
-        debug_assert_eq!(image.typ(), CV_8U);
+        let whole = Mat::new_rows_cols_with_data(h, w, &mask.inside)?;
+        debug_assert_eq!(whole.typ(), CV_8U);
+        let (left, top) = (extent.left as i32, extent.top as i32);
+        let size = (extent.right as i32 - left, extent.bottom as i32 - top);
+        let image = Mat::roi(&whole, opencv::core::Rect::new(left, top, size.0, size.1))?;
+        // Results are in the rectangle's pixels; the frame's are these.
+        let (frame_x, frame_y) = (view.x + extent.left as u32, view.y + extent.top as u32);
         let count = imgproc::connected_components_with_stats(
             &image,
             &mut self.labels,
@@ -104,7 +99,7 @@ impl Postprocessor {
             let mut sum = 0.0;
             for row in y..y + bh {
                 let labels = &self.labels.at_row::<i32>(row)?[x as usize..(x + bw) as usize];
-                let start = row as usize * w as usize + x as usize;
+                let start = (extent.top + row as usize) * view.w as usize + extent.left + x as usize;
                 for (label, &l) in labels.iter().zip(&self.large[start..]) {
                     if *label == polyp {
                         sum += f64::from(sigmoid(l));
@@ -112,7 +107,7 @@ impl Postprocessor {
                 }
             }
             mask.polyps.push(Polyp {
-                bbox: Rect::new(view.x + x as u32, view.y + y as u32, bw as u32, bh as u32),
+                bbox: Rect::new(frame_x + x as u32, frame_y + y as u32, bw as u32, bh as u32),
                 area_px: area as u64,
                 mean_probability: (sum / f64::from(area.max(1))) as f32,
                 contour: Vec::new(),
@@ -135,7 +130,7 @@ impl Postprocessor {
             }
             let label = *self.labels.at_2d::<i32>(first.y, first.x)?;
             let Some(polyp) = mask.polyps.get_mut(label as usize - 1) else { continue };
-            polyp.contour = contour.iter().map(|p| [p.x + view.x as i32, p.y + view.y as i32]).collect();
+            polyp.contour = contour.iter().map(|p| [p.x + frame_x as i32, p.y + frame_y as i32]).collect();
             if doubled_area(&polyp.contour) < 0 {
                 polyp.contour.reverse();
             }

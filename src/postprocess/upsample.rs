@@ -5,13 +5,13 @@
 
 /// Where one output sample lies between two inputs: `a + (b − a) · t`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Between {
-    low: usize,
-    high: usize,
-    t: f32,
+pub(super) struct Between {
+    pub(super) low: usize,
+    pub(super) high: usize,
+    pub(super) t: f32,
 }
 
-fn positions(source: usize, target: usize, out: &mut Vec<Between>) {
+pub(super) fn positions(source: usize, target: usize, out: &mut Vec<Between>) {
     let scale = source as f64 / target as f64;
     out.clear();
     out.extend((0..target).map(|i| {

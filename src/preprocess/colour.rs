@@ -3,35 +3,41 @@
 //! In: one row of any [`PixelFormat`](crate::frame::PixelFormat), its matrix and range. Out: packed RGB bytes. Chroma
 //! samples serve the luma samples they cover (no interpolation: what follows averages over many pixels). ITU-T H.273.
 
-use crate::frame::{Chroma, FieldOrder, Layout, Picture};
+use crate::frame::{Chroma, FieldOrder, Layout, Picture, Rect};
 
-/// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits.
+/// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits. Products of 10-bit values and their
+/// sums stay below 2^26.
 #[derive(Clone, Copy, Debug)]
-struct Matrix {
-    luma: i64,
-    luma_offset: i64,
-    chroma_offset: i64,
-    red_v: i64,
-    green_u: i64,
-    green_v: i64,
-    blue_u: i64,
+pub(super) struct Matrix {
+    luma: i32,
+    luma_offset: i32,
+    chroma_offset: i32,
+    red_v: i32,
+    green_u: i32,
+    green_v: i32,
+    blue_u: i32,
 }
 
 const FRACTION: u32 = 16;
 
 impl Matrix {
+    /// For a picture's own layout and colorimetry.
+    pub(super) fn of(picture: &Picture) -> Self {
+        Self::new(picture, depth(picture.info.format.layout()))
+    }
+
     fn new(picture: &Picture, depth: u32) -> Self {
         let c = picture.info.colorimetry;
         let (kr, kb) = c.matrix.kr_kb();
         let kg = 1.0 - kr - kb;
-        let unit = (1i64 << (depth - 8)) as f64;
-        let top = ((1i64 << depth) - 1) as f64;
+        let unit = f64::from(1u32 << (depth - 8));
+        let top = f64::from((1u32 << depth) - 1);
         let (luma_range, chroma_range, offset) =
             if c.full_range { (top, top, 0.0) } else { (219.0 * unit, 224.0 * unit, 16.0 * unit) };
-        let fixed = |v: f64| (v * 255.0 * f64::from(1u32 << FRACTION)).round() as i64;
+        let fixed = |v: f64| (v * 255.0 * f64::from(1u32 << FRACTION)).round() as i32;
         Self {
             luma: fixed(1.0 / luma_range),
-            luma_offset: offset as i64,
+            luma_offset: offset as i32,
             chroma_offset: 1 << (depth - 1),
             red_v: fixed(2.0 * (1.0 - kr) / chroma_range),
             green_u: fixed(-2.0 * kb * (1.0 - kb) / kg / chroma_range),
@@ -41,11 +47,11 @@ impl Matrix {
     }
 
     #[inline(always)]
-    fn rgb(&self, y: u32, u: u32, v: u32) -> [u8; 3] {
-        let l = (y as i64 - self.luma_offset) * self.luma + (1 << (FRACTION - 1));
-        let u = u as i64 - self.chroma_offset;
-        let v = v as i64 - self.chroma_offset;
-        let clip = |x: i64| (x >> FRACTION).clamp(0, 255) as u8;
+    pub(super) fn rgb(&self, y: u32, u: u32, v: u32) -> [u8; 3] {
+        let l = (y as i32 - self.luma_offset) * self.luma + (1 << (FRACTION - 1));
+        let u = u as i32 - self.chroma_offset;
+        let v = v as i32 - self.chroma_offset;
+        let clip = |x: i32| (x >> FRACTION).clamp(0, 255) as u8;
         [clip(l + v * self.red_v), clip(l + u * self.green_u + v * self.green_v), clip(l + u * self.blue_u)]
     }
 }
@@ -74,6 +80,14 @@ impl FieldRows {
         (height.saturating_sub(self.first)).div_ceil(self.step)
     }
 
+    /// First and one past the last row that lie in the view; at least one.
+    pub(super) fn of_view(&self, picture: &Picture, view: Rect) -> (usize, usize) {
+        let top = self.count(view.y as usize);
+        let all = self.count(picture.info.height as usize);
+        let bottom = self.count(view.bottom() as usize).max(top + 1).min(all);
+        (top.min(bottom - 1), bottom)
+    }
+
     /// Frame lines from one row to the next.
     pub fn step(&self) -> usize {
         self.step
@@ -85,7 +99,7 @@ impl FieldRows {
     }
 
     /// Line in a vertically subsampled chroma plane that belongs to row `row`: fields are subsampled apart.
-    fn chroma_line(&self, row: usize, sub_y: u32, rows: usize) -> usize {
+    pub(super) fn chroma_line(&self, row: usize, sub_y: u32, rows: usize) -> usize {
         ((row >> sub_y) * self.step + self.first).min(rows.saturating_sub(1))
     }
 }
@@ -104,9 +118,10 @@ fn depth(layout: Layout) -> u32 {
     }
 }
 
+/// Sample `i` of 10 bits, stored shifted left; bits beyond them are padding.
 #[inline(always)]
-fn word(row: &[u8], i: usize) -> u32 {
-    u16::from_le_bytes([row[2 * i], row[2 * i + 1]]) as u32
+pub(super) fn word(row: &[u8], i: usize, shift: u32) -> u32 {
+    u16::from_le_bytes([row[2 * i], row[2 * i + 1]]) as u32 >> shift & 0x3ff
 }
 
 /// Component `index` (0 … 11 in the group's order Cb Y Cr Y …) of v210's 16-byte group.
@@ -119,7 +134,7 @@ pub(crate) fn v210_component(group: &[u8], index: usize) -> u32 {
 
 impl<'a> RowReader<'a> {
     pub fn new(picture: Picture<'a>) -> Self {
-        let matrix = Matrix::new(&picture, depth(picture.info.format.layout()));
+        let matrix = Matrix::of(&picture);
         Self { picture, rows: FieldRows::of(&picture), matrix }
     }
 
@@ -161,9 +176,9 @@ impl<'a> RowReader<'a> {
                             for (x, o) in out {
                                 let c = x >> sub_x;
                                 o.copy_from_slice(&m.rgb(
-                                    word(line, x) >> shift,
-                                    word(ul, c) >> shift,
-                                    word(vl, c) >> shift,
+                                    word(line, x, shift),
+                                    word(ul, c, shift),
+                                    word(vl, c, shift),
                                 ));
                             }
                         }
@@ -179,9 +194,9 @@ impl<'a> RowReader<'a> {
                             for (x, o) in out {
                                 let c = (x >> sub_x) * 2;
                                 o.copy_from_slice(&m.rgb(
-                                    word(line, x) >> shift,
-                                    word(cl, c + u) >> shift,
-                                    word(cl, c + v) >> shift,
+                                    word(line, x, shift),
+                                    word(cl, c + u, shift),
+                                    word(cl, c + v, shift),
                                 ));
                             }
                         }

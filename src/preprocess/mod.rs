@@ -1,14 +1,16 @@
 //! From a source picture to what the network wants to see.
 //!
 //! In: a [`Picture`] in any layout, and the checkpoint's description. Out: the field of view that was analysed, and
-//! normalised R, G, B planes at the network's input size. This is the plain reference: colour, antialiased resize and
-//! normalisation are the steps the published prediction code takes, with 8-bit values between them.
+//! normalised R, G, B planes at the network's input size. Colour, antialiased resize and normalisation are the steps the
+//! published prediction code takes, with 8-bit values between them; [`colour`] and [`resize`] take them one by one, plainly,
+//! [`fused`] in one pass and to the same bits.
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod colour;
 pub mod field_of_view;
+pub mod fused;
 pub mod resize;
 
 pub use field_of_view::{FieldOfView, Finder};
@@ -16,18 +18,17 @@ pub use field_of_view::{FieldOfView, Finder};
 use crate::frame::{Picture, Rect};
 use crate::model::checkpoint::Description;
 use crate::{Error, Result};
-use resize::{Filter, Resampler};
+use fused::Reducer;
+use resize::Filter;
 
 /// Turns pictures into network inputs. Buffers are kept from frame to frame; nothing is allocated while the picture's
 /// size and field of view stay the same.
 pub struct Preprocessor {
     policy: FieldOfView,
     finder: Finder,
-    mean: [f32; 3],
-    std: [f32; 3],
     width: usize,
     height: usize,
-    resampler: Resampler,
+    reducer: Reducer,
     small: Vec<u8>,
 }
 
@@ -37,11 +38,9 @@ impl Preprocessor {
         Self {
             policy,
             finder: Finder::default(),
-            mean: description.mean,
-            std: description.std,
             width,
             height,
-            resampler: Resampler::new(Filter::from(description.resize)),
+            reducer: Reducer::new(Filter::from(description.resize), description.mean, description.std),
             small: vec![0; 3 * width * height],
         }
     }
@@ -77,15 +76,7 @@ impl Preprocessor {
 
     /// As [`Self::run`] for a field of view already decided, which must lie in the picture.
     pub fn run_on(&mut self, picture: &Picture, view: Rect, input: &mut [f32]) {
-        self.resampler.run(picture, view, self.width, self.height, &mut self.small);
-        let plane = self.width * self.height;
-        for c in 0..3 {
-            let (mean, std) = (self.mean[c], self.std[c]);
-            let out = &mut input[c * plane..(c + 1) * plane];
-            for (o, rgb) in out.iter_mut().zip(self.small.chunks_exact(3)) {
-                *o = (rgb[c] as f32 / 255.0 - mean) / std;
-            }
-        }
+        self.reducer.run(picture, view, (self.height, self.width), input, &mut self.small);
     }
 
     /// The last input as 8-bit RGB, before normalisation: `[height, width, 3]`.

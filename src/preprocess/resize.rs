@@ -27,11 +27,11 @@ impl From<Resize> for Filter {
 }
 
 /// Fractional bits of a coefficient: 32 less 8 for the value and 2 for the sum.
-const BITS: u32 = 32 - 8 - 2;
+pub(super) const BITS: u32 = 32 - 8 - 2;
 
 /// Which source samples one output sample is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Coefficients {
+pub(super) struct Coefficients {
     /// (first source sample, number of them) of each output sample.
     spans: Vec<(usize, usize)>,
     /// `taps` values for each output sample, the rest zero.
@@ -40,7 +40,7 @@ struct Coefficients {
 }
 
 impl Coefficients {
-    fn new(source: usize, target: usize, filter: Filter) -> Self {
+    pub(super) fn new(source: usize, target: usize, filter: Filter) -> Self {
         let scale = source as f64 / target as f64;
         let width = match filter {
             Filter::Antialiased => scale.max(1.0),
@@ -62,6 +62,18 @@ impl Coefficients {
             spans.push((first, n));
         }
         Self { spans, weights, taps }
+    }
+
+    pub(super) fn spans(&self) -> &[(usize, usize)] {
+        &self.spans
+    }
+
+    pub(super) fn weights(&self) -> &[i32] {
+        &self.weights
+    }
+
+    pub(super) fn taps(&self) -> usize {
+        self.taps
     }
 }
 
@@ -100,11 +112,7 @@ impl Resampler {
     pub fn run(&mut self, picture: &Picture, view: Rect, width: usize, height: usize, rgb: &mut [u8]) {
         let reader = RowReader::new(*picture);
         let rows = reader.rows();
-        // The rows of the field that lie in the view.
-        let top = rows.count(view.y as usize);
-        let bottom =
-            rows.count(view.bottom() as usize).max(top + 1).min(rows.count(picture.info.height as usize));
-        let top = top.min(bottom - 1);
+        let (top, bottom) = rows.of_view(picture, view);
         let (source_w, source_h) = (view.w as usize, bottom - top);
         let key = (source_w, source_h, width, height);
         if self.key != key {

@@ -150,7 +150,8 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
                     for t in 0..tiles.count {
                         let (x, pixels) = tiles.at(t);
                         if let Some(residual) = conv.epilogue.residual {
-                            prefetch::<L>(residual.channel(panel.first), y, x, pixels, width);
+                            let residual = residual.channel(panel.first);
+                            prefetch::<L>(residual, y as isize, x as isize, pixels, width);
                         }
                         if i == 0 && conv.far {
                             // Later panels find these pixels in the cache.
@@ -158,7 +159,8 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
                             if y < rows.end {
                                 let (x, pixels) = tiles.at(t);
                                 let words: usize = pass.runs.iter().map(|r| r.words).sum();
-                                let (y, x, step) = (y * pass.stride, x * pass.stride, pass.stride);
+                                let step = pass.stride;
+                                let (y, x) = ((y * step) as isize, (x * step) as isize);
                                 prefetch::<L>(pass.source, y, x, pixels * step, words * pass.per_word);
                             }
                         }
@@ -204,9 +206,9 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
 
 /// Asks for `channels` channels of some pixels of a row.
 #[inline(always)]
-unsafe fn prefetch<L: Lanes>(view: View, y: usize, x: usize, pixels: usize, channels: usize) {
+pub(crate) unsafe fn prefetch<L: Lanes>(view: View, y: isize, x: isize, pixels: usize, channels: usize) {
     unsafe {
-        let first = view.bytes_at(y as isize, x as isize);
+        let first = view.bytes_at(y, x);
         let (pixel, length) = (view.pixel * view.element(), channels * view.element());
         for p in 0..pixels {
             let mut line = 0;

@@ -7,6 +7,7 @@ use std::fmt;
 use super::conv::{self, Conv, TileKernels};
 use super::ends::{self, Last};
 use super::lanes::Lanes;
+use super::peak;
 use super::pool::{self, Pool};
 use super::resize::{self, Join};
 use super::subtract::{self, Subtract};
@@ -121,6 +122,7 @@ pub(crate) struct Isa {
     pub(crate) pool: unsafe fn(&Pool, usize),
     pub(crate) join: unsafe fn(&Join, usize),
     pub(crate) last: unsafe fn(&Last, usize),
+    pub(crate) peak: unsafe fn(usize) -> f32,
 }
 
 // More than a register file holds is never asked for (`Lanes::pixels`): those entries repeat a tile that exists.
@@ -177,6 +179,10 @@ macro_rules! compile {
             unsafe fn last(l: &Last, task: usize) {
                 unsafe { ends::last::<$lanes>(l, task) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn peak(turns: usize) -> f32 {
+                unsafe { peak::multiply_accumulate::<$lanes>(turns) }
+            }
 
             pub(super) static ISA: Isa = Isa {
                 lanes: <$lanes>::COUNT,
@@ -191,6 +197,7 @@ macro_rules! compile {
                 pool,
                 join,
                 last,
+                peak,
             };
         }
     };

@@ -7,17 +7,20 @@
 //! reduction runs over channels and taps without padding (26 channels times 9 taps are 234 words), so that narrow layers
 //! waste only what 26 lacks to 32. Plain buffers instead of candle tensors: the kernels write into slices of
 //! concatenations, into two maps at once and behind borders of zeros, which tensor operations with one destination cannot
-//! say; and nothing here needs what a tensor adds.
+//! say; and nothing here needs what a tensor adds. [`FusedConv`]
+//! offers the convolution to candle graphs.
 
 mod assemble;
 mod conv;
 mod crew;
 mod ends;
+mod fused;
 mod isa;
 mod lanes;
 mod maps;
 mod network;
 mod pack;
+mod peak;
 mod plan;
 mod pool;
 mod resize;
@@ -28,7 +31,9 @@ mod winograd;
 #[cfg(test)]
 mod kernel_tests;
 
+pub use fused::{Algorithm, FusedConv, FusedConvSettings};
 pub use isa::Path;
+pub use peak::peak_gflops;
 
 use self::conv::Plane;
 use self::crew::Crew;

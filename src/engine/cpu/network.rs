@@ -317,8 +317,6 @@ impl Builder<'_> {
         let d2 = self.reduce("x2_dem_1", &x2)?;
         let d3 = self.reduce("x3_dem_1", &x3)?;
         let d4 = self.reduce("x4_dem_1", &x4)?;
-        // x5_dem_1 and x5_dem_5 read the same map: one convolution to twice the channels. Sums want all channels of one of
-        // them in a panel of its own, so they stay two steps where a register tile is as wide as 64 channels.
         let d5 = self.reduce("x5_dem_1", &x5)?;
         let o5 = self.cnr("x5_dem_5", &x5)?;
         self.assembly.wave();

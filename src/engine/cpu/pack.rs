@@ -55,8 +55,11 @@ impl Layer {
         norm: Option<&str>,
     ) -> Result<Self> {
         let (out, cin, size) = shape;
-        let weights = checkpoint.values(kernel)?;
-        let mut scale = vec![1.0; out];
+        // Stored as I8, the weights are small integers, exact in any format, and their scale joins the batch-norm's.
+        let (weights, mut scale) = match checkpoint.kernel_i8(kernel) {
+            Some((values, scales)) => (values.iter().map(|&v| f32::from(v)).collect(), scales.to_vec()),
+            None => (checkpoint.values(kernel)?, vec![1.0; out]),
+        };
         let mut shift = match bias {
             Some(key) => checkpoint.values(key)?,
             None => vec![0.0; out],
@@ -69,15 +72,6 @@ impl Layer {
             }
         }
         Ok(Self { out, cin, kernel: size, weights, scale, shift })
-    }
-
-    /// Puts layers that read the same source side by side.
-    pub(crate) fn beside(mut self, other: Layer) -> Self {
-        self.weights.extend(other.weights);
-        self.scale.extend(other.scale);
-        self.shift.extend(other.shift);
-        self.out += other.out;
-        self
     }
 
     /// Moves the scale into the weights.

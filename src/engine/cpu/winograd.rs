@@ -6,7 +6,7 @@
 //! points (the same register tiles as the direct convolution), output transform, epilogue. Nothing of the transformed
 //! domain leaves the core's own cache.
 
-use super::conv::{Epilogue, Panel, TileKernels, Tiles, finish};
+use super::conv::{Epilogue, Panel, TileKernels, Tiles, finish, prefetch};
 use super::lanes::Lanes;
 use super::maps::View;
 use super::tile::{Run, Tile};
@@ -108,6 +108,13 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
         for (b, &(first, channels)) in w.blocks.iter().enumerate() {
             for (r, ty) in rows.clone().enumerate() {
                 for tx in 0..across {
+                    // What the tile after next brings that this one has not seen: farther than the processor looks.
+                    let (y, x) = ((ty * TILE) as isize - 1, ((tx + 2) * TILE) as isize + 1);
+                    if x < w.width as isize {
+                        for i in 0..(ALPHA as isize).min(w.height as isize + 1 - y) {
+                            prefetch::<L>(w.source.channel(first), y + i, x, TILE, channels);
+                        }
+                    }
                     let to = transformed.add((r * across + tx) * channels);
                     let mut c = 0;
                     while c < channels {

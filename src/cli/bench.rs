@@ -1,0 +1,23 @@
+//! `polypscope bench`: how fast this machine is, and how near to what it could be.
+
+use super::{Context, Outcome, bench_engine};
+use crate::Result;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// The network alone: time of a frame and of its parts beside the processor's peak.
+    Engine(bench_engine::Args),
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
+    match &args.command {
+        Command::Engine(args) => bench_engine::run(args, context.json, context.out).map(|()| Outcome::Done),
+    }
+}
