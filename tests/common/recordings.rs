@@ -33,6 +33,7 @@ pub struct Moving {
 
 impl Moving {
     pub fn new(encoder: &str, format: &str, frames: usize) -> Self {
+        polypscope::capture::init().expect("GStreamer starts");
         Self {
             encoder: encoder.to_owned(),
             format: gst_video::VideoFormat::from_string(format),
@@ -169,7 +170,7 @@ pub fn write(path: &Path, muxer: &str, moving: Option<&Moving>, sound: Option<&S
         words += &format!("appsrc name=moving format=time ! queue max-size-time=0 ! {} ! mux. ", m.encoder);
     }
     if let Some(s) = sound {
-        words += &format!("appsrc name=sound format=time ! queue max-size-time=0 ! {} ! mux. ", s.encoder);
+        words += &format!("appsrc name=sound format=time ! queue max-size-time=0 ! audioconvert ! {} ! mux. ", s.encoder);
     }
     let pipeline = gst::parse::launch(&words)
         .unwrap_or_else(|e| panic!("{words}: {e}"))
@@ -257,7 +258,7 @@ pub struct Decoded {
 pub fn decode(path: &Path) -> Decoded {
     polypscope::capture::init().expect("GStreamer starts");
     let words = format!(
-        "filesrc location={} ! decodebin name=d caps=video/x-raw expose-all-streams=false d. ! queue ! appsink name=out sync=false",
+        "filesrc location={} ! decodebin ! video/x-raw ! queue ! appsink name=out sync=false",
         path.display()
     );
     let pipeline =
@@ -266,7 +267,17 @@ pub fn decode(path: &Path) -> Decoded {
     pipeline.set_state(gst::State::Playing).expect("plays");
     let mut info = None;
     let mut frames = Vec::new();
-    while let Ok(sample) = out.pull_sample() {
+    let bus = pipeline.bus().expect("a bus");
+    loop {
+        let Some(sample) = out.try_pull_sample(gst::ClockTime::from_mseconds(100)) else {
+            if let Some(m) = bus.pop_filtered(&[gst::MessageType::Error]) {
+                panic!("{}: {:?}", path.display(), m.view());
+            }
+            if out.is_eos() {
+                break;
+            }
+            continue;
+        };
         let i = gst_video::VideoInfo::from_caps(sample.caps().expect("caps")).expect("raw video");
         let buffer = sample.buffer_owned().expect("a buffer");
         let flags = gst_video::VideoBufferFlags::from_bits_truncate(buffer.flags().bits());
