@@ -4,7 +4,7 @@
 //! pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is complete.
 //!
 //! ```text
-//! appsrc ─▶ videoconvert ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
+//! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
 //! appsrc (sound) ──────────────────────────────▶ queue ─┘
 //! ```
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
 use tempfile::TempPath;
 
 use super::{AudioFacts, Frame, SoundPacket, element, messages};
@@ -22,6 +23,8 @@ use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
 const TICKS: u32 = 90_000;
+/// Frames that may wait for the encoder.
+const WAITING: u64 = 4;
 /// Longest the muxer may take to write its index.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -63,14 +66,14 @@ impl EncoderSettings {
     /// # Errors
     /// A container we do not write, a file that is there already, a folder that is missing or may not be written.
     pub fn validate(&self) -> Result<()> {
+        if self.output.is_dir() {
+            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
+                .remedy("name a file such as annotated.mp4 in it"));
+        }
         self.muxer()?;
         if !self.force && self.output.symlink_metadata().is_ok() {
             return Err(Error::output(format!("{}: exists already", self.output.display()))
                 .remedy("choose another name, or add --force to replace it"));
-        }
-        if self.output.is_dir() {
-            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
-                .remedy("name a file such as annotated.mp4 in it"));
         }
         let folder = self.folder();
         if !folder.is_dir() {
@@ -149,8 +152,9 @@ impl Encoder {
         let caps = first.caps()?;
         let pipeline = gst::Pipeline::new();
         let video = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
-        video.set_property("block", true);
-        video.set_property("max-buffers", 4u64);
+        // It must not block: an encoder that has failed takes nothing any more, and the call would never return.
+        video.set_property("block", false);
+        video.set_property("max-buffers", 0u64);
         video.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
         let x264 = element("x264enc")?;
@@ -159,8 +163,11 @@ impl Encoder {
         x264.set_property("quantizer", settings.quality);
         // Without B-frames decoding order is showing order, and timestamps need no shift.
         x264.set_property("bframes", 0u32);
-        let interlaced = caps.structure(0).and_then(|s| s.get::<String>("interlace-mode").ok());
-        x264.set_property("interlaced", interlaced.is_some_and(|m| m != "progressive"));
+        let info = gst_video::VideoInfo::from_caps(&caps)
+            .map_err(|e| Error::internal("the first frame's caps cannot be read").because(e))?;
+        x264.set_property("interlaced", info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive);
+        let filter = element("capsfilter")?;
+        filter.set_property("caps", layout_caps(&info));
         let parse = element("h264parse")?;
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
@@ -171,7 +178,7 @@ impl Encoder {
         let wiring = |e: gst::glib::BoolError| {
             Error::internal("the encoding pipeline cannot be put together").because(e)
         };
-        let chain = [video.upcast_ref::<gst::Element>(), &convert, &x264, &parse, &queue];
+        let chain = [video.upcast_ref::<gst::Element>(), &convert, &filter, &x264, &parse, &queue];
         pipeline.add_many(chain).map_err(wiring)?;
         pipeline.add_many([&mux, &sink]).map_err(wiring)?;
         gst::Element::link_many(chain).map_err(wiring)?;
@@ -239,6 +246,12 @@ impl Encoder {
             change.set_pts(gst::ClockTime::from_nseconds(at));
             change.set_dts(gst::ClockTime::NONE);
             change.set_duration(frame.duration.map(|d| gst::ClockTime::from_nseconds(d.0)));
+        }
+        while self.video.current_level_buffers() >= WAITING {
+            if let Some(e) = self.failure() {
+                return Err(e);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         if self.video.push_buffer(buffer).is_err() {
             return Err(self.stopped());
@@ -322,6 +335,29 @@ impl Drop for Encoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// What x264 is given: the source's own layout where it can code that. RGB and grey become 4:2:0, which is what browsers
+/// and hardware decoders play; sizes that subsampled chroma cannot hold (odd ones, and interlaced heights that are no
+/// multiple of four) get more of it.
+fn layout_caps(info: &gst_video::VideoInfo) -> gst::Caps {
+    use gst_video::VideoFormat as F;
+    let format = info.format_info();
+    let (sub_x, sub_y) = match format.is_yuv() && format.n_components() >= 3 {
+        true => (format.w_sub()[1], format.h_sub()[1]),
+        false => (1, 1),
+    };
+    let interlaced = u32::from(info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive);
+    let fits = |x: u32, y: u32| {
+        info.width().is_multiple_of(1 << x) && info.height().is_multiple_of(1 << (y + interlaced))
+    };
+    let deep = format.depth()[0] > 8;
+    let planar = match (sub_x, sub_y) {
+        (1, 1) if fits(1, 1) => [F::I420, F::I42010le],
+        (1, _) if fits(1, 0) => [F::Y42b, F::I42210le],
+        _ => [F::Y444, F::Y44410le],
+    };
+    gst_video::VideoCapsBuilder::new().format(planar[usize::from(deep)]).build()
 }
 
 /// A queue of encoded data: small, and never the reason for a muxer's two inputs to wait for each other.
