@@ -4,7 +4,7 @@
 //! pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is complete.
 //!
 //! ```text
-//! appsrc ─▶ videoconvert ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
+//! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
 //! appsrc (sound) ──────────────────────────────▶ queue ─┘
 //! ```
 
@@ -23,6 +23,8 @@ use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
 const TICKS: u32 = 90_000;
+/// Frames that may wait for the encoder.
+const WAITING: u64 = 4;
 /// Longest the muxer may take to write its index.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -64,14 +66,14 @@ impl EncoderSettings {
     /// # Errors
     /// A container we do not write, a file that is there already, a folder that is missing or may not be written.
     pub fn validate(&self) -> Result<()> {
+        if self.output.is_dir() {
+            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
+                .remedy("name a file such as annotated.mp4 in it"));
+        }
         self.muxer()?;
         if !self.force && self.output.symlink_metadata().is_ok() {
             return Err(Error::output(format!("{}: exists already", self.output.display()))
                 .remedy("choose another name, or add --force to replace it"));
-        }
-        if self.output.is_dir() {
-            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
-                .remedy("name a file such as annotated.mp4 in it"));
         }
         let folder = self.folder();
         if !folder.is_dir() {
@@ -151,8 +153,9 @@ impl Encoder {
         let caps = canvas.info.to_caps().map_err(|e| Error::internal("caps cannot be made").because(e))?;
         let pipeline = gst::Pipeline::new();
         let video = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
-        video.set_property("block", true);
-        video.set_property("max-buffers", 4u64);
+        // It must not block: an encoder that has failed takes nothing any more, and the call would never return.
+        video.set_property("block", false);
+        video.set_property("max-buffers", 0u64);
         video.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
         let layout = element("capsfilter")?;
@@ -164,8 +167,7 @@ impl Encoder {
         x264.set_property("quantizer", settings.quality);
         // Without B-frames decoding order is showing order, and timestamps need no shift.
         x264.set_property("bframes", 0u32);
-        let interlaced = caps.structure(0).and_then(|s| s.get::<String>("interlace-mode").ok());
-        x264.set_property("interlaced", interlaced.is_some_and(|m| m != "progressive"));
+        x264.set_property("interlaced", canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive);
         let parse = element("h264parse")?;
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
@@ -240,6 +242,12 @@ impl Encoder {
             change.set_pts(gst::ClockTime::from_nseconds(at));
             change.set_dts(gst::ClockTime::NONE);
             change.set_duration(duration.map(|d| gst::ClockTime::from_nseconds(d.0)));
+        }
+        while self.video.current_level_buffers() >= WAITING {
+            if let Some(e) = self.failure() {
+                return Err(e);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         if self.video.push_buffer(buffer).is_err() {
             return Err(self.stopped());
@@ -354,8 +362,8 @@ impl OutputClock {
     }
 }
 
-/// The picture as x264 takes it: sides that its chroma halves must be even, so an odd picture gains a column or a line
-/// that repeats its last one.
+/// The picture as x264 takes it. Sides that chroma halves must be even, and of interlaced frames each field's: a picture
+/// whose are not gains columns or lines that repeat its last one.
 struct Canvas {
     /// Caps of what is pushed.
     info: gst_video::VideoInfo,
@@ -380,9 +388,10 @@ impl Canvas {
                 _ => "Y444_10LE",
             },
         };
-        let halved = |side: u32, is: bool| if is { side.next_multiple_of(2) } else { side };
-        let width = halved(picture.width, !encoded.starts_with("Y444"));
-        let height = halved(picture.height, encoded.starts_with("I420"));
+        let interlaced = first.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive;
+        let fields = if interlaced { 2 } else { 1 };
+        let width = picture.width.next_multiple_of(if encoded.starts_with("Y444") { 1 } else { 2 });
+        let height = picture.height.next_multiple_of(if encoded.starts_with("I420") { 2 * fields } else { fields });
         let padded = (width, height) != (picture.width, picture.height);
         let info = if padded {
             let old = &first.info;
@@ -409,7 +418,7 @@ impl Canvas {
             for (i, plane) in picture.planes.iter().enumerate().take(picture.info.format.planes()) {
                 let (row, rows) = picture.info.format.plane_size(i, picture.info.width, picture.info.height);
                 let (wide, high) = picture.info.format.plane_size(i, self.info.width(), self.info.height());
-                // What one more column takes: bytes of a pixel in this plane.
+                // What one more column takes (there is one at most): bytes of a pixel in this plane.
                 let unit = wide - row;
                 let (start, stride) = (self.info.offset()[i], self.info.stride()[i] as usize);
                 for y in 0..high {

@@ -156,9 +156,7 @@ pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buf
         full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,
     };
     out.pixel_aspect = (info.par().numer().max(1) as u32, info.par().denom().max(1) as u32);
-    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| {
-        gst_video::VideoBufferFlags::from_bits_truncate(b.flags().bits())
-    });
+    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| b.video_flags());
     let interlaced = match info.interlace_mode() {
         gst_video::VideoInterlaceMode::Progressive => false,
         gst_video::VideoInterlaceMode::Mixed => flags.contains(gst_video::VideoBufferFlags::INTERLACED),

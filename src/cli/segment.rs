@@ -203,7 +203,7 @@ fn segment(
 }
 
 /// A folder only its owner can look into, if it is not there yet.
-fn make_folder(path: &Path) -> Result<()> {
+pub(super) fn make_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::write(path, e))
 }

@@ -20,4 +20,5 @@ pub mod record;
 pub mod report;
 mod run;
 
+pub(crate) use run::same_file;
 pub use run::{Progress, Settings, replay};

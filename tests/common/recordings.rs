@@ -83,6 +83,7 @@ impl Moving {
     fn shown_for(&self, n: usize) -> u64 {
         match self.times.get(n + 1) {
             Some(next) => next - self.times[n],
+            None if self.fps.0 == 0 => 40 * MS,
             None => 1_000_000_000 * self.fps.1 as u64 / self.fps.0 as u64,
         }
     }
@@ -102,7 +103,7 @@ impl Moving {
             if top {
                 flags |= gst_video::VideoBufferFlags::TFF;
             }
-            b.set_flags(gst::BufferFlags::from_bits_retain(b.flags().bits() | flags.bits()));
+            b.set_video_flags(flags);
         }
         buffer
     }
@@ -170,7 +171,10 @@ pub fn write(path: &Path, muxer: &str, moving: Option<&Moving>, sound: Option<&S
         words += &format!("appsrc name=moving format=time ! queue max-size-time=0 ! {} ! mux. ", m.encoder);
     }
     if let Some(s) = sound {
-        words += &format!("appsrc name=sound format=time ! queue max-size-time=0 ! audioconvert ! {} ! mux. ", s.encoder);
+        words += &format!(
+            "appsrc name=sound format=time ! queue max-size-time=0 ! audioconvert ! {} ! mux. ",
+            s.encoder
+        );
     }
     let pipeline = gst::parse::launch(&words)
         .unwrap_or_else(|e| panic!("{words}: {e}"))
@@ -280,7 +284,7 @@ pub fn decode(path: &Path) -> Decoded {
         };
         let i = gst_video::VideoInfo::from_caps(sample.caps().expect("caps")).expect("raw video");
         let buffer = sample.buffer_owned().expect("a buffer");
-        let flags = gst_video::VideoBufferFlags::from_bits_truncate(buffer.flags().bits());
+        let flags = buffer.video_flags();
         let segment = sample.segment().expect("a segment").downcast_ref::<gst::ClockTime>().expect("time");
         let pts = segment.to_stream_time(buffer.pts().expect("a timestamp")).expect("inside").nseconds();
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&buffer, &i).expect("readable");
