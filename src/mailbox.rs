@@ -4,6 +4,9 @@
 //! (live: an offered job replaces one not yet taken, and the producer never waits) and *lossless* (replay: every job is
 //! taken, and the producer waits for room). What a job is, this module does not know.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The phantom as its users rely on it: the same bytes for the same seed, and a truth that is true.
 
+#![allow(clippy::print_stdout)] // measured figures, for `-- --nocapture`
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;

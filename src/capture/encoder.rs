@@ -4,7 +4,7 @@
 //! pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is complete.
 //!
 //! ```text
-//! appsrc ─▶ videoconvert ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
+//! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
 //! appsrc (sound) ──────────────────────────────▶ queue ─┘
 //! ```
 
@@ -14,14 +14,17 @@ use std::time::{Duration, Instant};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
 use tempfile::TempPath;
 
 use super::{AudioFacts, Frame, SoundPacket, element, messages};
-use crate::frame::Pts;
+use crate::frame::{Layout, Pts};
 use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
 const TICKS: u32 = 90_000;
+/// Frames that may wait for the encoder.
+const WAITING: u64 = 4;
 /// Longest the muxer may take to write its index.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -63,14 +66,14 @@ impl EncoderSettings {
     /// # Errors
     /// A container we do not write, a file that is there already, a folder that is missing or may not be written.
     pub fn validate(&self) -> Result<()> {
+        if self.output.is_dir() {
+            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
+                .remedy("name a file such as annotated.mp4 in it"));
+        }
         self.muxer()?;
         if !self.force && self.output.symlink_metadata().is_ok() {
             return Err(Error::output(format!("{}: exists already", self.output.display()))
                 .remedy("choose another name, or add --force to replace it"));
-        }
-        if self.output.is_dir() {
-            return Err(Error::usage(format!("{}: is a folder", self.output.display()))
-                .remedy("name a file such as annotated.mp4 in it"));
         }
         let folder = self.folder();
         if !folder.is_dir() {
@@ -124,9 +127,8 @@ pub struct Encoder {
     pipeline: gst::Pipeline,
     video: gst_app::AppSrc,
     sound: Option<gst_app::AppSrc>,
-    /// Taken off every timestamp, in nanoseconds.
-    origin: u64,
-    last: Option<u64>,
+    canvas: Canvas,
+    clock: OutputClock,
     written: u64,
 }
 
@@ -146,21 +148,26 @@ impl Encoder {
             .map_err(|e| Error::write(&settings.output, e))?
             .into_temp_path();
 
-        let caps = first.caps()?;
+        // What x264 is given from the first frame on; also refuses a layout it could never be given.
+        let canvas = Canvas::of(first)?;
+        let caps = canvas.info.to_caps().map_err(|e| Error::internal("caps cannot be made").because(e))?;
         let pipeline = gst::Pipeline::new();
         let video = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
-        video.set_property("block", true);
-        video.set_property("max-buffers", 4u64);
+        // It must not block: an encoder that has failed takes nothing any more, and the call would never return.
+        video.set_property("block", false);
+        video.set_property("max-buffers", 0u64);
         video.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
+        let layout = element("capsfilter")?;
+        layout
+            .set_property("caps", gst::Caps::builder("video/x-raw").field("format", canvas.encoded).build());
         let x264 = element("x264enc")?;
         x264.set_property_from_str("speed-preset", &settings.speed);
         x264.set_property_from_str("pass", "qual");
         x264.set_property("quantizer", settings.quality);
         // Without B-frames decoding order is showing order, and timestamps need no shift.
         x264.set_property("bframes", 0u32);
-        let interlaced = caps.structure(0).and_then(|s| s.get::<String>("interlace-mode").ok());
-        x264.set_property("interlaced", interlaced.is_some_and(|m| m != "progressive"));
+        x264.set_property("interlaced", canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive);
         let parse = element("h264parse")?;
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
@@ -171,7 +178,7 @@ impl Encoder {
         let wiring = |e: gst::glib::BoolError| {
             Error::internal("the encoding pipeline cannot be put together").because(e)
         };
-        let chain = [video.upcast_ref::<gst::Element>(), &convert, &x264, &parse, &queue];
+        let chain = [video.upcast_ref::<gst::Element>(), &convert, &layout, &x264, &parse, &queue];
         pipeline.add_many(chain).map_err(wiring)?;
         pipeline.add_many([&mux, &sink]).map_err(wiring)?;
         gst::Element::link_many(chain).map_err(wiring)?;
@@ -191,8 +198,8 @@ impl Encoder {
             pipeline,
             video,
             sound,
-            origin: origin.0,
-            last: None,
+            canvas,
+            clock: OutputClock { shift: -i128::from(origin.0), last: None },
             written: 0,
         };
         encoder.pipeline.set_state(gst::State::Playing).map_err(|e| {
@@ -221,24 +228,26 @@ impl Encoder {
 
     /// Encodes one frame; waits while the encoder is busy with earlier ones.
     ///
-    /// Timestamps that repeat or run backwards are moved to one tick after the last, since no container can hold them.
+    /// A timestamp that repeats or runs back a little is moved to one tick after the last, since no container can hold
+    /// it; where the source's clock jumps back, the output goes on from the last frame.
     ///
     /// # Errors
     /// A full disk, or anything else the encoder reports.
     pub fn frame(&mut self, frame: Frame) -> Result<()> {
-        let mut at = frame.pts.0.saturating_sub(self.origin);
-        if let Some(last) = self.last
-            && at <= last
-        {
-            at = last + u64::from(1_000_000_000 / TICKS) + 1;
-        }
-        self.last = Some(at);
-        let mut buffer = frame.buffer;
+        let at = self.clock.place(frame.pts.0, frame.duration.map_or(0, |d| d.0));
+        let duration = frame.duration;
+        let mut buffer = self.canvas.fill(frame)?;
         {
             let change = buffer.make_mut();
             change.set_pts(gst::ClockTime::from_nseconds(at));
             change.set_dts(gst::ClockTime::NONE);
-            change.set_duration(frame.duration.map(|d| gst::ClockTime::from_nseconds(d.0)));
+            change.set_duration(duration.map(|d| gst::ClockTime::from_nseconds(d.0)));
+        }
+        while self.video.current_level_buffers() >= WAITING {
+            if let Some(e) = self.failure() {
+                return Err(e);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         if self.video.push_buffer(buffer).is_err() {
             return Err(self.stopped());
@@ -255,7 +264,7 @@ impl Encoder {
         let Some(entry) = &self.sound else { return Ok(()) };
         let mut buffer = packet.buffer;
         let Some(at) = buffer.pts() else { return Ok(()) };
-        let Some(at) = at.nseconds().checked_sub(self.origin) else { return Ok(()) };
+        let Some(at) = self.clock.shifted(at.nseconds()) else { return Ok(()) };
         buffer.make_mut().set_pts(gst::ClockTime::from_nseconds(at));
         if entry.caps().as_ref() != Some(&packet.caps) {
             entry.set_caps(Some(&packet.caps));
@@ -318,6 +327,117 @@ impl Encoder {
     }
 }
 
+/// A clock that runs back by more than this has jumped; less is jitter.
+const JUMP_NS: u64 = 500_000_000;
+
+/// The recording's time as the output's.
+#[derive(Clone, Copy, Debug)]
+struct OutputClock {
+    /// Added to the recording's time.
+    shift: i128,
+    /// Output time and duration of the last frame.
+    last: Option<(u64, u64)>,
+}
+
+impl OutputClock {
+    fn shifted(&self, pts: u64) -> Option<u64> {
+        u64::try_from(i128::from(pts) + self.shift).ok()
+    }
+
+    /// When a frame is shown: always after the one before.
+    fn place(&mut self, pts: u64, duration: u64) -> u64 {
+        let mut at = self.shifted(pts).unwrap_or(0);
+        if let Some((last, length)) = self.last
+            && at <= last
+        {
+            let tick = u64::from(1_000_000_000 / TICKS) + 1;
+            let next = last + if last - at > JUMP_NS { length.max(tick) } else { tick };
+            if last - at > JUMP_NS {
+                self.shift += i128::from(next - at);
+            }
+            at = next;
+        }
+        self.last = Some((at, duration));
+        at
+    }
+}
+
+/// The picture as x264 takes it. Sides that chroma halves must be even, and of interlaced frames each field's: a picture
+/// whose are not gains columns or lines that repeat its last one.
+struct Canvas {
+    /// Caps of what is pushed.
+    info: gst_video::VideoInfo,
+    /// Layout given to x264: the source's own; 4:2:0 for RGB and grey, which players need.
+    encoded: &'static str,
+    padded: bool,
+}
+
+impl Canvas {
+    fn of(first: &Frame) -> Result<Self> {
+        let picture = first.picture_info()?;
+        let encoded = match picture.format.layout() {
+            Layout::Rgb { .. } | Layout::Gray => "I420",
+            Layout::Yuv { depth: 8, sub_x, sub_y, .. } => match (sub_x, sub_y) {
+                (1, 1) => "I420",
+                (1, _) => "Y42B",
+                _ => "Y444",
+            },
+            Layout::Yuv { sub_x, sub_y, .. } => match (sub_x, sub_y) {
+                (1, 1) => "I420_10LE",
+                (1, _) => "I422_10LE",
+                _ => "Y444_10LE",
+            },
+        };
+        let interlaced = first.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive;
+        let fields = if interlaced { 2 } else { 1 };
+        let width = picture.width.next_multiple_of(if encoded.starts_with("Y444") { 1 } else { 2 });
+        let height = picture.height.next_multiple_of(if encoded.starts_with("I420") { 2 * fields } else { fields });
+        let padded = (width, height) != (picture.width, picture.height);
+        let info = if padded {
+            let old = &first.info;
+            gst_video::VideoInfo::builder(old.format(), width, height)
+                .fps(old.fps())
+                .par(old.par())
+                .colorimetry(&old.colorimetry())
+                .interlace_mode(old.interlace_mode())
+                .build()
+                .map_err(|e| Error::internal("a padded picture cannot be described").because(e))?
+        } else {
+            first.info.clone()
+        };
+        Ok(Self { info, encoded, padded })
+    }
+
+    /// The frame's bytes in the canvas's shape.
+    fn fill(&self, frame: Frame) -> Result<gst::Buffer> {
+        if !self.padded {
+            return Ok(frame.buffer);
+        }
+        let mut bytes = vec![0u8; self.info.size()];
+        frame.read(|picture| {
+            for (i, plane) in picture.planes.iter().enumerate().take(picture.info.format.planes()) {
+                let (row, rows) = picture.info.format.plane_size(i, picture.info.width, picture.info.height);
+                let (wide, high) = picture.info.format.plane_size(i, self.info.width(), self.info.height());
+                // What one more column takes (there is one at most): bytes of a pixel in this plane.
+                let unit = wide - row;
+                let (start, stride) = (self.info.offset()[i], self.info.stride()[i] as usize);
+                for y in 0..high {
+                    let line = &plane.row(y.min(rows - 1))[..row];
+                    let out = &mut bytes[start + y * stride..][..wide];
+                    out[..row].copy_from_slice(line);
+                    out[row..].copy_from_slice(&line[row - unit..]);
+                }
+            }
+            Ok(())
+        })?;
+        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        if let Some(change) = buffer.get_mut() {
+            change.set_flags(frame.buffer.flags());
+        }
+        Ok(buffer)
+    }
+}
+
 impl Drop for Encoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
@@ -347,4 +467,26 @@ fn sound_entry(pipeline: &gst::Pipeline, mux: &gst::Element) -> Result<gst_app::
     let exit = queue.static_pad("src").ok_or_else(|| Error::internal("a queue has no exit"))?;
     exit.link(&entry).map_err(|e| Error::internal("the muxer refuses the sound").because(e))?;
     Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_nudged_and_a_jump_is_bridged() {
+        let mut clock = OutputClock { shift: -1_000, last: None };
+        let frame = 40_000_000;
+        assert_eq!(clock.place(1_000, frame), 0);
+        assert_eq!(clock.place(frame + 1_000, frame), frame);
+        // Repeats and runs back a little: one tick later, and the next frame keeps its own time.
+        let nudged = clock.place(frame + 1_000, frame);
+        assert!(nudged > frame && nudged < frame + 20_000);
+        assert_eq!(clock.place(2 * frame + 1_000, frame), 2 * frame);
+        // The clock starts anew: the output goes on, and keeps the new steps.
+        let far = clock.place(10_000_000_000, frame);
+        assert_eq!(clock.place(0, frame), far + frame);
+        assert_eq!(clock.place(frame, frame), far + 2 * frame);
+        assert_eq!(clock.shifted(0), Some(far + frame));
+    }
 }

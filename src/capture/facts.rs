@@ -34,6 +34,8 @@ pub struct Facts {
     /// Frames a second; `None` if variable or unknown.
     pub fps: Option<f64>,
     pub audio: Option<AudioFacts>,
+    /// The file is shorter than its own header says.
+    pub shortened: bool,
     /// The picture has to be turned or mirrored to stand upright.
     pub turned: bool,
 }
@@ -103,9 +105,23 @@ impl Facts {
             height: video.height(),
             fps,
             audio,
+            shortened: is_shortened_riff(path, metadata.len()),
             turned,
         })
     }
+}
+
+/// Whether an AVI (a RIFF file) ends before its first chunk does. Its demuxer rebuilds a lost index from what is there and
+/// then takes that for the whole.
+fn is_shortened_riff(path: &Path, length: u64) -> bool {
+    use std::io::Read;
+    let mut head = [0u8; 12];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
+    if read.is_err() || &head[..4] != b"RIFF" || &head[8..] != b"AVI " {
+        return false;
+    }
+    let promised = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    u64::from(promised) + 8 > length
 }
 
 fn codec_name(caps: &gst::Caps) -> String {

@@ -140,7 +140,7 @@ impl crate::worker::Job for Frame {
 /// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
 pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buffer>) -> Result<PictureInfo> {
     let name = info.format().to_str();
-    let format = PixelFormat::from_caps_name(&name).ok_or_else(|| {
+    let format = PixelFormat::from_caps_name(name).ok_or_else(|| {
         Error::input(format!("pictures in the layout {name} cannot be read"))
             .remedy("convert the recording to 4:2:0 or 4:2:2 video")
     })?;
@@ -156,9 +156,7 @@ pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buf
         full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,
     };
     out.pixel_aspect = (info.par().numer().max(1) as u32, info.par().denom().max(1) as u32);
-    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| {
-        gst_video::VideoBufferFlags::from_bits_truncate(b.flags().bits())
-    });
+    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| b.video_flags());
     let interlaced = match info.interlace_mode() {
         gst_video::VideoInterlaceMode::Progressive => false,
         gst_video::VideoInterlaceMode::Mixed => flags.contains(gst_video::VideoBufferFlags::INTERLACED),

@@ -3,6 +3,9 @@
 //! In: files. Out: decoded frames in the source's own pixel layout, each with its identity and time; and, the other way,
 //! frames into an encoded file with the source's timestamps and sound. Knows nothing of the network.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod encoder;
 mod facts;
 mod frame;

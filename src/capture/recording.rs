@@ -26,6 +26,12 @@ use crate::{Error, Result};
 
 /// Longest a call of [`Source::next`] waits.
 const MOMENT: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// Sound that does not move for so long after the picture's end has none to come.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Frames still on their way when the pipeline reports an error come within this time.
+const LAST_FRAMES: Duration = Duration::from_secs(3);
+/// How far before its span a recording is entered, so that no frame of the span is clipped.
+const LEAD: u64 = 1_000_000_000;
 /// A pipeline that gives nothing for so long is stuck.
 const STUCK: Duration = Duration::from_secs(90);
 
@@ -49,16 +55,27 @@ pub struct Recording {
     facts: Facts,
     span: Span,
     pipeline: gst::Pipeline,
-    filter: gst::Element,
     sink: gst_app::AppSink,
     sound: Receiver<SoundPacket>,
+    sound_sink: Option<gst_app::AppSink>,
     shared: Arc<Shared>,
     next_id: FrameId,
-    fixed: bool,
     /// End of the last frame given, in the recording's time.
     last: Option<(Pts, Nanos)>,
     last_progress: Instant,
+    /// The pipeline's first error, kept until the frames before it have been given.
+    error: Option<Error>,
+    /// Set once no more frames will be given.
+    closing: Option<Closing>,
     ended: bool,
+}
+
+/// The picture is over, the sound not yet.
+struct Closing {
+    failure: Option<String>,
+    /// Where the sound was when it last moved, and when that was.
+    sound_end: u64,
+    moved: Instant,
 }
 
 /// What the streaming threads tell the reader.
@@ -101,6 +118,7 @@ impl Recording {
         let filter = element("capsfilter")?;
         let formats = if facts.turned { TURNABLE } else { &PixelFormat::ALL };
         filter.set_property("caps", raw_caps(formats));
+        fix_shape(&filter)?;
         let sink = gst_app::AppSink::builder().sync(false).max_buffers(2).build();
         sink.set_property("enable-last-sample", false);
 
@@ -121,10 +139,11 @@ impl Recording {
 
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = unbounded();
-        let sound_sink = match &facts.audio {
+        let (sound_entry, sound_sink) = match &facts.audio {
             Some(audio) => Some(sound_branch(&pipeline, audio, sound, sender, shared.clone())?),
             None => None,
-        };
+        }
+        .unzip();
         parse.connect_pad_added({
             let decode = decode.downgrade();
             move |_, pad| {
@@ -134,7 +153,7 @@ impl Recording {
                 let target = if kind.starts_with("video/") || kind.starts_with("image/") {
                     decode.upgrade().and_then(|d| d.static_pad("sink"))
                 } else if kind.starts_with("audio/") {
-                    sound_sink.clone()
+                    sound_entry.clone()
                 } else {
                     None
                 };
@@ -162,14 +181,15 @@ impl Recording {
             facts,
             span,
             pipeline,
-            filter,
             sink,
             sound: receiver,
+            sound_sink,
             shared,
             next_id: FrameId(0),
-            fixed: false,
             last: None,
             last_progress: Instant::now(),
+            error: None,
+            closing: None,
             ended: false,
         };
         recording.start()?;
@@ -199,9 +219,11 @@ impl Recording {
             // Seeking saves decoding what is not wanted; where it is not possible, frames are skipped one by one.
             let (settled, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(30));
             settled.map_err(refused)?;
+            // The frame shown at the seek's target is cut to begin there, which is a time no frame has: so the target lies
+            // before the span.
             let seeked = self.pipeline.seek_simple(
                 gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
-                gst::ClockTime::from_nseconds(from.0),
+                gst::ClockTime::from_nseconds(from.0.saturating_sub(LEAD)),
             );
             if let Err(e) = seeked {
                 tracing::debug!("no seeking: {e}");
@@ -219,10 +241,6 @@ impl Recording {
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| {
             Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
         })?;
-        if !self.fixed {
-            self.fix_shape();
-            self.fixed = true;
-        }
         let usual = self.usual_duration(&info);
         let duration = buffer.duration().filter(|d| d.nseconds() > 0).map(|d| Nanos(d.nseconds())).or(usual);
         let pts = match buffer.pts().and_then(|t| position(sample.segment(), t)) {
@@ -239,22 +257,38 @@ impl Recording {
         Ok(Some(Frame { id, pts, duration, decode, offered: Instant::now(), info, buffer }))
     }
 
-    /// What comes later is made to fit the first frame, as it is before it is turned.
-    fn fix_shape(&self) {
-        let caps = self.filter.static_pad("src").and_then(|p| p.current_caps());
-        let Some(info) = caps.and_then(|c| gst_video::VideoInfo::from_caps(&c).ok()) else { return };
-        let fixed = gst_video::VideoCapsBuilder::new()
-            .format(info.format())
-            .width(i32::try_from(info.width()).unwrap_or(i32::MAX))
-            .height(i32::try_from(info.height()).unwrap_or(i32::MAX))
-            .pixel_aspect_ratio(info.par())
-            .build();
-        self.filter.set_property("caps", fixed);
-    }
-
     fn usual_duration(&self, info: &gst_video::VideoInfo) -> Option<Nanos> {
         let (n, d) = (info.fps().numer(), info.fps().denom());
         (n > 0 && d > 0).then(|| Nanos(1_000_000_000 * d as u64 / n as u64))
+    }
+
+    /// No more frames: what sound belongs to them is waited for.
+    fn close(&mut self, failure: Option<String>) -> Next {
+        self.closing = Some(Closing { failure, sound_end: 0, moved: Instant::now() });
+        self.wait_for_sound()
+    }
+
+    fn wait_for_sound(&mut self) -> Next {
+        let reached = self.shared.sound_end.load(Ordering::Relaxed);
+        let enough = self.span.to.is_some_and(|to| reached >= to.0);
+        let over = self.sound_sink.as_ref().is_none_or(|s| {
+            s.is_eos() || s.static_pad("sink").is_none_or(|p| p.current_caps().is_none() && reached == 0)
+        });
+        let Some(closing) = &mut self.closing else { return Next::Wait };
+        if reached > closing.sound_end {
+            closing.sound_end = reached;
+            closing.moved = Instant::now();
+        }
+        if enough || over || closing.failure.is_some() || closing.moved.elapsed() > SILENCE {
+            let failure = closing.failure.take();
+            return Next::Ended(self.end(failure));
+        }
+        // Frames beyond the span stand in the way of its sound.
+        let _ = self.sink.try_pull_sample(gst::ClockTime::from_mseconds(5));
+        if self.sink.is_eos() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Next::Wait
     }
 
     fn end(&mut self, failure: Option<String>) -> Ended {
@@ -274,6 +308,10 @@ impl Recording {
     /// Whether the stream stopped before the time its container promises. Sound may be longer than the picture: only if
     /// both stop early is the file cut off. A transport stream promises nothing.
     fn missing_tail(&self) -> Option<String> {
+        if self.facts.shortened && self.span.to.is_none() {
+            let reached = self.last.map_or(0, |(pts, duration)| pts.0 + duration.0);
+            return Some(format!("{}: is cut off at {}", self.facts.path.display(), Pts(reached)));
+        }
         let promised = self.facts.duration?.0;
         if self.span.to.is_some_and(|to| to.0 <= promised) || self.is_transport_stream() {
             return None;
@@ -300,21 +338,30 @@ impl Source for Recording {
         if self.ended {
             return Ok(Next::Ended(Ended::default()));
         }
+        if self.closing.is_some() {
+            return Ok(self.wait_for_sound());
+        }
         let asked = Instant::now();
         if let Some(sample) = self.sink.try_pull_sample(MOMENT) {
             self.last_progress = Instant::now();
             let Some(frame) = self.frame(&sample, asked.elapsed().into())? else { return Ok(Next::Wait) };
             if self.span.to.is_some_and(|to| frame.pts.0 >= to.0) {
-                return Ok(Next::Ended(self.end(None)));
+                return Ok(self.close(None));
             }
             return Ok(Next::Frame(frame));
         }
         let (error, _) = messages::drain(&self.bus()?, &self.facts.path);
         if let Some(e) = error {
+            self.error.get_or_insert(e);
+        }
+        // What fails at one end of the pipeline does not take away what is on its way to the other.
+        if (self.sink.is_eos() || self.last_progress.elapsed() > LAST_FRAMES)
+            && let Some(e) = self.error.take()
+        {
             if self.next_id == FrameId(0) {
                 return Err(e);
             }
-            return Ok(Next::Ended(self.end(Some(e.to_string()))));
+            return Ok(self.close(Some(e.to_string())));
         }
         if self.sink.is_eos() {
             if self.next_id == FrameId(0) {
@@ -327,7 +374,7 @@ impl Source for Recording {
                         .remedy("check the times")
                 });
             }
-            return Ok(Next::Ended(self.end(None)));
+            return Ok(self.close(None));
         }
         if self.last_progress.elapsed() > STUCK {
             let words =
@@ -335,7 +382,7 @@ impl Source for Recording {
             if self.next_id == FrameId(0) {
                 return Err(Error::input(words).remedy("copy or export the file again"));
             }
-            return Ok(Next::Ended(self.end(Some(words))));
+            return Ok(self.close(Some(words)));
         }
         Ok(Next::Wait)
     }
@@ -359,7 +406,11 @@ impl Source for Recording {
     }
 
     fn sound(&mut self) -> Vec<SoundPacket> {
-        self.sound.try_iter().collect()
+        let inside = |p: &SoundPacket| match (p.buffer.pts(), self.span.to) {
+            (Some(at), Some(to)) => at.nseconds() < to.0,
+            _ => true,
+        };
+        self.sound.try_iter().filter(inside).collect()
     }
 }
 
@@ -392,7 +443,30 @@ fn watch_size(pad: &gst::Pad, shared: Arc<Shared>) {
     });
 }
 
-/// Adds the branch that takes encoded sound and returns its entry. What does not fit `wanted` is only watched for its
+/// Makes `filter` hold every later picture to the shape of the first, as it is before it is turned. This happens on the
+/// streaming thread while the first picture's caps pass, so that no second picture can slip through.
+fn fix_shape(filter: &gst::Element) -> Result<()> {
+    let exit = filter.static_pad("src").ok_or_else(|| Error::internal("a filter has no exit"))?;
+    let filter = filter.downgrade();
+    exit.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
+        let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        if let (Ok(info), Some(filter)) = (gst_video::VideoInfo::from_caps(event.caps()), filter.upgrade()) {
+            let fixed = gst_video::VideoCapsBuilder::new()
+                .format(info.format())
+                .width(i32::try_from(info.width()).unwrap_or(i32::MAX))
+                .height(i32::try_from(info.height()).unwrap_or(i32::MAX))
+                .pixel_aspect_ratio(info.par())
+                .build();
+            filter.set_property("caps", fixed);
+        }
+        gst::PadProbeReturn::Remove
+    });
+    Ok(())
+}
+
+/// Adds the branch that takes encoded sound and returns its entry and its end. What does not fit `wanted` is only watched for its
 /// end.
 fn sound_branch(
     pipeline: &gst::Pipeline,
@@ -400,7 +474,7 @@ fn sound_branch(
     wanted: Option<&gst::Caps>,
     sender: Sender<SoundPacket>,
     shared: Arc<Shared>,
-) -> Result<gst::Pad> {
+) -> Result<(gst::Pad, gst_app::AppSink)> {
     let queue = element("queue")?;
     for limit in ["max-size-buffers", "max-size-bytes"] {
         queue.set_property(limit, 0u32);
@@ -408,6 +482,8 @@ fn sound_branch(
     queue.set_property("max-size-time", 0u64);
     let sink = gst_app::AppSink::builder().sync(false).build();
     sink.set_property("enable-last-sample", false);
+    // The pipeline starts with the picture, however late the sound begins.
+    sink.set_property("async", false);
     let mut chain = vec![queue.clone()];
     let is_aac = facts.caps.structure(0).is_some_and(|s| {
         s.name() == "audio/mpeg" && s.get::<i32>("mpegversion").is_ok_and(|v| v == 2 || v == 4)
@@ -449,5 +525,6 @@ fn sound_branch(
             })
             .build(),
     );
-    queue.static_pad("sink").ok_or_else(|| Error::internal("a queue has no entry"))
+    let entry = queue.static_pad("sink").ok_or_else(|| Error::internal("a queue has no entry"))?;
+    Ok((entry, sink))
 }

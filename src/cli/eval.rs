@@ -13,8 +13,8 @@ use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::engine::Network;
 use crate::evaluation::images::{
-    CSV_HEADER, Classes, DataSet, DataSetReport, Event, Options, Predict, Rank, contact_sheet, csv_line, json,
-    protocol_line, score, table,
+    CSV_HEADER, Classes, DataSet, DataSetReport, Event, Options, Predict, Rank, contact_sheet, csv_line,
+    json, protocol_line, score, table,
 };
 use crate::evaluation::metrics::{Prediction, Protocol};
 use crate::frame::{Picture, PictureInfo, PixelFormat};
@@ -107,9 +107,11 @@ impl From<RankName> for Rank {
 impl Args {
     fn data_sets(&self) -> Result<Vec<DataSet>> {
         let n = self.masks.len();
-        for (flag, given) in
-            [("--predictions", self.predictions.len()), ("--images", self.images.len()), ("--name", self.name.len())]
-        {
+        for (flag, given) in [
+            ("--predictions", self.predictions.len()),
+            ("--images", self.images.len()),
+            ("--name", self.name.len()),
+        ] {
             if given != 0 && given != n {
                 return Err(Error::usage(format!("{flag} is given {given} times, but --masks {n} times"))
                     .remedy("give it once per data set, in the same order"));
@@ -133,7 +135,12 @@ impl Args {
                 return Err(Error::usage(format!("{}: given as masks and as predictions", masks.display()))
                     .remedy("score predictions against masks of another folder"));
             }
-            sets.push(DataSet { name, masks: masks.clone(), predictions, images: self.images.get(i).cloned() });
+            sets.push(DataSet {
+                name,
+                masks: masks.clone(),
+                predictions,
+                images: self.images.get(i).cloned(),
+            });
         }
         Ok(sets)
     }
@@ -163,12 +170,25 @@ impl Args {
 
 /// `kvasir/masks` is called kvasir, `kvasir-masks` by its own name.
 fn data_set_name(masks: &Path) -> String {
-    const PLAIN: [&str; 9] =
-        ["mask", "masks", "gt", "ground truth", "groundtruth", "ground_truth", "label", "labels", "annotations"];
+    const PLAIN: [&str; 9] = [
+        "mask",
+        "masks",
+        "gt",
+        "ground truth",
+        "groundtruth",
+        "ground_truth",
+        "label",
+        "labels",
+        "annotations",
+    ];
     let absolute = std::path::absolute(masks).unwrap_or_else(|_| masks.to_owned());
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned());
     let own = name(&absolute).unwrap_or_else(|| "data".into());
-    if PLAIN.contains(&own.to_lowercase().as_str()) { absolute.parent().and_then(name).unwrap_or(own) } else { own }
+    if PLAIN.contains(&own.to_lowercase().as_str()) {
+        absolute.parent().and_then(name).unwrap_or(own)
+    } else {
+        own
+    }
 }
 
 /// The network as the judge of pictures: a probability for each of a picture's pixels.
@@ -278,9 +298,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(path) = &args.sheet {
         let sheet = contact_sheet(&reports, &options, network.as_mut().map(|n| n as &mut dyn Predict))?;
         let mut bytes = std::io::Cursor::new(Vec::new());
-        sheet.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| {
-            Error::output(format!("{}: cannot be written ({e})", path.display())).because(e)
-        })?;
+        sheet
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
         let mut file = ResultFile::create(path)?;
         file.write(bytes.get_ref())?;
         file.finish()?;
@@ -371,5 +391,54 @@ mod tests {
         let given = options("eval --masks a --protocol thresholded --threshold 0.4").unwrap();
         assert_eq!(given.protocol, Protocol::Thresholded { threshold: 0.4 });
         assert!(options("eval --masks a --classes x").is_err());
+    }
+
+    /// Runs a command line; its outcome and what it printed.
+    fn execute(line: &str, json: bool) -> (Result<Outcome>, String) {
+        let mut out = Vec::new();
+        let mut context = Context { out: &mut out, quiet: false, json, verbose: 0 };
+        let outcome = run(&parse(line), &mut context);
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_run_prints_a_table_and_leaves_its_files() {
+        use image::{GrayImage, Luma};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for side in ["masks", "maps"] {
+            std::fs::create_dir(at(side)).unwrap();
+            for name in ["a", "b"] {
+                let picture = GrayImage::from_fn(16, 16, |x, _| Luma([if x < 8 { 255 } else { 0 }]));
+                picture.save(at(&format!("{side}/{name}.png"))).unwrap();
+            }
+        }
+        let (csv, sheet) = (at("out.csv"), at("out.png"));
+        let line = format!(
+            "eval --masks {} --predictions {} --name two --protocol thresholded --csv {csv} --sheet {sheet}",
+            at("masks"),
+            at("maps")
+        );
+        let (outcome, said) = execute(&line, false);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        assert!(said.contains("two") && said.contains("1.0000") && said.contains("thresholded"), "{said}");
+        let rows = std::fs::read_to_string(&csv).unwrap();
+        assert_eq!(rows.lines().count(), 3);
+        assert!(image::open(&sheet).is_ok());
+        // A second run would replace them.
+        assert!(execute(&line, false).0.unwrap_err().to_string().contains("--force"));
+        // A mask without a map: partial, and named.
+        std::fs::remove_file(at("maps/b.png")).unwrap();
+        let (outcome, said) = execute(&format!("{line} --force"), true);
+        assert_eq!(outcome.unwrap(), Outcome::Partial);
+        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(value["datasets"][0]["count"], 1);
+        assert_eq!(value["datasets"][0]["left_out"][0]["name"], "b");
+        // What fails leaves nothing behind.
+        std::fs::remove_file(at("maps/a.png")).unwrap();
+        let before = std::fs::read(&csv).unwrap();
+        assert!(execute(&format!("{line} --force"), true).0.is_err());
+        assert_eq!(std::fs::read(&csv).unwrap(), before);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 }

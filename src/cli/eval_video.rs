@@ -11,7 +11,8 @@ use super::progress::Progress;
 use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::video::{
-    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules, VideoScorer,
+    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
+    VideoScorer,
 };
 use crate::preprocess::FieldOfView;
 use crate::{Error, Result};
@@ -41,6 +42,9 @@ pub struct Args {
     /// Unseen for longer than this, it is another
     #[arg(long, value_name = "MS", default_value_t = VideoRules::default().link_gap_ms)]
     link_gap: f64,
+    /// Detections of fewer pixels are taken as not shown
+    #[arg(long, value_name = "PX", default_value_t = VideoRules::default().min_area_px)]
+    min_area: u64,
     /// Frames in a row a detection must last before it shows; each setting is measured
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = VideoRules::default().persistence)]
     persistence: Vec<u32>,
@@ -104,6 +108,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         hit: args.hit,
         link: args.link,
         link_gap_ms: args.link_gap,
+        min_area_px: args.min_area,
         persistence: args.persistence.clone(),
     };
     // What is wrong with the command is said before the network is built.
@@ -132,11 +137,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         _ => return Err(Error::usage("neither --video, --detections nor --predictions is given")),
     };
     if judge.frames == 0 {
-        return Err(Error::input("there is no frame to judge").remedy("give a video, or detections, with frames"));
+        return Err(
+            Error::input("there is no frame to judge").remedy("give a video, or detections, with frames")
+        );
     }
     if cut_off.is_none() && judge.frames < judge.truth.frames() {
-        cut_off =
-            Some(format!("the truth speaks of {} frames, but only {} came", judge.truth.frames(), judge.frames));
+        cut_off = Some(format!(
+            "the truth speaks of {} frames, but only {} came",
+            judge.truth.frames(),
+            judge.frames
+        ));
     }
     if let Some(csv) = judge.csv.take() {
         csv.finish()?;
@@ -176,8 +186,9 @@ fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::read(&path, e)),
     };
-    let summary: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e))?;
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e)
+    })?;
     let side = |key: &str| summary[key].as_u64().filter(|v| *v > 0).map(|v| v as usize);
     Ok(side("width_px").zip(side("height_px")))
 }
@@ -206,8 +217,7 @@ fn infer(
         }
     };
     let (checkpoint, network) = args.engine.open()?;
-    let mut segmenter =
-        Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
     let expected = source.expected_frames().or(Some(judge.truth.frames()));
     let bar = Progress::new(expected, context.quiet, "eval-video");
     let mut mask = Mask::default();
@@ -267,7 +277,11 @@ fn tell(
         ))?;
     }
     if report.frames.unjudged > 0 {
-        tracing::warn!("{} of {} frames have no truth and are not judged", report.frames.unjudged, judge.frames);
+        tracing::warn!(
+            "{} of {} frames have no truth and are not judged",
+            report.frames.unjudged,
+            judge.frames
+        );
     }
     if let Some(why) = cut_off {
         tracing::warn!("not the whole video was judged: {why}");
@@ -276,4 +290,84 @@ fn tell(
         context.remark(format!("every frame's judgement: {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use image::{GrayImage, Luma};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn execute(line: &str) -> (Result<Outcome>, serde_json::Value) {
+        let args = Line::try_parse_from(line.split_whitespace()).unwrap().args;
+        let mut out = Vec::new();
+        let mut context = Context { out: &mut out, quiet: true, json: true, verbose: 0 };
+        let outcome = run(&args, &mut context);
+        (outcome, serde_json::from_slice(&out).unwrap_or_default())
+    }
+
+    #[test]
+    fn maps_are_judged_against_boxes() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir(at("maps")).unwrap();
+        for frame in 0..3 {
+            let map = GrayImage::from_fn(40, 30, |x, y| {
+                Luma([if frame > 0 && (10..20).contains(&x) && (5..15).contains(&y) { 230 } else { 0 }])
+            });
+            map.save(at(&format!("maps/{frame:06}.png"))).unwrap();
+        }
+        let boxes = r#"{"width":40,"height":30,"frames":[[{"bbox":[8,4,22,16]}],[{"bbox":[8,4,22,16]}],[]]}"#;
+        std::fs::write(at("boxes.json"), boxes).unwrap();
+        let line = format!(
+            "eval-video --predictions {} --truth {} --fps 10 --persistence 1,2 --csv {}",
+            at("maps"),
+            at("boxes.json"),
+            at("frames.csv")
+        );
+        let (outcome, value) = execute(&line);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        assert_eq!((value["polyps"].as_u64(), value["per_polyp_sensitivity"].as_f64()), (Some(1), Some(1.0)));
+        assert_eq!(value["per_frame_sensitivity"].as_f64(), Some(0.5));
+        assert_eq!(value["per_frame_specificity"].as_f64(), Some(0.0));
+        assert!((value["first_detection_ms"].as_f64().unwrap() - 100.0).abs() < 1e-9);
+        assert_eq!(value["persistence"][1]["per_polyp_sensitivity"].as_f64(), Some(0.0));
+        assert!(value["rules"][0].as_str().unwrap().contains("centroid"));
+        let csv = std::fs::read_to_string(at("frames.csv")).unwrap();
+        assert_eq!(
+            csv.lines().collect::<Vec<_>>()[1..],
+            ["0,0.000,1,0,0,1,", "1,100.000,1,1,0,1,1", "2,200.000,1,1,1,,"]
+        );
+        assert!(execute(&line).0.unwrap_err().to_string().contains("--force"));
+
+        // More truth than video: partial.
+        let more = boxes.replace("[]]}", "[],[]]}");
+        std::fs::write(at("boxes.json"), more).unwrap();
+        let (outcome, value) = execute(&format!("{line} --force"));
+        assert_eq!(outcome.unwrap(), Outcome::Partial);
+        assert!(value["partial_reason"].as_str().unwrap().contains("4 frames"));
+        // Truth of another size: refused by name.
+        std::fs::write(at("boxes.json"), boxes.replace("40", "41")).unwrap();
+        assert!(execute(&format!("{line} --force")).0.unwrap_err().to_string().contains("41x30"));
+    }
+
+    #[test]
+    fn sources_exclude_each_other() {
+        for wrong in [
+            "eval-video --truth t",
+            "eval-video --video v --detections d --truth t",
+            "eval-video --video v --predictions d --truth t",
+            "eval-video --detections d --threshold 0.4 --truth t",
+            "eval-video --video v --truth t --hit nearly",
+        ] {
+            assert!(Line::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
+        }
+    }
 }

@@ -9,13 +9,14 @@ use clap::Args as ClapArgs;
 use super::arguments::{frame_rate, instant, opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
+use super::segment::make_folder;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{EncoderSettings, Facts, Input, Recording, Source, Span, Stills, discover_inputs};
 use crate::frame::{Nanos, Pts};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::preprocess::FieldOfView;
-use crate::replay::{Settings, record::Summary, replay};
+use crate::replay::{Settings, record::Summary, replay, same_file};
 use crate::worker::Segmenter;
 use crate::{Error, Result};
 
@@ -69,6 +70,17 @@ pub struct Args {
     engine: EngineArgs,
 }
 
+/// Refuses results that would replace what another job still has to read.
+fn protect_inputs(jobs: &[Job]) -> Result<()> {
+    for output in jobs.iter().filter_map(|j| j.output.as_deref()) {
+        if jobs.iter().any(|j| same_file(j.input.path(), output)) {
+            return Err(Error::usage(format!("{}: is the input itself", output.display()))
+                .remedy("choose another --output"));
+        }
+    }
+    Ok(())
+}
+
 /// Where one input's results go.
 struct Job {
     input: Input,
@@ -95,6 +107,16 @@ impl Args {
             let input = input.clone();
             return Ok(vec![Job { input, output: self.output.clone(), report: self.report.clone() }]);
         }
+        let jobs = self.named_jobs(inputs)?;
+        protect_inputs(&jobs)?;
+        if let Some(dir) = &self.output {
+            make_folder(dir)?;
+        }
+        Ok(jobs)
+    }
+
+    /// Names every input's results after it, in the folders given.
+    fn named_jobs(&self, inputs: Vec<Input>) -> Result<Vec<Job>> {
         let mut names: Vec<String> = Vec::new();
         inputs
             .into_iter()
@@ -118,7 +140,6 @@ impl Args {
                             ))
                             .remedy("name a folder as --output"));
                         }
-                        std::fs::create_dir_all(dir).map_err(|e| Error::write(dir, e))?;
                         Some(dir.join(format!("{name}.mp4")))
                     }
                     None => None,

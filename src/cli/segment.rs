@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::arguments::{opacity, threshold};
 use super::progress::Progress;
+use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{is_picture, list_files, load_picture};
 use crate::frame::{Mask, Picture, PictureInfo, PictureMut, PixelFormat, Rect};
@@ -96,10 +97,7 @@ impl Args {
                     ))
                     .remedy("choose another --out folder"));
                 }
-                if !self.force && file.symlink_metadata().is_ok() {
-                    return Err(Error::output(format!("{}: exists already", file.display()))
-                        .remedy("choose another --out folder, or add --force to replace it"));
-                }
+                check_free(file, self.force)?;
             }
             plan.push((picture, probability, overlay));
         }
@@ -205,24 +203,17 @@ fn segment(
 }
 
 /// A folder only its owner can look into, if it is not there yet.
-fn make_folder(path: &Path) -> Result<()> {
+pub(super) fn make_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::write(path, e))
 }
 
-/// Writes a file aside and then gives it its name; readable by its owner only.
-fn save(
-    path: &Path,
-    write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>,
-) -> Result<()> {
-    use std::io::Write;
+/// Writes a picture as PNG.
+fn save(path: &Path, write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>) -> Result<()> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     write(&mut bytes)
         .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
-    let failed = |e| Error::write(path, e);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new().prefix(".polypscope-").tempfile_in(folder).map_err(failed)?;
-    aside.write_all(bytes.get_ref()).map_err(failed)?;
-    aside.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    let mut file = ResultFile::create(path)?;
+    file.write(bytes.get_ref())?;
+    file.finish()
 }

@@ -25,7 +25,7 @@ pub struct Parameter {
     pub role: Role,
 }
 
-/// All parameters of the network, 576 for M²SNet.
+/// All parameters of the network, 577 for M²SNet.
 pub fn parameters(architecture: Architecture) -> Vec<Parameter> {
     let mut list = List(Vec::with_capacity(600));
     list.kernel("resnet.conv1.0.weight", 32, 3, 3);

@@ -15,7 +15,7 @@ macro_rules! by_cpu {
                 fn wide($($arg: $type),*) $(-> $out)? {
                     plain($($arg),*)
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
+                if std::arch::is_x86_feature_detected!("avx2") && $crate::phantom::by_cpu::wide_wanted() {
                     // SAFETY: the processor has just been found to have AVX2.
                     return unsafe { wide($($arg),*) };
                 }
@@ -26,3 +26,20 @@ macro_rules! by_cpu {
 }
 
 pub(super) use by_cpu;
+
+/// Whether wide kernels may be taken: always, except where a test compares them with the plain ones.
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) fn wide_wanted() -> bool {
+    true
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static PLAIN_ONLY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+pub(super) fn wide_wanted() -> bool {
+    !PLAIN_ONLY.get()
+}

@@ -164,7 +164,8 @@ fn bend(seed: u64, rings: usize) -> Vec<Axis> {
     let (kx, ky) = (Stream::new(seed, "bend across"), Stream::new(seed, "bend up"));
     let sharp = Stream::new(seed, "flexures");
     let mut axis = Vec::with_capacity(rings);
-    let mut a = Axis { centre: [0.0; 3], along: [0.0, 0.0, 1.0], across: [1.0, 0.0, 0.0], up: [0.0, 1.0, 0.0] };
+    let mut a =
+        Axis { centre: [0.0; 3], along: [0.0, 0.0, 1.0], across: [1.0, 0.0, 0.0], up: [0.0, 1.0, 0.0] };
     for i in 0..rings {
         axis.push(a);
         let s = f64::from(i as f32 * STEP);
@@ -290,7 +291,10 @@ fn surface(axis: &[Axis], radius: &[f32], circle: &Circle) -> Vec<Vertex> {
             vertices.push(Vertex {
                 at: at[k],
                 normal,
-                texel: [along_texel(i as f32 * STEP, radius[k]), j as f32 * (WALL_SIDE as f32 / AROUND as f32)],
+                texel: [
+                    along_texel(i as f32 * STEP, radius[k]),
+                    j as f32 * (WALL_SIDE as f32 / AROUND as f32),
+                ],
                 openness: (1.0 - 0.085 * sunk).clamp(0.5, 1.18),
                 own: 0.0,
             });

@@ -28,8 +28,8 @@ pub(crate) fn materials(seed: u64, objects: &[Object]) -> (Vec<Material>, Vec<u8
     for object in objects {
         let m = if object.shape == Shape::Residue {
             Material {
-                pale: mix([0.86, 0.52, 0.10], [0.60, 0.32, 0.08], object.redness),
-                deep: mix([0.60, 0.29, 0.03], [0.34, 0.15, 0.03], object.redness),
+                pale: mix([0.90, 0.50, 0.11], [0.62, 0.30, 0.08], object.redness),
+                deep: mix([0.66, 0.27, 0.03], [0.38, 0.15, 0.03], object.redness),
                 blood: [0.6, 0.5, 0.4],
                 relief: 0.9,
                 wet: 0.5,
@@ -39,10 +39,10 @@ pub(crate) fn materials(seed: u64, objects: &[Object]) -> (Vec<Material>, Vec<u8
         } else {
             let red = object.redness;
             Material {
-                pale: mix(pale, mix([0.94, 0.42, 0.34], [0.95, 0.41, 0.22], warm), red),
+                pale: mix(pale, mix([0.86, 0.34, 0.27], [0.87, 0.33, 0.17], warm), red),
                 deep: mix(deep, mix([0.72, 0.13, 0.11], [0.74, 0.15, 0.07], warm), red),
                 blood: [0.72, 0.34, 0.34],
-                relief: 0.34,
+                relief: 0.46,
                 wet: 0.9,
                 polyp_tile: true,
                 texels_per_mm: POLYP_TEXELS,

@@ -20,8 +20,6 @@ pub(crate) struct Gauge {
 impl Gauge {
     /// Columns of the gauge's own small picture.
     const WIDTH: usize = 96;
-    /// Every so many-th vertex is enough for it.
-    const STRIDE: usize = 4;
 
     pub fn new(width: usize, height: usize) -> Self {
         let h = (Self::WIDTH * height / width).clamp(4, 4 * Self::WIDTH);
@@ -41,14 +39,20 @@ impl Gauge {
         self.triangles.clear();
     }
 
-    /// Takes every fourth vertex of a grid (its last row and column always).
-    pub fn offer_grid(&mut self, projected: &[Projected], base: usize, rows: usize, columns: usize, material: f32) {
+    /// Takes every `stride`-th vertex of a grid (its last row and column always).
+    pub fn offer_grid(
+        &mut self,
+        projected: &[Projected],
+        base: usize,
+        rows: usize,
+        columns: usize,
+        stride: usize,
+    ) {
         let start = self.vertices.len() as u32;
-        let last = |n: usize| (n - 1).div_ceil(Self::STRIDE);
-        let (r, c) = (last(rows), last(columns));
+        let (r, c) = ((rows - 1).div_ceil(stride), (columns - 1).div_ceil(stride));
         for i in 0..=r {
             for j in 0..=c {
-                let k = base + (i * Self::STRIDE).min(rows - 1) * columns + (j * Self::STRIDE).min(columns - 1);
+                let k = base + (i * stride).min(rows - 1) * columns + (j * stride).min(columns - 1);
                 self.vertices.push(projected[k]);
             }
         }
@@ -56,8 +60,8 @@ impl Gauge {
         for i in 0..r as u32 {
             for j in 0..c as u32 {
                 let k = start + i * step + j;
-                self.triangles.push(Triangle { corners: [k, k + 1, k + step], material });
-                self.triangles.push(Triangle { corners: [k + 1, k + step + 1, k + step], material });
+                self.triangles.push(Triangle { corners: [k, k + 1, k + step], material: 0.0 });
+                self.triangles.push(Triangle { corners: [k + 1, k + step + 1, k + step], material: 0.0 });
             }
         }
     }
@@ -102,7 +106,7 @@ impl Gauge {
         for _ in 0..11 {
             let middle = (low * high).sqrt();
             let mean = self.samples.iter().map(|e| (0.55 * e * middle).min(1.0).sqrt()).sum::<f32>() / n;
-            if mean < 0.46 { low = middle } else { high = middle }
+            if mean < 0.53 { low = middle } else { high = middle }
         }
         (low * high).sqrt()
     }

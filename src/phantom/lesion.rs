@@ -102,7 +102,7 @@ impl Build {
                     waist: s.range(2, 1.9, 3.0),
                     stalk: s.range(7, 3.5, 9.0),
                     skirt: s.range(3, 4.2, 6.0),
-                    droop: s.range(8, 0.025, 0.055),
+                    droop: s.range(8, 0.008, 0.026),
                     lobes: s.range(4, 0.08, 0.24),
                     knobs: s.range(5, 0.03, 0.09),
                     elongation: s.range(6, 0.9, 1.15),
@@ -110,7 +110,7 @@ impl Build {
                 }
             }
             Shape::Flat => {
-                let head = lerp(5.5, 9.5, size);
+                let head = lerp(5.0, 8.5, size);
                 Self {
                     head,
                     head_height: s.range(1, 2.2, 3.6),
@@ -196,7 +196,8 @@ impl Object {
         let profile = build.profile();
         let head_middle = profile[SKIRT_ROWS].1.max(0.0) + 0.4 * build.head_height;
         let lumps = stream.child(1);
-        let seed_offset = [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
+        let seed_offset =
+            [stream.range(21, 0.0, 90.0), stream.range(22, 0.0, 90.0), stream.range(23, 0.0, 90.0)];
         let turn = f64::from(stream.unit(24));
         let circle: Vec<(f32, f32)> = (0..OBJECT_COLUMNS)
             .map(|j| {
@@ -210,20 +211,17 @@ impl Object {
             for &(cos, sin) in &circle {
                 // Stretched along a random direction across the base.
                 let (x, y) = (r * cos * build.elongation, r * sin / build.elongation);
-                let (x, y) = (
-                    x * turn_cos as f32 - y * turn_sin as f32,
-                    x * turn_sin as f32 + y * turn_cos as f32,
-                );
+                let (x, y) =
+                    (x * turn_cos as f32 - y * turn_sin as f32, x * turn_sin as f32 + y * turn_cos as f32);
                 let direction = unit([x, y, h - head_middle]);
-                let noise = |f: f32, k: u64| {
-                    lumps.child(k).space(add(scale(direction, f), seed_offset))
-                };
+                let noise = |f: f32, k: u64| lumps.child(k).space(add(scale(direction, f), seed_offset));
                 let (x, y, h) = if shape == Shape::Flat || shape == Shape::Residue {
                     // Low ones: the outline wavers, and knobs stand on the top.
                     let outline = {
                         let d = unit([cos, sin, 0.0]);
-                        1.0 + build.lobes * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
-                            + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
+                        1.0 + build.lobes
+                            * (lumps.child(2).space(add(scale(d, 1.4), seed_offset))
+                                + 0.5 * lumps.child(3).space(add(scale(d, 3.2), seed_offset)))
                     };
                     let p = [x / 2.6 + seed_offset[0], y / 2.6 + seed_offset[1], 0.5];
                     let knob = lumps.child(4).space(p) + 0.5 * lumps.child(5).space(scale(p, 2.1));
@@ -249,7 +247,7 @@ impl Object {
         let reddish = match shape {
             Shape::Flat => stream.range(30, 0.1, 0.6),
             Shape::Residue => stream.unit(30),
-            _ => stream.range(30, 0.2, 1.0),
+            _ => stream.range(30, 0.35, 1.0),
         };
         Self::from_points(shape, id, s, &at, reddish, stream, up)
     }
@@ -309,7 +307,7 @@ impl Object {
                     at: p,
                     normal,
                     texel: [offset[0] + 4096.0 + a * cos as f32, offset[1] + 4096.0 + a * sin as f32],
-                    openness: 1.0 - 0.34 * crease,
+                    openness: 1.0 - if shape == Shape::Pedunculated { 0.15 } else { 0.34 } * crease,
                     own: smooth_step(0.35, 1.0, climb),
                 });
             }
@@ -342,7 +340,12 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
         let id = (k % 255 + 1) as u8;
         let object = Object::new(colon, shape, id, s, turns, st.child(2));
         let extent = (0..ROUND)
-            .map(|j| length(sub(object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at, object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at)))
+            .map(|j| {
+                length(sub(
+                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + j].at,
+                    object.vertices[(SKIRT_ROWS - 4) * OBJECT_COLUMNS + (j + ROUND / 2) % ROUND].at,
+                ))
+            })
             .fold(0.0f32, |m, d| m + d * 0.5 / ROUND as f32);
         colon.shade_around(s, turns, extent.max(2.0), 0.3);
         objects.push(object);
@@ -372,17 +375,30 @@ pub(crate) fn furnish(colon: &mut Colon, seed: u64, polyps: &[f32]) -> Vec<Objec
 /// The place for a polyp near `s`: of several tries, one where the wall is not about to vanish behind a fold.
 fn site(colon: &Colon, s: f32, st: Stream, shape: Shape) -> (f32, f32) {
     let mut best = (s, st.unit(5), f32::MIN);
-    for k in 0..10u64 {
-        let (at, turns) = (s + st.range(10 + k, -9.0, 9.0), st.unit(30 + k));
+    for k in 0..16u64 {
+        let (at, turns) = (s + st.range(100 + k, -11.0, 11.0), st.unit(200 + k));
         let here = colon.radius_at(at, turns);
         // A fold nearer to the scope hides what lies right behind it; a polyp may sit on its flank or crest.
         let before = (1..9).map(|d| colon.radius_at(at - 2.0 * d as f32, turns)).fold(f32::MAX, f32::min);
-        let steep = (colon.radius_at(at + 3.0, turns) - colon.radius_at(at - 3.0, turns)).abs();
-        let flat = if shape == Shape::Flat { 1.2 * steep } else { 0.15 * steep };
-        let score = (before - here).min(3.0) - flat - 0.05 * (at - s).abs() + st.unit(50 + k);
+        // How far the wall under the base leaves its plane: broad ones need flat ground.
+        let base = if shape == Shape::Flat { 7.5 } else { 4.0 };
+        let rough = unevenness(colon, at, turns, base) * if shape == Shape::Flat { 1.6 } else { 0.35 };
+        let score = (before - here).min(3.0) - rough - 0.05 * (at - s).abs() + st.unit(300 + k);
         if score > best.2 {
             best = (at, turns, score);
         }
     }
     (best.0, best.1)
+}
+
+/// Largest distance of a ring of wall points from the plane of the point in the middle, in millimetres.
+fn unevenness(colon: &Colon, s: f32, turns: f32, radius: f32) -> f32 {
+    let middle = colon.wall_at(s, turns);
+    let per_turn = colon.radius_at(s, turns).max(8.0) * std::f32::consts::TAU;
+    let ring: [Vec3; 12] = std::array::from_fn(|k| {
+        let (sin, cos) = sin_cos(k as f64 / 12.0);
+        colon.wall_at(s + radius * cos as f32, turns + radius * sin as f32 / per_turn)
+    });
+    let normal = unit(cross(sub(ring[3], ring[9]), sub(ring[0], ring[6])));
+    ring.iter().map(|p| dot(sub(*p, middle), normal).abs()).fold(0.0, f32::max)
 }

@@ -14,6 +14,11 @@
 //! same settings give the same bytes on every machine whose `f32` and `f64` are IEEE 754 (x86-64, AArch64): nothing but
 //! `+ - * /` and square roots is used, in a fixed order, without contraction to fused operations.
 //!
+//! How real it looks to a network that was trained on real frames only (the shipped checkpoint, threshold 0.5, eight seeds
+//! of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames 0.93 to 0.99),
+//! 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a polyp, as it does in
+//! all 48 frames of a real recording without one.
+//!
 //! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is not: a
 //! substitute for patients' data in training or in any statement about clinical performance.
 
@@ -41,7 +46,7 @@ use self::colon::{COLUMNS, Colon};
 use self::exposure::Gauge;
 use self::lesion::{OBJECT_COLUMNS, OBJECT_ROWS, Object};
 use self::motion::Fit;
-use self::path::{AHEAD, Plan};
+use self::path::{AHEAD, BEHIND, Plan};
 use self::processor::{Field, Grain, MARGIN};
 use self::raster::{Bands, DISTANCE, MATERIAL, NOTHING, Projected, Surface};
 use self::shade::{Light, Material, Row};
@@ -54,6 +59,10 @@ pub use self::truth::{STILL, Truth, TruthWriter, VisiblePolyp};
 
 /// Rows rendered at a time: their surfaces fit a core's second-level cache.
 const BAND: u32 = 16;
+
+/// Millimetres of colon before and behind the tip that are drawn with every vertex there is.
+const FINE_AHEAD: f32 = 70.0;
+const FINE_BEHIND: f32 = 14.0;
 
 /// A phantom ready to render; build once, ask for any frame.
 pub struct Phantom {
@@ -96,7 +105,7 @@ struct Worker {
 }
 
 impl Phantom {
-    /// Builds the colon: a second of work and some 50 MB, more for 4K frames.
+    /// Builds the colon: a second of work and some 70 MB at 1280x720, four times the pixels another 100.
     ///
     /// Fails with the sentence of [`Settings::validate`], or if the threads cannot be started.
     pub fn new(settings: Settings) -> Result<Self> {
@@ -135,7 +144,7 @@ impl Phantom {
             soft: vec![[0; 2]; width + 2],
         };
         let stride = width + 2 * MARGIN;
-        let rings = (AHEAD / colon::STEP) as usize + 32;
+        let rings = ((AHEAD + BEHIND) / colon::STEP) as usize + 32;
         Ok(Self {
             grain: Grain::new(settings.seed, width),
             projected: Vec::with_capacity(rings * COLUMNS + 24 * OBJECT_ROWS * OBJECT_COLUMNS),
@@ -176,7 +185,9 @@ impl Phantom {
                 width * height * 3
             )));
         }
-        if (truth.width as usize, truth.height as usize) != (width, height) || truth.mask.len() != width * height {
+        if (truth.width as usize, truth.height as usize) != (width, height)
+            || truth.mask.len() != width * height
+        {
             return Err(Error::internal(format!(
                 "phantom frame {index}: the truth is made for {}x{}, the frames are {width}x{height}",
                 truth.width, truth.height
@@ -216,20 +227,27 @@ impl Phantom {
     fn project(&mut self, pose: &Pose, s: f32) {
         let lens = self.field.lens;
         let colon = &self.scene.colon;
-        let first = ((s - 12.0) / colon::STEP).max(0.0) as usize;
-        let last = (((s + AHEAD) / colon::STEP) as usize).min(colon.rings() - 1);
+        let ring = |s: f32| ((s / colon::STEP).max(0.0) as usize).min(colon.rings() - 1) & !1;
         self.projected.clear();
         self.bands.clear();
         self.gauge.clear();
-        let wall = &colon.vertices[first * COLUMNS..(last + 1) * COLUMNS];
-        self.projected.extend(wall.iter().map(|v| Projected::new(v, pose, &lens)));
         let bands = &mut self.bands;
-        let rings = last - first + 1;
-        offer_grid(bands, &self.projected, 0, rings, COLUMNS, |_| 0.0);
-        self.gauge.offer_grid(&self.projected, 0, rings, COLUMNS, 0.0);
+        // Fine where it shows, every second vertex far ahead and behind; the pieces overlap by a cell.
+        let (behind, near, far) = (ring(s - BEHIND + 5.0), ring(s - FINE_BEHIND), ring(s + FINE_AHEAD));
+        for (first, last, stride) in [(near, far, 1), (far - 2, ring(s + AHEAD), 2), (behind, near + 2, 2)] {
+            let base = self.projected.len();
+            let columns = (COLUMNS - 1) / stride + 1;
+            for i in (first..=last).step_by(stride) {
+                let ring = &colon.vertices[i * COLUMNS..(i + 1) * COLUMNS];
+                self.projected.extend(ring.iter().step_by(stride).map(|v| Projected::new(v, pose, &lens)));
+            }
+            let rings = (last - first) / stride + 1;
+            offer_grid(bands, &self.projected, base, rings, columns, |_| 0.0);
+            self.gauge.offer_grid(&self.projected, base, rings, columns, 4 / stride);
+        }
         for (k, object) in self.scene.objects.iter().enumerate() {
             let away = object.s - s;
-            if away < -30.0 || away > AHEAD - 5.0 {
+            if !(-BEHIND..=AHEAD - 5.0).contains(&away) {
                 continue;
             }
             // Wholly behind the scope?
@@ -244,7 +262,7 @@ impl Phantom {
             offer_grid(bands, &self.projected, base, OBJECT_ROWS, OBJECT_COLUMNS, |row| {
                 if row < body { foot } else { foot + 1.0 }
             });
-            self.gauge.offer_grid(&self.projected, base, OBJECT_ROWS, OBJECT_COLUMNS, 0.0);
+            self.gauge.offer_grid(&self.projected, base, OBJECT_ROWS, OBJECT_COLUMNS, 4);
         }
     }
 
@@ -279,7 +297,8 @@ impl Phantom {
         match &self.pool {
             Some(pool) => pool.install(|| pieces.for_each(job)),
             None => {
-                let pieces = self.picture.chunks_mut(strides).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
+                let pieces =
+                    self.picture.chunks_mut(strides).zip(mask.chunks_mut(rows)).zip(self.fits.iter_mut());
                 pieces.enumerate().for_each(job);
             }
         }
@@ -302,14 +321,8 @@ impl Phantom {
                 (dx * dx + dy * dy).sqrt()
             })
             .fold(0.0, f64::max);
-        let job = Develop {
-            picture: &self.picture,
-            width,
-            field: &self.field,
-            grain: &self.grain,
-            frame,
-            smear,
-        };
+        let job =
+            Develop { picture: &self.picture, width, field: &self.field, grain: &self.grain, frame, smear };
         let workers = &self.workers;
         let smeared = longest > 1.5;
         let rows = BAND as usize * width;
@@ -317,7 +330,9 @@ impl Phantom {
         if smeared {
             let each = |(band, out): (usize, &mut [u32])| smear_band(&job, band, out);
             match &self.pool {
-                Some(pool) => pool.install(|| self.smeared.par_chunks_mut(strides).enumerate().for_each(each)),
+                Some(pool) => {
+                    pool.install(|| self.smeared.par_chunks_mut(strides).enumerate().for_each(each))
+                }
                 None => self.smeared.chunks_mut(strides).enumerate().for_each(each),
             }
         }
@@ -340,13 +355,13 @@ impl Phantom {
                 rest /= 10;
             }
             let time = processor::clock(seconds);
-            processor::caption(rgb, width, height, &self.field, &[
-                b"PHANTOM",
-                b"NOT A PATIENT",
-                b"",
-                &seed,
-                &time,
-            ]);
+            processor::caption(
+                rgb,
+                width,
+                height,
+                &self.field,
+                &[b"PHANTOM", b"NOT A PATIENT", b"", &seed, &time],
+            );
         }
     }
 }
@@ -459,8 +474,8 @@ fn sample_motion(shot: &Shot<'_>, s: &Surface, x: usize, y: usize, fit: &mut Fit
     }
     let k = y * shot.width + x;
     let d = [shot.rays[0][k], shot.rays[1][k], shot.rays[2][k]];
-    let world = shot.pose.out_of_camera(scale(d, s[DISTANCE]));
-    let Some(([px, py], _)) = shot.field.lens.project(shot.before.into_camera(world)) else {
+    let world = shot.pose.colon_point(scale(d, s[DISTANCE]));
+    let Some(([px, py], _)) = shot.field.lens.project(shot.before.camera_point(world)) else {
         return;
     };
     if !shot.field.contains(px, py) {
@@ -482,5 +497,27 @@ fn finish_band(job: &Develop<'_>, band: usize, soft: &mut [[u32; 2]], out: &mut 
     for (line, row) in out.chunks_exact_mut(job.width * 3).enumerate() {
         let y = band * BAND as usize + line;
         processor::finish(job.picture, stride, job.field, job.grain, job.frame, y, soft, row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_and_wide_kernels_agree_to_the_bit() {
+        let settings =
+            Settings { width: 403, height: 301, preset: Preset::Fast, frames: 200, ..Settings::default() };
+        let mut phantom = Phantom::new(settings).expect("settings");
+        let mut shots =
+            [(vec![0; 403 * 301 * 3], Truth::new(403, 301)), (vec![0; 403 * 301 * 3], Truth::new(403, 301))];
+        for index in [0, 17, 120, 199] {
+            for (plain, (rgb, truth)) in shots.iter_mut().enumerate() {
+                by_cpu::PLAIN_ONLY.set(plain == 1);
+                phantom.render(index, rgb, truth).expect("frame");
+            }
+            by_cpu::PLAIN_ONLY.set(false);
+            assert!(shots[0] == shots[1], "frame {index}");
+        }
     }
 }

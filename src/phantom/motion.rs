@@ -49,7 +49,8 @@ impl Fit {
         }
         let mut m = [0.0; 6];
         for (row, t) in self.to.iter().enumerate() {
-            let p: [f64; 3] = std::array::from_fn(|k| (c[k][0] * t[0] + c[k][1] * t[1] + c[k][2] * t[2]) / det);
+            let p: [f64; 3] =
+                std::array::from_fn(|k| (c[k][0] * t[0] + c[k][1] * t[1] + c[k][2] * t[2]) / det);
             m[3 * row] = p[1];
             m[3 * row + 1] = p[2];
             m[3 * row + 2] = p[0];

@@ -30,7 +30,9 @@ impl Stream {
 
     /// A stream of its own for the `i`-th of several like things.
     pub fn child(self, i: u64) -> Self {
-        Self { key: mix(self.key ^ i.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(0x632b_e59b_d9b4_e019)) }
+        Self {
+            key: mix(self.key ^ i.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(0x632b_e59b_d9b4_e019)),
+        }
     }
 
     #[inline(always)]
@@ -124,10 +126,9 @@ pub(crate) fn sin_cos(turns: f64) -> (f64, f64) {
     let quarter = (turns * 4.0 + 0.5).floor();
     let x = (turns - quarter * 0.25) * std::f64::consts::TAU;
     let x2 = x * x;
-    let s = x * (1.0
-        - x2 / 6.0 * (1.0 - x2 / 20.0 * (1.0 - x2 / 42.0 * (1.0 - x2 / 72.0 * (1.0 - x2 / 110.0)))));
-    let c = 1.0
-        - x2 / 2.0 * (1.0 - x2 / 12.0 * (1.0 - x2 / 30.0 * (1.0 - x2 / 56.0 * (1.0 - x2 / 90.0))));
+    let s =
+        x * (1.0 - x2 / 6.0 * (1.0 - x2 / 20.0 * (1.0 - x2 / 42.0 * (1.0 - x2 / 72.0 * (1.0 - x2 / 110.0)))));
+    let c = 1.0 - x2 / 2.0 * (1.0 - x2 / 12.0 * (1.0 - x2 / 30.0 * (1.0 - x2 / 56.0 * (1.0 - x2 / 90.0))));
     match (quarter as i64).rem_euclid(4) {
         0 => (s, c),
         1 => (c, -s),

@@ -68,7 +68,7 @@ fn manner(preset: Preset) -> Manner {
 
 /// Colon in front of the scope that is drawn, and behind it.
 pub(crate) const AHEAD: f32 = 170.0;
-const BEHIND: f32 = 30.0;
+pub(crate) const BEHIND: f32 = 60.0;
 /// Longest colon built; longer clips go to and fro in it.
 const LONGEST: f64 = 1300.0;
 /// Mean distance of polyps along the colon when nothing else is asked for.
@@ -146,7 +146,11 @@ impl Plan {
         let mut heading = -1.0f64;
         for _ in 0..knots {
             way.push(s as f32);
-            let near = self.polyps.iter().map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs()).fold(1e9, f64::min);
+            let near = self
+                .polyps
+                .iter()
+                .map(|p| (f64::from(*p) - s - f64::from(INSPECTION)).abs())
+                .fold(1e9, f64::min);
             let x = (near / 16.0).min(1.0);
             let dwell = 1.0 - 0.62 * (1.0 - x * x) * (1.0 - x * x);
             let step = self.manner.speed * dwell * 1.25 / KNOTS_PER_SECOND;
@@ -212,7 +216,7 @@ impl Plan {
     pub fn pose(&self, frame: u64, colon: &Colon, gaze: &[(Vec3, f32)]) -> (Pose, f32) {
         let t = self.time_of(frame);
         let m = &self.manner;
-        let s = (self.way_at(t) + self.swing(0, t, m.rocking)).max(12.0) as f32;
+        let s = (self.way_at(t) + self.swing(0, t, m.rocking)).max(58.0) as f32;
         let axis = colon.axis_at(s);
         let (dx, dy) = (self.swing(1, t, m.drift) as f32, self.swing(2, t, m.drift) as f32);
         let mut at = mad(mad(axis.centre, axis.across, dx), axis.up, dy);

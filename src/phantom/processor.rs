@@ -254,7 +254,9 @@ pub(crate) fn caption(rgb: &mut [u8], width: usize, height: usize, field: &Field
                     for y in y0 + r * dot..y0 + (r + 1) * dot {
                         let x = x0 + (k * 6 + c) * dot;
                         // Never on the picture.
-                        if y >= height || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0 {
+                        if y >= height
+                            || x + dot >= width.min(field.spans[y].0 as usize) && field.spans[y].1 > 0
+                        {
                             continue;
                         }
                         if x + dot <= width {

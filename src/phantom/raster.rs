@@ -31,7 +31,7 @@ const UNSEEN: f32 = f32::INFINITY;
 impl Projected {
     #[inline(always)]
     pub fn new(v: &Vertex, pose: &Pose, lens: &Lens) -> Self {
-        let p: Vec3 = pose.into_camera(v.at);
+        let p: Vec3 = pose.camera_point(v.at);
         let n = pose.turn_in(v.normal);
         match lens.project(p) {
             Some(([x, y], r)) => Self {
@@ -105,7 +105,11 @@ impl Bands {
         }
         let top = a.y.min(b.y).min(c.y);
         let bottom = a.y.max(b.y).max(c.y);
-        if a.x.min(b.x).min(c.x) > self.right || a.x.max(b.x).max(c.x) < self.left || bottom < 0.5 || top > self.height {
+        if a.x.min(b.x).min(c.x) > self.right
+            || a.x.max(b.x).max(c.x) < self.left
+            || bottom < 0.5
+            || top > self.height
+        {
             return;
         }
         let first = (top - 0.5).ceil().max(0.0);
@@ -258,10 +262,8 @@ mod tests {
             corner(30.0, 20.0, 14.0),
             corner(3.0, 39.0, 14.0),
         ];
-        let triangles = [
-            Triangle { corners: [0, 1, 2], material: 1.0 },
-            Triangle { corners: [3, 4, 5], material: 2.0 },
-        ];
+        let triangles =
+            [Triangle { corners: [0, 1, 2], material: 1.0 }, Triangle { corners: [3, 4, 5], material: 2.0 }];
         let spans = vec![(0u32, 64u32); 48];
         let mut whole = vec![NOTHING; 64 * 48];
         fill(&vertices, &triangles, &mut whole, 64, 0, &spans);

@@ -166,7 +166,9 @@ impl Settings {
             }
         }
         if self.rate.numerator == 0 || self.rate.denominator == 0 {
-            return Err(Error::usage(format!("phantom: {} is not a frame rate", self.rate)).remedy("choose 1 to 240"));
+            return Err(
+                Error::usage(format!("phantom: {} is not a frame rate", self.rate)).remedy("choose 1 to 240")
+            );
         }
         let fps = self.rate.as_f64();
         if !(1.0..=240.0).contains(&fps) {
@@ -177,11 +179,11 @@ impl Settings {
             return Err(Error::usage(format!("phantom: a clip of {} frames is not possible", self.frames))
                 .remedy(format!("choose 1 to {MAX_FRAMES}")));
         }
-        if let Some(n) = self.polyps_per_minute {
-            if !(0.0..=60.0).contains(&n) {
-                return Err(Error::usage(format!("phantom: {n} polyps a minute are not possible"))
-                    .remedy("choose 0 to 60"));
-            }
+        if let Some(n) = self.polyps_per_minute
+            && !(0.0..=60.0).contains(&n)
+        {
+            return Err(Error::usage(format!("phantom: {n} polyps a minute are not possible"))
+                .remedy("choose 0 to 60"));
         }
         if self.threads == 0 || self.threads > 256 {
             return Err(Error::usage(format!("phantom: cannot render with {} threads", self.threads))
@@ -222,7 +224,10 @@ mod tests {
             assert_eq!(*p, p.to_string().parse().expect("own name"));
         }
         let e = "wild".parse::<Preset>().expect_err("no such preset");
-        assert_eq!(e.to_string(), "motion preset: `wild` is not known; choose one of calm, typical, brisk, fast");
+        assert_eq!(
+            e.to_string(),
+            "motion preset: `wild` is not known; choose one of calm, typical, brisk, fast"
+        );
         assert_eq!(e.kind(), crate::Kind::Usage);
         assert!("oct".parse::<View>().is_err());
     }

@@ -193,15 +193,11 @@ by_cpu! {
 }
 
 by_cpu! {
-    /// The texture itself: four texels from memory a pixel, the one part no vector register helps with.
+    /// The texture itself: four texels from memory a pixel.
     fn sample(tile: &Tile, row: &mut Row, a: usize, b: usize) {
         let n = b - a;
         let [px, py] = [&row.place[0][a..][..n], &row.place[1][a..][..n]];
-        let level = &row.level[a..][..n];
-        let out = &mut row.sample[a..][..n];
-        for x in 0..n {
-            out[x] = tile.sample(px[x], py[x], level[x] as usize);
-        }
+        tile.sample(px, py, &row.level[a..][..n], &mut row.sample[a..][..n]);
     }
 }
 
@@ -233,9 +229,12 @@ by_cpu! {
             }
             if m.polyp_tile {
                 // The foot of an object is still the wall.
-                let foot = 0.46 * (wall.pale[k] + wall.deep[k]);
+                let (deep, pale, lost) = (wall.deep[k], wall.pale[k] - wall.deep[k], 1.0 - wall.blood[k]);
                 for x in 0..n {
                     let f = own[x] - own[x].floor();
+                    let blood = (texel[x] & 0xff) as i32 as f32 * (1.0 / 255.0);
+                    let pallor = ((texel[x] >> 8) & 0xff) as i32 as f32 * (1.0 / 255.0);
+                    let foot = (deep + pale * pallor) * (1.0 - blood * lost);
                     albedo[x] = foot + (albedo[x] - foot) * f;
                 }
             }
@@ -300,7 +299,7 @@ by_cpu! {
                 let over = (v - 0.72).max(0.0);
                 let v = v.min(0.72) + over * 0.28 / (over * 0.62 + 0.28);
                 // Processors deepen the shadows.
-                let v = v * (0.5 + 0.55 * v) + shine;
+                let v = v * (0.44 + 0.62 * v) + shine;
                 let byte = (v * 255.0).clamp(0.0, 255.0);
                 // Adding 2^23 leaves the rounded integer in the low bits.
                 word |= ((byte + 8_388_608.0).to_bits() & 0xff) << (8 * k);

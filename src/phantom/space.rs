@@ -62,13 +62,13 @@ impl Pose {
 
     /// From the colon's coordinates to the camera's.
     #[inline(always)]
-    pub fn into_camera(&self, p: Vec3) -> Vec3 {
+    pub fn camera_point(&self, p: Vec3) -> Vec3 {
         self.turn_in(sub(p, self.at))
     }
 
     /// From the camera's coordinates to the colon's.
     #[inline(always)]
-    pub fn out_of_camera(&self, p: Vec3) -> Vec3 {
+    pub fn colon_point(&self, p: Vec3) -> Vec3 {
         mad(mad(mad(self.at, self.right, p[0]), self.down, p[1]), self.forward, p[2])
     }
 }
@@ -134,8 +134,13 @@ mod tests {
 
     #[test]
     fn poses_turn_back_and_forth() {
-        let pose = Pose { at: [1.0, 2.0, 3.0], right: [0.0, 1.0, 0.0], down: [0.0, 0.0, 1.0], forward: [1.0, 0.0, 0.0] };
+        let pose = Pose {
+            at: [1.0, 2.0, 3.0],
+            right: [0.0, 1.0, 0.0],
+            down: [0.0, 0.0, 1.0],
+            forward: [1.0, 0.0, 0.0],
+        };
         let p = [4.0, -5.0, 6.0];
-        assert_eq!(pose.out_of_camera(pose.into_camera(p)), p);
+        assert_eq!(pose.colon_point(pose.camera_point(p)), p);
     }
 }

@@ -67,11 +67,11 @@ impl Truth {
             let mut x = 0;
             while x < width {
                 // Most of a mask is nothing: look at eight pixels at once.
-                if let Some(eight) = row[x..].first_chunk::<8>() {
-                    if u64::from_ne_bytes(*eight) == 0 {
-                        x += 8;
-                        continue;
-                    }
+                if let Some(eight) = row[x..].first_chunk::<8>()
+                    && u64::from_ne_bytes(*eight) == 0
+                {
+                    x += 8;
+                    continue;
                 }
                 if row[x] != 0 {
                     let f = &mut found[usize::from(row[x])];
@@ -190,7 +190,8 @@ mod tests {
         w.write(1, 33_333_333, &blob()).expect("frame");
         w.finish().expect("end");
         let text = std::fs::read_to_string(folder.join("truth.jsonl")).expect("lines");
-        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("json")).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|l| serde_json::from_str(l).expect("json")).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1]["frame"], 1);
         assert_eq!(lines[1]["pts_ns"], 33_333_333);

@@ -6,6 +6,9 @@
 //!
 //! A network of several classes marks a pixel if any class reaches the threshold there.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 #[cfg(feature = "video")]
 mod polyps;
 mod threshold;

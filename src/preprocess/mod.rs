@@ -5,6 +5,9 @@
 //! published prediction code takes, with 8-bit values between them; [`colour`] and [`resize`] take them one by one, plainly,
 //! [`fused`] in one pass and to the same bits.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod colour;
 pub mod field_of_view;
 pub mod fused;

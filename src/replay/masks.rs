@@ -4,7 +4,7 @@
 //! folder is written aside and takes its name when it is complete.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,7 @@ pub(super) struct MaskFolder {
     aside: tempfile::TempDir,
     force: bool,
     pixels: Vec<u8>,
+    png: Vec<u8>,
 }
 
 impl MaskFolder {
@@ -39,7 +40,7 @@ impl MaskFolder {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|e| Error::write(target, e))?;
-        Ok(Self { target: target.to_owned(), aside, force, pixels: Vec::new() })
+        Ok(Self { target: target.to_owned(), aside, force, pixels: Vec::new(), png: Vec::new() })
     }
 
     pub(super) fn write(&mut self, mask: &Mask) -> Result<()> {
@@ -54,18 +55,18 @@ impl MaskFolder {
                 *o = if inside != 0 { 255 } else { 0 };
             }
         }
-        let file = File::options()
+        self.png.clear();
+        PngEncoder::new_with_quality(&mut self.png, CompressionType::Fast, FilterType::NoFilter)
+            .write_image(&self.pixels, mask.width, mask.height, ExtendedColorType::L8)
+            .map_err(|e| Error::internal(format!("{}: cannot be encoded", shown.display())).because(e))?;
+        // Written in one piece: a buffered writer would swallow what a full disk says when it is dropped.
+        File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(self.aside.path().join(&name))
-            .map_err(|e| Error::write(&shown, e))?;
-        PngEncoder::new_with_quality(BufWriter::new(file), CompressionType::Fast, FilterType::NoFilter)
-            .write_image(&self.pixels, mask.width, mask.height, ExtendedColorType::L8)
-            .map_err(|e| match e {
-                image::ImageError::IoError(e) => Error::write(&shown, e),
-                e => Error::output(format!("{}: cannot be written ({e})", shown.display())),
-            })
+            .and_then(|mut f| f.write_all(&self.png))
+            .map_err(|e| Error::write(&shown, e))
     }
 
     /// Gives the folder its name, replacing an earlier one only now.

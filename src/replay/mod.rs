@@ -9,6 +9,9 @@
 //!
 //! Every hand-over has room for a few frames and waits when it is full, so memory does not grow with the recording.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod clock;
 pub mod episodes;
 mod masks;
@@ -17,4 +20,5 @@ pub mod record;
 pub mod report;
 mod run;
 
+pub(crate) use run::same_file;
 pub use run::{Progress, Settings, replay};

@@ -68,6 +68,10 @@ impl Settings {
             return Err(Error::usage("--masks needs a folder")
                 .remedy("add --report DIR; the masks go into DIR/masks"));
         }
+        if self.masks && self.report.as_ref().is_some_and(|dir| same_file(input, &dir.join("masks"))) {
+            return Err(Error::usage(format!("{}: the masks would replace the input", input.display()))
+                .remedy("choose another --report folder"));
+        }
         if let Some(encoder) = &self.encoder {
             if same_file(input, &encoder.output) {
                 return Err(Error::usage(format!("{}: is the input itself", encoder.output.display()))
@@ -80,7 +84,7 @@ impl Settings {
 }
 
 /// Whether two paths lead to the same file, through links too.
-fn same_file(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),

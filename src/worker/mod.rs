@@ -3,6 +3,9 @@
 //! In: pictures. Out: masks, with the time each stage took. The thread that runs a [`Segmenter`] owns its device; a
 //! panic in it becomes an error that names the frame.
 
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod segmenter;
 mod thread;
 

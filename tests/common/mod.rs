@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 pub mod generator;
+#[cfg(feature = "video")]
+pub mod recordings;
 pub mod torch_file;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ pub(super) const ADVANCE: u32 = GLYPH_WIDTH + 1;
 
 /// Seven rows of five pixels, the leftmost in bit 4.
 fn glyph(c: char) -> [u8; 7] {
-    let art = match c.to_ascii_uppercase() {
+    match c.to_ascii_uppercase() {
         ' ' => [0; 7],
         '0' => [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110],
         '1' => [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
@@ -58,8 +58,7 @@ fn glyph(c: char) -> [u8; 7] {
         '(' => [0b00010, 0b00100, 0b01000, 0b01000, 0b01000, 0b00100, 0b00010],
         ')' => [0b01000, 0b00100, 0b00010, 0b00010, 0b00010, 0b00100, 0b01000],
         _ => [0b11111, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11111],
-    };
-    art
+    }
 }
 
 /// Draws `text` with its top left corner at `x`, `y`; what does not fit is cut off.

@@ -241,7 +241,11 @@ pub fn score(
     }
     if scored == 0 {
         let first = problems.first().map_or("", |p| &p.what);
-        return Err(Error::input(format!("{}: none of {} pictures could be scored; {first}", set.name, problems.len())));
+        return Err(Error::input(format!(
+            "{}: none of {} pictures could be scored; {first}",
+            set.name,
+            problems.len()
+        )));
     }
     // A single faint map says that nothing was found; a whole set of them that its scale is another.
     if faint < scored {

@@ -272,7 +272,7 @@ fn several_classes_are_scored_one_against_the_rest() {
     assert!((dice[0].1 - 2.0 * 143.0 / (143.0 + 144.0)).abs() < 1e-12, "{dice:?}");
     assert!((report.figures.m_dice.unwrap() - dice[0].1 / 2.0).abs() < 1e-12);
     assert_eq!(names(&report, NoteKind::UnlistedValues), ["a"]);
-    let value = json(&[report.clone()]);
+    let value = json(std::slice::from_ref(&report));
     assert_eq!(value["datasets"][0]["classes"][1]["name"], "instrument");
     assert!(table(&[report]).contains("  instrument"));
 
@@ -393,7 +393,7 @@ fn the_worst_are_kept_in_order_and_shown() {
     let with_images = DataSet { images: Some(f.path("images")), ..f.set() };
     let (report, _) = run(&with_images, &options).unwrap();
     assert_eq!(report.worst.iter().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["p0", "p1", "p2"]);
-    let sheet = contact_sheet(&[report.clone()], &options, None).unwrap();
+    let sheet = contact_sheet(std::slice::from_ref(&report), &options, None).unwrap();
     let count = |colour: [u8; 3]| sheet.pixels().filter(|p| p.0 == colour).count();
     // Three truths outlined, three predictions within them, both in the legend.
     assert!(count([64, 255, 64]) > 3 * 400, "{}", count([64, 255, 64]));

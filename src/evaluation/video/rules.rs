@@ -180,6 +180,8 @@ pub struct VideoRules {
     pub link: LinkRule,
     /// Something unseen for longer than this is another thing when it comes back.
     pub link_gap_ms: f64,
+    /// Detections of fewer pixels are taken as not shown.
+    pub min_area_px: u64,
     /// Persistence settings to measure, in frames; 1 shows every detection at once.
     pub persistence: Vec<u32>,
 }
@@ -190,6 +192,7 @@ impl Default for VideoRules {
             hit: HitRule::default(),
             link: LinkRule::default(),
             link_gap_ms: 1000.0,
+            min_area_px: 0,
             persistence: vec![1, 2, 3, 6, 12],
         }
     }
@@ -219,6 +222,11 @@ impl VideoRules {
                 self.link.sentence(),
                 self.link_gap_ms
             ),
+            if self.min_area_px > 0 {
+                format!("detections of fewer than {} px are not shown", self.min_area_px)
+            } else {
+                "every detection is shown, however small".into()
+            },
             "per-frame sensitivity: of the frames with a polyp, those where one is hit; specificity: of those without, \
              the ones without a detection"
                 .into(),

@@ -236,7 +236,7 @@ impl VideoScorer {
     fn age(&self, regions: Vec<Region>) -> Vec<(Region, u32)> {
         regions
             .into_iter()
-            .filter(|r| !r.is_empty())
+            .filter(|r| r.area_px() >= self.rules.min_area_px.max(1))
             .map(|region| {
                 let oldest = (self.previous.iter())
                     .filter(|(before, _)| before.bounds().intersection(&region.bounds()) > 0)

@@ -195,6 +195,16 @@ fn frames_without_truth_are_counted_and_not_judged() {
 }
 
 #[test]
+fn detections_below_the_least_area_are_not_shown() {
+    let rules = VideoRules { min_area_px: 25, ..VideoRules::default() };
+    let mut scorer = VideoScorer::new(rules).unwrap();
+    scorer.frame(seen(0, &[square(0, 0, 4), square(20, 0, 5)]), Some(&[])).unwrap();
+    let report = scorer.report();
+    assert_eq!(report.figures.false_positive_regions, 1);
+    assert!(report.rules.iter().any(|r| r.contains("25 px")));
+}
+
+#[test]
 fn contradictory_identities_are_refused() {
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
     let twice = [mask(Some(1), square(0, 0, 5)), mask(Some(1), square(9, 9, 5))];

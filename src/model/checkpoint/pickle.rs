@@ -179,7 +179,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value");
         }
         Ok(items.as_chunks::<2>().0.iter().map(|&[k, v]| (k, v)).collect())

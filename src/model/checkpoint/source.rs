@@ -269,7 +269,7 @@ fn ones(
     }
     let values = source.load(original)?.to_f32();
     // 127 steps of a 127th are a rounding away from one.
-    match values.iter().find(|x| !((**x - 1.0).abs() < 1e-6)) {
+    match values.iter().find(|x| x.is_nan() || (**x - 1.0).abs() > 1e-6) {
         Some(x) => Err(Fault::at(key, format!("holds {x} where the network has nothing but ones"))),
         None => Ok(()),
     }
