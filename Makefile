@@ -60,7 +60,7 @@ build: setup
 demo: build
 	@rm -rf $(DEMO) && mkdir -m 700 $(DEMO)
 	@echo "rendering a phantom procedure"
-	@$(BIN) phantom --seconds 12 --size 960x720 --fps 25 --seed 7 --output $(DEMO)/phantom.mp4
+	@$(BIN) phantom --seconds 16 --size 960x720 --fps 25 --seed 11 --polyps-per-minute 12 --output $(DEMO)/phantom.mp4
 	@echo "replaying it"
 	@$(BIN) replay $(DEMO)/phantom.mp4 --output $(DEMO)/annotated.mp4 --report $(DEMO)/report
 	@echo
