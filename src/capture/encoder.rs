@@ -18,7 +18,7 @@ use gstreamer_video as gst_video;
 use tempfile::TempPath;
 
 use super::{AudioFacts, Frame, SoundPacket, element, messages};
-use crate::frame::Pts;
+use crate::frame::{FieldOrder, Pts};
 use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
@@ -149,7 +149,7 @@ impl Encoder {
             .map_err(|e| Error::write(&settings.output, e))?
             .into_temp_path();
 
-        let caps = first.caps()?;
+        let caps = stream_caps(first)?;
         let pipeline = gst::Pipeline::new();
         let video = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
         // It must not block: an encoder that has failed takes nothing any more, and the call would never return.
@@ -335,6 +335,28 @@ impl Drop for Encoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Caps of the stream `first` begins. Where only the frames themselves say which field comes first, or some are interlaced
+/// and some are not, the caps say it, because that is where x264 looks.
+fn stream_caps(first: &Frame) -> Result<gst::Caps> {
+    let mut caps = first.caps()?;
+    let rate = caps.structure(0).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
+    if rate.is_none_or(|r| r.numer() == 0) {
+        // Nothing else gives the last frame a duration, and without one no player shows it.
+        caps.make_mut().set("framerate", gst::Fraction::new(25, 1));
+    }
+    let mode = caps.structure(0).and_then(|s| s.get::<String>("interlace-mode").ok());
+    if mode.is_some_and(|m| m != "progressive") {
+        let order = match first.picture_info()?.fields {
+            FieldOrder::BottomFirst => "bottom-field-first",
+            FieldOrder::TopFirst | FieldOrder::Progressive => "top-field-first",
+        };
+        let change = caps.make_mut();
+        change.set("interlace-mode", "interleaved");
+        change.set("field-order", order);
+    }
+    Ok(caps)
 }
 
 /// What x264 is given: the source's own layout where it can code that. RGB and grey become 4:2:0, which is what browsers
