@@ -18,7 +18,7 @@ use gstreamer_video as gst_video;
 use tempfile::TempPath;
 
 use super::{AudioFacts, Frame, SoundPacket, element, messages};
-use crate::frame::{Layout, Pts};
+use crate::frame::{FieldOrder, Layout, Pts};
 use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
@@ -150,7 +150,7 @@ impl Encoder {
 
         // What x264 is given from the first frame on; also refuses a layout it could never be given.
         let canvas = Canvas::of(first)?;
-        let caps = canvas.info.to_caps().map_err(|e| Error::internal("caps cannot be made").because(e))?;
+        let caps = stream_caps(&canvas, first)?;
         let pipeline = gst::Pipeline::new();
         let video = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
         // It must not block: an encoder that has failed takes nothing any more, and the call would never return.
@@ -167,7 +167,10 @@ impl Encoder {
         x264.set_property("quantizer", settings.quality);
         // Without B-frames decoding order is showing order, and timestamps need no shift.
         x264.set_property("bframes", 0u32);
-        x264.set_property("interlaced", canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive);
+        x264.set_property(
+            "interlaced",
+            canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive,
+        );
         let parse = element("h264parse")?;
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
@@ -391,7 +394,8 @@ impl Canvas {
         let interlaced = first.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive;
         let fields = if interlaced { 2 } else { 1 };
         let width = picture.width.next_multiple_of(if encoded.starts_with("Y444") { 1 } else { 2 });
-        let height = picture.height.next_multiple_of(if encoded.starts_with("I420") { 2 * fields } else { fields });
+        let height =
+            picture.height.next_multiple_of(if encoded.starts_with("I420") { 2 * fields } else { fields });
         let padded = (width, height) != (picture.width, picture.height);
         let info = if padded {
             let old = &first.info;
@@ -442,6 +446,28 @@ impl Drop for Encoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Caps of the stream `first` begins. Where only the frames themselves say which field comes first, or some are interlaced
+/// and some are not, the caps say it, because that is where x264 looks.
+fn stream_caps(canvas: &Canvas, first: &Frame) -> Result<gst::Caps> {
+    let mut caps = canvas.info.to_caps().map_err(|e| Error::internal("caps cannot be made").because(e))?;
+    let rate = caps.structure(0).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
+    if rate.is_none_or(|r| r.numer() == 0) {
+        // Nothing else gives the last frame a duration, and without one no player shows it.
+        caps.make_mut().set("framerate", gst::Fraction::new(25, 1));
+    }
+    let mode = caps.structure(0).and_then(|s| s.get::<String>("interlace-mode").ok());
+    if mode.is_some_and(|m| m != "progressive") {
+        let order = match first.picture_info()?.fields {
+            FieldOrder::BottomFirst => "bottom-field-first",
+            FieldOrder::TopFirst | FieldOrder::Progressive => "top-field-first",
+        };
+        let change = caps.make_mut();
+        change.set("interlace-mode", "interleaved");
+        change.set("field-order", order);
+    }
+    Ok(caps)
 }
 
 /// A queue of encoded data: small, and never the reason for a muxer's two inputs to wait for each other.

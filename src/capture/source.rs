@@ -220,4 +220,20 @@ mod tests {
         let e = discover_inputs(&[at("none.mp4")]).unwrap_err().to_string();
         assert!(e.contains("none.mp4") && e.contains("check the path"), "{e}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_order_is_one(a in "[a-c0-2]{0,6}", b in "[a-c0-2]{0,6}", c in "[a-c0-2]{0,6}") {
+            assert_eq!(natural(&a, &b), natural(&b, &a).reverse());
+            assert_eq!(natural(&a, &b) == Ordering::Equal, a == b);
+            if natural(&a, &b).is_le() && natural(&b, &c).is_le() {
+                assert!(natural(&a, &c).is_le());
+            }
+        }
+
+        #[test]
+        fn numbers_are_compared_as_numbers(a: u32, b: u32, stem in "[a-z]{0,3}") {
+            assert_eq!(natural(&format!("{stem}{a}.png"), &format!("{stem}{b}.png")), a.cmp(&b));
+        }
+    }
 }

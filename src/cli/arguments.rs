@@ -162,4 +162,21 @@ mod tests {
         assert!(threshold("0").is_err() && threshold("nan").is_err() && threshold("0.5").is_ok());
         assert!(opacity("1").is_ok() && opacity("1.1").is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn times_read_back(ms in 0u64..360_000_000) {
+            let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, (ms % 60_000) as f64 / 1e3);
+            for text in [format!("{h}:{m:02}:{s:06.3}"), format!("{}:{s}", ms / 60_000), format!("{}", ms as f64 / 1e3)] {
+                let off = instant(&text).unwrap().0.abs_diff(ms * 1_000_000);
+                // A float of seconds holds a microsecond of a hundred hours.
+                assert!(off <= 1_000, "{text}: {off} ns");
+            }
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "[0-9:./x,nae+ -]{0,12}") {
+            let _ = (instant(&text), frame_rate(&text), size(&text), threshold(&text), opacity(&text));
+        }
+    }
 }

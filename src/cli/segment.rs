@@ -209,7 +209,10 @@ pub(super) fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// Writes a picture as PNG.
-fn save(path: &Path, write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>) -> Result<()> {
+fn save(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>,
+) -> Result<()> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     write(&mut bytes)
         .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;

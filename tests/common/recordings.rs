@@ -4,6 +4,8 @@
 //! block that walks, so that the stand-in network has something to find.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -91,8 +93,7 @@ impl Moving {
     fn buffer(&self, n: usize) -> gst::Buffer {
         let info = self.info();
         let buffer = gst::Buffer::with_size(info.size()).expect("memory");
-        let mut frame =
-            gst_video::VideoFrame::from_buffer_writable(buffer, &info).ok().expect("a writable frame");
+        let mut frame = gst_video::VideoFrame::from_buffer_writable(buffer, &info).expect("a writable frame");
         paint(&mut frame, n);
         let mut buffer = frame.into_buffer();
         let b = buffer.get_mut().expect("ours alone");
@@ -338,17 +339,21 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
     out.set_property("async", false);
     pipeline.add(&out).expect("added");
     let (weak, sink) = (pipeline.downgrade(), out.clone());
+    let linked = Arc::new(AtomicBool::new(false));
+    let has_sound = linked.clone();
+    let start = std::time::Instant::now();
     pipeline.by_name("p").expect("named").connect_pad_added(move |_, pad| {
         let pipeline = weak.upgrade().expect("alive");
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let s = caps.structure(0).expect("caps");
+        has_sound.fetch_or(s.name().starts_with("audio/"), Ordering::SeqCst);
         let make = |n: &str| gst::ElementFactory::make(n).build().expect("an element");
         let chain = if !s.name().starts_with("audio/") {
             let fake = make("fakesink");
             fake.set_property("sync", false);
             fake.set_property("async", false);
             vec![fake]
-        } else if s.get::<i32>("mpegversion") == Ok(4) {
+        } else if s.name() == "audio/mpeg" && s.get::<i32>("mpegversion") != Ok(1) {
             let filter = make("capsfilter");
             filter
                 .set_property("caps", gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build());
@@ -370,7 +375,6 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
     pipeline.set_state(gst::State::Playing).expect("plays");
     let bus = pipeline.bus().expect("a bus");
     let (mut codec, mut pieces) = (None, Vec::new());
-    let mut over = false;
     loop {
         if let Some(sample) = out.try_pull_sample(gst::ClockTime::from_mseconds(20)) {
             let buffer = sample.buffer().expect("a buffer");
@@ -380,16 +384,10 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
             let caps = sample.caps().expect("caps");
             codec = caps.structure(0).map(|s| s.name().to_string());
             pieces.push(Piece { pts, bytes: buffer.map_readable().expect("readable").to_vec() });
-        } else if out.is_eos() || over {
+        } else if out.is_eos() || (start.elapsed().as_millis() > 1500 && !linked.load(Ordering::SeqCst)) {
             break;
-        } else {
-            // A file without sound never brings the sink to its end.
-            over = bus
-                .timed_pop_filtered(
-                    gst::ClockTime::from_mseconds(1),
-                    &[gst::MessageType::Eos, gst::MessageType::Error],
-                )
-                .is_some();
+        } else if let Some(m) = bus.pop_filtered(&[gst::MessageType::Error]) {
+            panic!("{}: {:?}", path.display(), m.view());
         }
     }
     pipeline.set_state(gst::State::Null).expect("stops");

@@ -31,7 +31,12 @@ fn passed(dir: &Path, muxer: &str, input: &str, output: &str, frames: usize, s: 
     assert!(in_.len() > 5, "{name}: the fixture has {} pieces", in_.len());
     assert_eq!(in_.len(), out.len(), "{name}: pieces of sound");
     for (i, (a, b)) in in_.iter().zip(&out).enumerate() {
-        assert!(a.bytes == b.bytes, "{name}: piece {i} changed");
+        assert!(
+            a.bytes == b.bytes,
+            "{name}: piece {i} changed: {:02x?} to {:02x?}",
+            &a.bytes[..8],
+            &b.bytes[..8]
+        );
         let lag = |sound: u64, video: u64| sound as i64 - video as i64;
         let (was, is) = (lag(a.pts, video_in.frames[0].pts), lag(b.pts, video_out.frames[0].pts));
         // Matroska counts milliseconds, MP4 whole samples.
@@ -89,38 +94,17 @@ fn what_mp4_cannot_hold_is_left_out_with_a_sentence() {
 #[test]
 fn sound_longer_or_shorter_than_the_picture_is_no_fault() {
     let (_keep, dir) = folder();
-    for (i, ms) in [120u64, 400, 3000].into_iter().enumerate() {
-        passed(
-            &dir,
-            "mp4mux",
-            &format!("a{i}.mp4"),
-            &format!("a{i}.out.mp4"),
-            25,
-            &Sound::new(AAC, ms.max(200)),
-        );
-        passed(
-            &dir,
-            "matroskamux",
-            &format!("b{i}.mkv"),
-            &format!("b{i}.out.mp4"),
-            25,
-            &Sound::new(AAC, ms.max(200)),
-        );
-        passed(
-            &dir,
-            "mpegtsmux",
-            &format!("c{i}.ts"),
-            &format!("c{i}.out.mkv"),
-            25,
-            &Sound::new(AAC, ms.max(200)),
-        );
+    for (i, ms) in [300u64, 700, 2500].into_iter().enumerate() {
+        passed(&dir, "mp4mux", &format!("a{i}.mp4"), &format!("a{i}.out.mp4"), 25, &Sound::new(AAC, ms));
+        passed(&dir, "matroskamux", &format!("b{i}.mkv"), &format!("b{i}.out.mp4"), 25, &Sound::new(AAC, ms));
+        passed(&dir, "mpegtsmux", &format!("c{i}.ts"), &format!("c{i}.out.mkv"), 25, &Sound::new(AAC, ms));
     }
 }
 
 #[test]
 fn sound_that_begins_late_does_not_hold_up_the_picture() {
     let (_keep, dir) = folder();
-    let mut s = Sound::new(AAC, 600);
+    let mut s = Sound::new(AAC, 1500);
     s.start = 3_000 * MS;
     // More picture before the first sound than any queue of the decoder holds.
     for (muxer, input, output) in

@@ -298,7 +298,8 @@ fn schedule(conv: &mut Conv, isa: &Isa, threads: usize) {
     let bytes = vectors * isa.lanes * words * size_of::<u32>();
     let together = conv.epilogue.sum.is_some() || bytes <= RESIDENT_BYTES;
     let every = conv.panels.len();
-    conv.groups = if together { std::iter::once(0..every).collect() } else { (0..every).map(|i| i..i + 1).collect() };
+    conv.groups =
+        if together { std::iter::once(0..every).collect() } else { (0..every).map(|i| i..i + 1).collect() };
     // Each band reads the packed weights once more: 100 to 200 pixels make up for it.
     let pixels: usize = if together { 96 } else { 200 };
     conv.band = pixels.div_ceil(conv.width).clamp(1, conv.height);
