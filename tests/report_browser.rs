@@ -1,6 +1,7 @@
 //! The report of a made-up procedure, opened in a real browser that has no network.
 //!
 //! What it looked like stays in the target folder's `tmp/report_browser` for whoever wants to see it.
+#![cfg(feature = "video")]
 
 use std::collections::BTreeMap;
 use std::fs;

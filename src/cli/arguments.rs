@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::engine::{self, DeviceChoice, Network, Options, Precision};
+#[cfg(feature = "video")]
 use crate::frame::Nanos;
 use crate::model::Checkpoint;
 use crate::{Error, Result};
@@ -70,6 +71,7 @@ pub fn threshold(text: &str) -> Result<f64> {
 }
 
 /// An opacity from 0 to 1.
+#[cfg(feature = "video")]
 pub fn opacity(text: &str) -> Result<f32> {
     match text.parse::<f32>() {
         Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
@@ -78,6 +80,7 @@ pub fn opacity(text: &str) -> Result<f32> {
 }
 
 /// An instant of a recording: seconds, `m:s` or `h:m:s`, with decimals.
+#[cfg(feature = "video")]
 pub fn instant(text: &str) -> Result<Nanos> {
     let wrong = || {
         Error::usage(format!("{text:?} is not a time"))
@@ -129,6 +132,7 @@ pub fn frame_rate(text: &str) -> Result<(u32, u32)> {
 }
 
 /// Width and height: `1280x720`.
+#[cfg(feature = "video")]
 pub fn size(text: &str) -> Result<(u32, u32)> {
     text.split_once(['x', 'X', '×'])
         .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
@@ -139,7 +143,7 @@ pub fn size(text: &str) -> Result<(u32, u32)> {
         })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "video"))]
 mod tests {
     use super::*;
 
