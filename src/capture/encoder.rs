@@ -349,16 +349,17 @@ impl OutputClock {
 
     /// When a frame is shown: always after the one before.
     fn place(&mut self, pts: u64, duration: u64) -> u64 {
-        let mut at = self.shifted(pts).unwrap_or(0);
+        let own = i128::from(pts) + self.shift;
+        let mut at = u64::try_from(own).unwrap_or(0);
         if let Some((last, length)) = self.last
-            && at <= last
+            && own <= i128::from(last)
         {
             let tick = u64::from(1_000_000_000 / TICKS) + 1;
-            let next = last + if last - at > JUMP_NS { length.max(tick) } else { tick };
-            if last - at > JUMP_NS {
-                self.shift += i128::from(next - at);
+            let jumped = i128::from(last) - own > i128::from(JUMP_NS);
+            at = last + if jumped { length.max(tick) } else { tick };
+            if jumped {
+                self.shift += i128::from(at) - own;
             }
-            at = next;
         }
         self.last = Some((at, duration));
         at
