@@ -8,7 +8,7 @@
 //! appsrc (sound) ──────────────────────────────▶ queue ─┘
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -129,7 +129,6 @@ pub struct Encoder {
     sound: Option<gst_app::AppSrc>,
     canvas: Canvas,
     clock: OutputClock,
-    written: u64,
 }
 
 impl Encoder {
@@ -203,7 +202,6 @@ impl Encoder {
             sound,
             canvas,
             clock: OutputClock { shift: -i128::from(origin.0), last: None },
-            written: 0,
         };
         encoder.pipeline.set_state(gst::State::Playing).map_err(|e| {
             encoder
@@ -215,14 +213,6 @@ impl Encoder {
 
     fn at(&self) -> std::path::Display<'_> {
         self.settings.output.display()
-    }
-
-    pub fn output(&self) -> &Path {
-        &self.settings.output
-    }
-
-    pub fn written(&self) -> u64 {
-        self.written
     }
 
     fn failure(&self) -> Option<Error> {
@@ -258,7 +248,6 @@ impl Encoder {
         if let Some(e) = self.failure() {
             return Err(e);
         }
-        self.written += 1;
         Ok(())
     }
 

@@ -196,10 +196,6 @@ impl Recording {
         Ok(recording)
     }
 
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     fn bus(&self) -> Result<gst::Bus> {
         self.pipeline.bus().ok_or_else(|| Error::internal("the decoding pipeline has no bus"))
     }

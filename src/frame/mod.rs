@@ -8,8 +8,8 @@ mod picture;
 
 pub use mask::{Mask, Polyp};
 pub use picture::{
-    Chroma, Colorimetry, FieldOrder, Layout, Matrix, Picture, PictureBuffer, PictureInfo, PictureMut,
-    PixelFormat, Plane, PlaneMut, packed_len,
+    Chroma, Colorimetry, FieldOrder, Layout, Matrix, Picture, PictureInfo, PictureMut, PixelFormat, Plane,
+    PlaneMut, packed_len,
 };
 
 use std::fmt;

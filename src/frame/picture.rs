@@ -267,11 +267,6 @@ pub struct PictureMut<'a> {
     pub planes: [PlaneMut<'a>; 3],
 }
 
-/// Something that owns a picture's bytes: a mapped video buffer, a decoded image.
-pub trait PictureBuffer: Send {
-    fn picture(&self) -> Picture<'_>;
-}
-
 impl<'a> Picture<'a> {
     /// Views `data` as one packed or several contiguous planes without padding, in the format's order.
     ///
@@ -301,16 +296,6 @@ impl<'a> PictureMut<'a> {
             rest = tail;
         }
         Some(Self { info, planes })
-    }
-
-    pub fn as_ref(&self) -> Picture<'_> {
-        Picture {
-            info: self.info,
-            planes: std::array::from_fn(|i| Plane {
-                data: self.planes[i].data,
-                stride: self.planes[i].stride,
-            }),
-        }
     }
 }
 

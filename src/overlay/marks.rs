@@ -77,14 +77,6 @@ impl Overlay {
         Self { style, levels: [Vec::new(), Vec::new()] }
     }
 
-    pub fn style(&self) -> Style {
-        self.style
-    }
-
-    pub fn set_style(&mut self, style: Style) {
-        self.style = style;
-    }
-
     /// Where the status rectangle lies in a picture of this kind; `None` if there is none (switched off, or the picture
     /// is too small to spare the room).
     ///

@@ -43,10 +43,6 @@ impl Postprocessor {
         }
     }
 
-    pub fn set_threshold(&mut self, threshold: f64) {
-        self.threshold = threshold;
-    }
-
     /// Fills `mask` (whose `frame`, `pts`, `width` and `height` the caller sets) from the logits of its field of view.
     ///
     /// # Errors

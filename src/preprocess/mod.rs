@@ -70,17 +70,7 @@ impl Preprocessor {
             }
             FieldOfView::Auto => self.finder.observe(picture),
         };
-        self.run_on(picture, view, input);
-        Ok(view)
-    }
-
-    /// As [`Self::run`] for a field of view already decided, which must lie in the picture.
-    pub fn run_on(&mut self, picture: &Picture, view: Rect, input: &mut [f32]) {
         self.reducer.run(picture, view, (self.height, self.width), input, &mut self.small);
-    }
-
-    /// The last input as 8-bit RGB, before normalisation: `[height, width, 3]`.
-    pub fn rgb(&self) -> &[u8] {
-        &self.small
+        Ok(view)
     }
 }

@@ -51,17 +51,6 @@ impl Histogram {
         self.0.len()
     }
 
-    /// Adds another histogram's counts.
-    pub fn merge(&mut self, other: &Histogram) {
-        // Equal bounds and precision, so nothing can fall outside.
-        let _ = self.0.add(&other.0);
-    }
-
-    /// The span below which `percent` of all lie.
-    pub fn percentile(&self, percent: f64) -> Nanos {
-        Nanos(self.0.value_at_percentile(percent))
-    }
-
     /// Share of spans at or below each of the histogram's own steps: (nanoseconds, share), for a CDF plot.
     pub fn cumulative(&self) -> Vec<(u64, f64)> {
         let total = self.count().max(1) as f64;
