@@ -13,8 +13,9 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav gstreamer1.0-x \
 	libopencv-core-dev libopencv-imgproc-dev libopencv-video-dev
-# The report is looked at in a real browser.
-TEST_PACKAGES := chromium xvfb
+# The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
+BROWSER_PACKAGES := chromium
+TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
 
 BIN := target/release/polypscope
 DEMO := demo
@@ -48,11 +49,12 @@ setup:
 
 # Ubuntu's chromium is a snap, which needs more than a package manager: tests that want a browser skip without one.
 setup-test: setup
+	$(call install,$(TEST_PACKAGES))
 	@if . /etc/os-release && [ "$$ID" = debian ]; then $(MAKE) --no-print-directory browser; fi
 
 .PHONY: browser
 browser:
-	$(call install,$(TEST_PACKAGES))
+	$(call install,$(BROWSER_PACKAGES))
 
 build: setup
 	cargo build --release --locked

@@ -24,6 +24,7 @@ pub mod postprocess;
 pub mod preprocess;
 #[cfg(feature = "video")]
 pub mod replay;
+pub mod safety;
 pub mod telemetry;
 #[cfg(feature = "video")]
 pub mod worker;

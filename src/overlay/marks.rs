@@ -9,8 +9,9 @@ use super::paint::{ChromaLine, Ink, Painter};
 use crate::frame::{FieldOrder, Layout, Mask, PictureInfo, PictureMut, Rect};
 
 /// What the picture shows of the system's condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum State {
+    #[default]
     WarmUp,
     Active,
     Degraded,

@@ -4,9 +4,13 @@
 //! report, and a description of the machine they were measured on. Recording into a histogram allocates nothing.
 
 mod distribution;
+pub mod event;
+mod live_summary;
 mod machine;
 
 pub use distribution::{Distribution, Histogram};
+pub use event::{Event, Events, Feed, feed};
+pub use live_summary::{LiveCounts, LiveMarks, LiveSummary, Memory, StateChangeRecord};
 pub use machine::{Machine, peak_rss_bytes, rss_bytes};
 
 /// The stages a frame passes, in order.

@@ -1,0 +1,178 @@
+//! What happens to frames in the live pipeline, as small values that cross from its threads to the collector.
+//!
+//! In: stamps taken on the video path and in the worker. Out: [`Event`]s, `Copy` and of fixed size, so that posting one
+//! allocates nothing. A [`Feed`] never waits: an event that finds no room is counted and lost, the frame goes on.
+
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::frame::{FrameId, Nanos, Pts};
+use crate::overlay::State;
+use crate::safety::Reason;
+
+/// Events that can wait for the collector: several seconds of a fast pipeline.
+const ROOM: usize = 8192;
+
+/// All instants are [`Nanos`] since the session began (monotonic clock).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    Frame(FrameEvent),
+    Left(LeftEvent),
+    Mask(MaskEvent),
+    State(StateChange),
+    Stream(StreamEvent),
+}
+
+/// A frame went through the overlay element.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FrameEvent {
+    pub frame: FrameId,
+    pub pts: Pts,
+    /// When it left the source.
+    pub captured: Nanos,
+    /// When it reached the overlay element.
+    pub entered: Nanos,
+    /// From the source to the overlay element, where the source delivers encoded video.
+    pub decode: Option<Nanos>,
+    /// Copying it for the worker and offering the copy.
+    pub hand_over: Nanos,
+    /// Estimating its motion.
+    pub motion: Nanos,
+    /// Moving the mask and drawing.
+    pub composite: Nanos,
+    /// The frame whose mask is on it, if any is.
+    pub shown: Option<ShownMask>,
+    pub state: State,
+    /// What it took of the processor besides: all of the element's work on this frame.
+    pub element: Nanos,
+}
+
+/// The mask drawn on a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ShownMask {
+    /// The frame it was made from.
+    pub of: FrameId,
+    /// From that frame's capture to this frame's compositing.
+    pub age: Nanos,
+    /// The first frame that shows this mask.
+    pub first: bool,
+    /// Whether it was moved along with the picture.
+    pub moved: bool,
+    pub area_px: u64,
+    /// How long it lay in the slot before this frame took it (counts where `first`).
+    pub in_slot: Nanos,
+}
+
+/// A frame arrived at the sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LeftEvent {
+    pub frame: FrameId,
+    pub at: Nanos,
+    /// From the source's pad to the sink's.
+    pub video_delay: Nanos,
+    /// From the overlay element to the sink: queues and conversion.
+    pub sink: Nanos,
+    /// After its deadline: one frame period plus the reported latency.
+    pub late: bool,
+    /// It carries the mask of this frame for the first time: capture of that frame to now is its annotation delay.
+    pub annotation_delay: Option<Nanos>,
+}
+
+/// The worker finished a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MaskEvent {
+    pub frame: FrameId,
+    /// When its frame left the source.
+    pub captured: Nanos,
+    /// How long the frame lay in the mailbox.
+    pub waited: Nanos,
+    pub preprocess: Nanos,
+    pub network: Nanos,
+    pub postprocess: Nanos,
+    pub finished: Nanos,
+    pub area_px: u64,
+    pub polyps: u32,
+    pub max_probability: f32,
+    /// Which worker.
+    pub worker: u32,
+}
+
+/// The safety state changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StateChange {
+    pub at: Nanos,
+    pub from: State,
+    pub to: State,
+    pub reason: Reason,
+}
+
+/// Something happened to the stream itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StreamEvent {
+    /// Timestamps jumped or repeated.
+    TimestampJump { at: Nanos, frame: FrameId },
+    /// Size, layout or rate changed.
+    FormatChange { at: Nanos, width: u32, height: u32 },
+    SourceLost { at: Nanos },
+    SourceBack { at: Nanos },
+    /// The worker was started anew.
+    WorkerRestart { at: Nanos, attempt: u32 },
+}
+
+/// The producers' end; clones share the same collector.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    sender: Sender<Event>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The collector's end.
+#[derive(Debug)]
+pub struct Events {
+    pub receiver: Receiver<Event>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A feed and its collector's end.
+pub fn feed() -> (Feed, Events) {
+    let (sender, receiver) = crossbeam_channel::bounded(ROOM);
+    let lost = Arc::new(AtomicU64::new(0));
+    (Feed { sender, lost: lost.clone() }, Events { receiver, lost })
+}
+
+impl Feed {
+    /// Posts an event without waiting. The collector polls, so that nobody has to be woken.
+    pub fn post(&self, event: Event) {
+        if self.sender.try_send(event).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Events {
+    /// Events that found no room so far.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_without_a_reader_loses_events_and_counts_them() {
+        let (feed, events) = feed();
+        for _ in 0..ROOM + 3 {
+            feed.post(Event::Left(LeftEvent::default()));
+        }
+        assert_eq!((events.receiver.len(), events.lost()), (ROOM, 3));
+        drop(events);
+        feed.post(Event::Left(LeftEvent::default()));
+    }
+}
