@@ -16,7 +16,10 @@ pub mod engine;
 pub mod error;
 pub mod evaluation;
 pub mod frame;
+#[cfg(feature = "video")]
+pub mod live;
 pub mod mailbox;
+pub mod mask_slot;
 pub mod model;
 pub mod overlay;
 pub mod phantom;

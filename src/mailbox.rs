@@ -52,11 +52,17 @@ pub struct Outbox<T> {
 }
 
 /// A taker's end; clones share the same jobs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Inbox<T> {
     receiver: Receiver<T>,
     _taker: Arc<()>,
     counts: Arc<Counts>,
+}
+
+impl<T> Clone for Inbox<T> {
+    fn clone(&self) -> Self {
+        Self { receiver: self.receiver.clone(), _taker: self._taker.clone(), counts: self.counts.clone() }
+    }
 }
 
 /// Every taker is gone; the job comes back.

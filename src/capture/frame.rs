@@ -138,7 +138,10 @@ impl crate::worker::Job for Frame {
 }
 
 /// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
-pub(super) fn picture_info(info: &gst_video::VideoInfo, buffer: Option<&gst::Buffer>) -> Result<PictureInfo> {
+pub(super) fn picture_info(
+    info: &gst_video::VideoInfo,
+    buffer: Option<&gst::BufferRef>,
+) -> Result<PictureInfo> {
     let name = info.format().to_str();
     let format = PixelFormat::from_caps_name(name).ok_or_else(|| {
         Error::input(format!("pictures in the layout {name} cannot be read"))

@@ -11,6 +11,8 @@ mod facts;
 mod frame;
 mod messages;
 mod phantom;
+mod polypoverlay;
+mod polypphantomsrc;
 mod recording;
 mod source;
 mod stills;
@@ -19,6 +21,8 @@ pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::Frame;
 pub use phantom::PhantomSource;
+pub use polypoverlay::{Copied, PolypOverlay, Stamps, Tap, Wiring};
+pub use polypphantomsrc::PolypPhantomSrc;
 pub use recording::Recording;
 pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
 pub(crate) use source::{is_picture, list as list_files};
@@ -27,6 +31,7 @@ pub(crate) use stills::load as load_picture;
 
 use std::sync::OnceLock;
 
+use crate::frame::PixelFormat;
 use crate::{Error, Result};
 
 /// Elements the replay needs, and the Debian package each comes in.
@@ -64,6 +69,8 @@ pub fn init() -> Result<()> {
     STARTED
         .get_or_init(|| {
             gstreamer::init().map_err(|e| e.to_string())?;
+            polypoverlay::register().map_err(|e| e.to_string())?;
+            polypphantomsrc::register().map_err(|e| e.to_string())?;
             gstreamer::glib::log_set_default_handler(|domain, level, text| {
                 tracing::debug!(domain = domain.unwrap_or(""), ?level, "{text}");
             });
@@ -73,6 +80,13 @@ pub fn init() -> Result<()> {
         .map_err(|e| {
             Error::machine(format!("GStreamer does not start ({e})")).remedy("run `polypscope doctor`")
         })
+}
+
+/// Raw video in these layouts, of any size and rate.
+pub(crate) fn raw_caps(formats: &[PixelFormat]) -> gstreamer::Caps {
+    gstreamer_video::VideoCapsBuilder::new()
+        .format_list(formats.iter().map(|f| gstreamer_video::VideoFormat::from_string(f.caps_name())))
+        .build()
 }
 
 /// Makes an element, or says which package it comes in.

@@ -87,12 +87,6 @@ struct Shared {
     sound_end: AtomicU64,
 }
 
-fn raw_caps(formats: &[PixelFormat]) -> gst::Caps {
-    gst_video::VideoCapsBuilder::new()
-        .format_list(formats.iter().map(|f| gst_video::VideoFormat::from_string(f.caps_name())))
-        .build()
-}
-
 /// Position in the recording of a buffer's timestamp.
 fn position(segment: Option<&gst::Segment>, pts: gst::ClockTime) -> Option<gst::ClockTime> {
     let segment = segment?.downcast_ref::<gst::ClockTime>()?;
@@ -117,7 +111,7 @@ impl Recording {
         scale.set_property("add-borders", true);
         let filter = element("capsfilter")?;
         let formats = if facts.turned { TURNABLE } else { &PixelFormat::ALL };
-        filter.set_property("caps", raw_caps(formats));
+        filter.set_property("caps", super::raw_caps(formats));
         fix_shape(&filter)?;
         let sink = gst_app::AppSink::builder().sync(false).max_buffers(2).build();
         sink.set_property("enable-last-sample", false);

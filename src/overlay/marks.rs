@@ -78,6 +78,11 @@ impl Overlay {
         Self { style, levels: [Vec::new(), Vec::new()] }
     }
 
+    /// Changes the opacity of the fill, 0–1.
+    pub fn set_alpha(&mut self, alpha: f32) {
+        self.style.alpha = alpha;
+    }
+
     /// Where the status rectangle lies in a picture of this kind; `None` if there is none (switched off, or the picture
     /// is too small to spare the room).
     ///

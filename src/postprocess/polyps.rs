@@ -43,6 +43,11 @@ impl Postprocessor {
         }
     }
 
+    /// Changes the threshold, 0 < threshold < 1.
+    pub fn set_threshold(&mut self, threshold: f64) {
+        self.threshold = threshold;
+    }
+
     /// Fills `mask` (whose `frame`, `pts`, `width` and `height` the caller sets) from the logits of its field of view.
     ///
     /// # Errors

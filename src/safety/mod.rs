@@ -6,6 +6,10 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod pulse;
 mod reason;
+mod watch;
 
+pub use pulse::Pulse;
 pub use reason::Reason;
+pub use watch::{Limits, Verdict, Watch};

@@ -115,13 +115,27 @@ pub struct StateChange {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StreamEvent {
     /// Timestamps jumped or repeated.
-    TimestampJump { at: Nanos, frame: FrameId },
+    TimestampJump {
+        at: Nanos,
+        frame: FrameId,
+    },
     /// Size, layout or rate changed.
-    FormatChange { at: Nanos, width: u32, height: u32 },
-    SourceLost { at: Nanos },
-    SourceBack { at: Nanos },
+    FormatChange {
+        at: Nanos,
+        width: u32,
+        height: u32,
+    },
+    SourceLost {
+        at: Nanos,
+    },
+    SourceBack {
+        at: Nanos,
+    },
     /// The worker was started anew.
-    WorkerRestart { at: Nanos, attempt: u32 },
+    WorkerRestart {
+        at: Nanos,
+        attempt: u32,
+    },
 }
 
 /// The producers' end; clones share the same collector.

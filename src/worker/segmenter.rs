@@ -51,6 +51,11 @@ impl Segmenter {
         self.preprocessor.restart();
     }
 
+    /// Changes the probability from which on a pixel is marked, 0 < threshold < 1.
+    pub fn set_threshold(&mut self, threshold: f64) {
+        self.postprocessor.set_threshold(threshold);
+    }
+
     /// Device and precision, for reports.
     pub fn describe(&self) -> String {
         self.network.describe()

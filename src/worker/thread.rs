@@ -75,11 +75,27 @@ pub fn spawn<J: Job>(
 }
 
 /// The words a panic carried, as an error.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let words = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no reason given".to_owned());
     Error::inference(format!("the inference thread panicked ({words})")).remedy("please report this")
+}
+
+/// From now on a panic of a worker's thread is one line in the log. The usual message with its backtrace takes longer than
+/// a frame lasts, and the video path must learn of the panic at once. Other threads' panics are printed as before.
+pub fn log_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name().is_some_and(|n| n.starts_with("worker")) {
+                tracing::error!("{info}");
+            } else {
+                before(info);
+            }
+        }));
+    });
 }

@@ -1,0 +1,260 @@
+//! The element's work on one frame, apart from GStreamer's ceremony.
+//!
+//! In: a buffer on the streaming thread. Out: the buffer with its marks, a copy of the clean picture in the mailbox, and a
+//! [`FrameEvent`] in the telemetry. Steps, in order: hand over, follow the motion, take the newest mask, judge, draw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+
+use super::copies::{Copied, Copies};
+use super::stamps::Stamps;
+use crate::capture::frame::picture_info;
+use crate::frame::{
+    FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, PlaneMut, Pts, Rect,
+};
+use crate::mailbox::Outbox;
+use crate::mask_slot::Shower;
+use crate::overlay::{Controls, Overlay, State, Style};
+use crate::safety::{Pulse, Reason, Watch};
+use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
+use crate::{Error, Result};
+
+/// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
+/// wait, and must not keep the buffer.
+pub trait Tap: Send + Sync {
+    /// The picture as it came.
+    fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo);
+    /// The picture as it goes on.
+    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect);
+}
+
+/// Everything the element is connected to.
+pub struct Wiring {
+    pub outbox: Outbox<Box<Copied>>,
+    pub masks: Shower,
+    pub pulses: Vec<Arc<Pulse>>,
+    pub watch: Watch,
+    pub controls: Arc<Controls>,
+    pub style: Style,
+    pub stamps: Arc<Stamps>,
+    pub feed: Feed,
+    pub tap: Option<Arc<dyn Tap>>,
+    /// One frame of the source in nanoseconds, written when its caps are known; the workers read it.
+    pub period: Arc<AtomicU64>,
+    /// When the session began.
+    pub epoch: Instant,
+}
+
+/// Frame rate assumed of a source that does not say.
+const USUAL_PERIOD: Nanos = Nanos(33_333_333);
+
+pub(super) struct Compositor {
+    wiring: Wiring,
+    overlay: Overlay,
+    copies: Copies,
+    next: FrameId,
+    last_pts: Option<Pts>,
+    last_state: State,
+    size: (u32, u32, PixelFormat),
+    view: Rect,
+    /// Our own code failed: the picture goes on clean until the next format.
+    given_up: bool,
+}
+
+impl Compositor {
+    pub(super) fn new(wiring: Wiring) -> Self {
+        let room = wiring.pulses.len().max(1) + 2;
+        Self {
+            overlay: Overlay::new(wiring.style),
+            copies: Copies::new(room, wiring.epoch),
+            wiring,
+            next: FrameId(0),
+            last_pts: None,
+            last_state: State::WarmUp,
+            size: (0, 0, PixelFormat::Gray8),
+            view: Rect::default(),
+            given_up: false,
+        }
+    }
+
+    /// New caps.
+    pub(super) fn format(&mut self, info: &gst_video::VideoInfo) {
+        let fps = info.fps();
+        let period = match (fps.numer(), fps.denom()) {
+            (n, d) if n > 0 && d > 0 => Nanos(1_000_000_000 * d as u64 / n as u64),
+            _ => USUAL_PERIOD,
+        };
+        self.wiring.watch.set_period(period);
+        self.wiring.period.store(period.0, Ordering::Relaxed);
+        self.given_up = false;
+        if let Ok(picture) = picture_info(info, None) {
+            let size = (picture.width, picture.height, picture.format);
+            if self.size != size {
+                if self.size.0 != 0 {
+                    self.wiring.masks.clear();
+                    self.post(Event::Stream(StreamEvent::FormatChange {
+                        at: self.now(),
+                        width: size.0,
+                        height: size.1,
+                    }));
+                }
+                self.size = size;
+                self.view = Rect::full(size.0, size.1);
+            }
+        }
+    }
+
+    /// The stream was flushed: what is known of its past is void.
+    pub(super) fn forget(&mut self) {
+        self.wiring.masks.clear();
+        self.last_pts = None;
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+        let at = self.now();
+        let from = std::mem::replace(&mut self.last_state, State::Bypass);
+        self.post(Event::State(StateChange { at, from, to: State::Bypass, reason: Reason::Failed }));
+    }
+
+    fn now(&self) -> Nanos {
+        self.wiring.epoch.elapsed().into()
+    }
+
+    fn post(&self, event: Event) {
+        self.wiring.feed.post(event);
+    }
+
+    /// One frame. An error leaves the picture as it was.
+    pub(super) fn frame(&mut self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) -> Result<()> {
+        let entered = self.now();
+        let frame = self.next;
+        self.next = frame.next();
+        let pts = Pts(buffer.pts().map_or(entered.0, |t| t.nseconds()));
+        self.watch_clock(pts, frame, entered);
+        let captured = self.wiring.stamps.enter(pts, entered);
+        let mut event =
+            FrameEvent { frame, pts, captured, entered, state: State::Bypass, ..Default::default() };
+        if captured < entered {
+            event.decode = Some(Nanos(entered.0 - captured.0));
+        }
+        if let Some(tap) = &self.wiring.tap {
+            tap.clean(buffer, info);
+        }
+        let mut first_mask = None;
+        let drawn = if self.given_up {
+            Ok(())
+        } else {
+            self.draw(buffer, info, &mut event).map(|first| first_mask = first)
+        };
+        if let Some(tap) = &self.wiring.tap {
+            tap.marked(buffer, info, self.view);
+        }
+        let left = self.now();
+        event.element = Nanos(left.0 - entered.0);
+        self.wiring.stamps.leave(pts, frame, left, first_mask);
+        self.post(Event::Frame(event));
+        drawn
+    }
+
+    /// Hands the picture over, then draws on it. Returns the capture of the mask's frame if it is shown for the first time.
+    fn draw(
+        &mut self,
+        buffer: &mut gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        event: &mut FrameEvent,
+    ) -> Result<Option<Nanos>> {
+        let picture_info = picture_info(info, Some(buffer))?;
+        let unmapped = |e| Error::internal("the picture cannot be written").because(e);
+        let mut mapped =
+            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(unmapped)?;
+        let mut strides = [0usize; 3];
+        for (s, stride) in strides.iter_mut().zip(mapped.plane_stride()) {
+            *s = usize::try_from(*stride).map_err(|_| Error::internal("a picture stored upside down"))?;
+        }
+        let count = picture_info.format.planes();
+        let mut all = mapped.planes_data_mut().into_iter();
+        let mut picture = PictureMut {
+            info: picture_info,
+            planes: std::array::from_fn(|i| PlaneMut {
+                data: all.next().unwrap_or(&mut []),
+                stride: if i < count { strides[i] } else { 0 },
+            }),
+        };
+        self.hand_over(&as_read(&picture), event);
+
+        let start = Instant::now();
+        let controls = self.wiring.controls.clone();
+        let (mask, fresh) = self.wiring.masks.newest();
+        let now = Nanos::from(self.wiring.epoch.elapsed());
+        let age = mask.map(|m| m.age(now));
+        let verdict = self.wiring.watch.step(now, &self.wiring.pulses, age, controls.on());
+        event.state = verdict.state;
+        if let Some(from) = verdict.changed_from {
+            self.last_state = verdict.state;
+            self.wiring.feed.post(Event::State(StateChange {
+                at: now,
+                from,
+                to: verdict.state,
+                reason: verdict.reason,
+            }));
+        }
+        let shown = mask.filter(|m| verdict.draw && fits(&m.mask, &picture_info));
+        let mut first = None;
+        if let Some(m) = shown {
+            first = fresh.then_some(m.captured);
+            self.view = m.mask.field_of_view;
+            event.shown = Some(ShownMask {
+                of: m.mask.frame,
+                age: m.age(now),
+                first: fresh,
+                moved: false,
+                area_px: m.mask.area_px,
+                in_slot: Nanos(now.0.saturating_sub(m.finished.0)),
+            });
+        }
+        self.overlay.set_alpha(controls.alpha());
+        self.overlay.draw(&mut picture, shown.map(|m| &m.mask), verdict.state);
+        event.composite = start.elapsed().into();
+        Ok(first)
+    }
+
+    /// Copies the picture and offers the copy; a copy that it replaces is reused.
+    fn hand_over(&mut self, picture: &Picture, event: &mut FrameEvent) {
+        let start = Instant::now();
+        if let Some(copy) = self.copies.copy(picture, event.frame, event.pts, event.captured) {
+            match self.wiring.outbox.offer(copy) {
+                Ok(Some(replaced)) => self.copies.give_back(replaced),
+                Ok(None) => {}
+                Err(nobody) => self.copies.give_back(nobody.0),
+            }
+        }
+        event.hand_over = start.elapsed().into();
+    }
+
+    /// Counts timestamps that repeat, run backwards or jump by more than a second.
+    fn watch_clock(&mut self, pts: Pts, frame: FrameId, now: Nanos) {
+        let jumped = self.last_pts.is_some_and(|last| pts <= last || pts.0 - last.0 > 1_000_000_000);
+        self.last_pts = Some(pts);
+        if jumped {
+            self.post(Event::Stream(StreamEvent::TimestampJump { at: now, frame }));
+        }
+    }
+}
+
+/// A mask of another picture size is not drawn.
+fn fits(mask: &Mask, info: &PictureInfo) -> bool {
+    (mask.width, mask.height) == (info.width, info.height)
+}
+
+fn as_read<'a>(p: &'a PictureMut) -> Picture<'a> {
+    Picture {
+        info: p.info,
+        planes: std::array::from_fn(|i| Plane { data: p.planes[i].data, stride: p.planes[i].stride }),
+    }
+}

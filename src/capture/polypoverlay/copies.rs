@@ -1,0 +1,141 @@
+//! Copies of frames for the workers.
+//!
+//! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is done.
+//! Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::frame::{FrameId, Nanos, Picture, PictureInfo, Pts, packed_len};
+use crate::worker::LiveJob;
+
+/// A frame's bytes, its planes one after the other without padding.
+#[derive(Debug)]
+pub struct Copied {
+    pub id: FrameId,
+    pub pts: Pts,
+    pub captured: Nanos,
+    pub offered: Nanos,
+    info: PictureInfo,
+    bytes: Vec<u8>,
+    home: Sender<Box<Copied>>,
+}
+
+impl LiveJob for Box<Copied> {
+    fn id(&self) -> FrameId {
+        self.id
+    }
+
+    fn pts(&self) -> Pts {
+        self.pts
+    }
+
+    fn captured(&self) -> Nanos {
+        self.captured
+    }
+
+    fn offered(&self) -> Nanos {
+        self.offered
+    }
+
+    fn picture(&self) -> Option<Picture<'_>> {
+        Picture::packed(self.info, &self.bytes)
+    }
+
+    fn recycle(self) {
+        let home = self.home.clone();
+        let _ = home.try_send(self);
+    }
+}
+
+/// The copies' buffers.
+#[derive(Debug)]
+pub(super) struct Copies {
+    free: Receiver<Box<Copied>>,
+    home: Sender<Box<Copied>>,
+    /// How many may still be made.
+    to_make: usize,
+    epoch: Instant,
+}
+
+impl Copies {
+    /// `room`: one for each worker, one that waits, one being filled.
+    pub(super) fn new(room: usize, epoch: Instant) -> Self {
+        let (home, free) = crossbeam_channel::bounded(room);
+        Self { free, home, to_make: room, epoch }
+    }
+
+    /// Copies a picture; `None` while every buffer is with a worker.
+    pub(super) fn copy(
+        &mut self,
+        picture: &Picture,
+        id: FrameId,
+        pts: Pts,
+        captured: Nanos,
+    ) -> Option<Box<Copied>> {
+        let mut copy = match self.free.try_recv() {
+            Ok(copy) => copy,
+            Err(_) if self.to_make > 0 => {
+                self.to_make -= 1;
+                let (info, home) = (picture.info, self.home.clone());
+                Box::new(Copied { id, pts, captured, offered: captured, info, bytes: Vec::new(), home })
+            }
+            Err(_) => return None,
+        };
+        copy.bytes.resize(packed_len(&picture.info), 0);
+        let mut rest = copy.bytes.as_mut_slice();
+        for plane in 0..picture.info.format.planes() {
+            let (row, rows) = picture.info.format.plane_size(plane, picture.info.width, picture.info.height);
+            let source = picture.planes[plane];
+            let (into, after) = rest.split_at_mut_checked(row * rows)?;
+            if source.stride == row && source.data.len() >= into.len() {
+                into.copy_from_slice(&source.data[..row * rows]);
+            } else {
+                for (y, line) in into.chunks_exact_mut(row.max(1)).enumerate() {
+                    let from = source.row(y);
+                    let n = row.min(from.len());
+                    line[..n].copy_from_slice(&from[..n]);
+                }
+            }
+            rest = after;
+        }
+        copy.id = id;
+        copy.pts = pts;
+        copy.captured = captured;
+        copy.info = picture.info;
+        copy.offered = self.epoch.elapsed().into();
+        Some(copy)
+    }
+
+    pub(super) fn give_back(&self, copy: Box<Copied>) {
+        copy.recycle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{PixelFormat, Plane};
+
+    #[test]
+    fn copies_leave_padding_behind_and_come_home() {
+        let info = PictureInfo::new(PixelFormat::Nv12, 5, 3);
+        let luma: Vec<u8> = (0..8 * 3).collect();
+        let chroma: Vec<u8> = (100..100 + 8 * 2).collect();
+        let planes = [
+            Plane { data: &luma, stride: 8 },
+            Plane { data: &chroma, stride: 8 },
+            Plane { data: &[], stride: 0 },
+        ];
+        let picture = Picture { info, planes };
+        let mut copies = Copies::new(1, Instant::now());
+        let copy = copies.copy(&picture, FrameId(1), Pts(2), Nanos(3)).expect("there is room");
+        let seen = copy.picture().expect("it is whole");
+        assert_eq!(seen.planes[0].data[5], 8);
+        assert_eq!(seen.planes[1].row(1), &[108, 109, 110, 111, 112, 113]);
+        assert!(copies.copy(&picture, FrameId(2), Pts(3), Nanos(4)).is_none());
+        copy.recycle();
+        assert!(copies.copy(&picture, FrameId(2), Pts(3), Nanos(4)).is_some());
+    }
+}

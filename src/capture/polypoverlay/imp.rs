@@ -1,0 +1,190 @@
+//! The GStreamer side of the element: caps, latency, buffers.
+//!
+//! `settings` is what the user set, `state` what is happening; the state is locked by the streaming thread alone, and by
+//! [`PolypOverlay::wire`] before the stream runs. Lock order: never both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::prelude::*;
+use gstreamer::subclass::prelude::*;
+use gstreamer_base as gst_base;
+use gstreamer_base::subclass::base_transform::BaseTransformMode;
+use gstreamer_base::subclass::prelude::*;
+use gstreamer_video as gst_video;
+
+use super::compositor::{Compositor, Wiring};
+use crate::frame::PixelFormat;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("polypoverlay", gst::DebugColorFlags::empty(), Some("polyp masks on live video"))
+});
+
+/// What the element's own work on a frame may take, as it answers a LATENCY query: sinks then do not take a frame for
+/// late that is merely being drawn on.
+const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
+
+#[derive(Debug)]
+struct Settings {
+    latency: gst::ClockTime,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { latency: PROCESSING }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    info: Option<gst_video::VideoInfo>,
+    compositor: Option<Compositor>,
+    /// Frames in which our own code panicked.
+    panics: u64,
+}
+
+#[derive(Default)]
+pub struct PolypOverlay {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PolypOverlay {
+    pub(super) fn wire(&self, wiring: Wiring) {
+        lock(&self.state).compositor = Some(Compositor::new(wiring));
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for PolypOverlay {
+    const NAME: &'static str = "PolypOverlay";
+    type Type = super::PolypOverlay;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for PolypOverlay {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                glib::ParamSpecUInt64::builder("processing-latency")
+                    .nick("Processing latency")
+                    .blurb("What the element's work on a frame may take, in nanoseconds")
+                    .maximum(1_000_000_000)
+                    .default_value(PROCESSING.nseconds())
+                    .mutable_ready()
+                    .build(),
+            ]
+        });
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "processing-latency"
+            && let Ok(ns) = value.get::<u64>()
+        {
+            lock(&self.settings).latency = gst::ClockTime::from_nseconds(ns);
+        }
+    }
+
+    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
+        lock(&self.settings).latency.nseconds().to_value()
+    }
+}
+
+impl GstObjectImpl for PolypOverlay {}
+
+impl ElementImpl for PolypOverlay {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Polyp overlay",
+                "Filter/Effect/Video",
+                "Hands frames to a segmentation worker and draws its newest mask in place, without ever waiting",
+                "Polypscope",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = crate::capture::raw_caps(&PixelFormat::ALL);
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .filter_map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+                })
+                .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+}
+
+impl BaseTransformImpl for PolypOverlay {
+    const MODE: BaseTransformMode = BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn set_caps(&self, caps: &gst::Caps, _out: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = gst_video::VideoInfo::from_caps(caps)
+            .map_err(|_| gst::loggable_error!(CAT, "caps without a picture: {caps}"))?;
+        let mut state = lock(&self.state);
+        if let Some(compositor) = &mut state.compositor {
+            compositor.format(&info);
+        }
+        state.info = Some(info);
+        Ok(())
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
+            let (live, min, max) = latency.result();
+            let ours = lock(&self.settings).latency;
+            latency.set(live, min + ours, max.map(|m| m + ours));
+        }
+        true
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::FlushStop(_) = event.view() {
+            let mut state = lock(&self.state);
+            if let Some(compositor) = &mut state.compositor {
+                compositor.forget();
+            }
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut state = lock(&self.state);
+        let State { info, compositor, panics } = &mut *state;
+        let (Some(info), Some(compositor)) = (info.as_ref(), compositor.as_mut()) else {
+            return Ok(gst::FlowSuccess::Ok);
+        };
+        // A fault of ours must not become the stream's: the picture goes on as it is.
+        let outcome = catch_unwind(AssertUnwindSafe(|| compositor.frame(buffer, info)));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => gst::debug!(CAT, imp = self, "frame passed on untouched: {e}"),
+            Err(_) => {
+                *panics += 1;
+                compositor.give_up();
+                gst::error!(
+                    CAT,
+                    imp = self,
+                    "the overlay panicked ({panics} times); the picture goes on clean"
+                );
+            }
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}

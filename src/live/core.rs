@@ -1,0 +1,167 @@
+//! The overlay element with its mailbox, workers, mask slot, telemetry and stamps, before any source or sink is chosen.
+//!
+//! In: how to build an analyst, limits, style. Out: an element to put between a source and a sink, and the events of what
+//! happens there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::Result;
+use crate::capture::{Copied, PolypOverlay, Stamps, Tap, Wiring};
+use crate::frame::{Nanos, Pts};
+use crate::mailbox::{Inbox, Policy, Traffic, mailbox};
+use crate::mask_slot::mask_slot;
+use crate::overlay::{Controls, Style};
+use crate::safety::{Limits, Watch};
+use crate::telemetry::event::{Event, Events, Feed, LeftEvent, feed};
+use crate::worker::{Care, Factory, Workers};
+
+/// What a session is made with.
+#[derive(Clone)]
+pub struct CoreSettings {
+    pub style: Style,
+    pub threshold: f64,
+    /// A mask older than this is not drawn.
+    pub max_mask_age: Nanos,
+    pub workers: usize,
+    pub care: Care,
+    pub tap: Option<Arc<dyn Tap>>,
+}
+
+impl Default for CoreSettings {
+    fn default() -> Self {
+        Self {
+            style: Style::default(),
+            threshold: 0.5,
+            max_mask_age: Limits::default().max_mask_age,
+            workers: 1,
+            care: Care::default(),
+            tap: None,
+        }
+    }
+}
+
+/// See the module. Dropping it ends the workers; the element then passes frames on with a state that says so.
+pub struct Core {
+    overlay: PolypOverlay,
+    workers: Workers<Box<Copied>>,
+    inbox: Inbox<Box<Copied>>,
+    controls: Arc<Controls>,
+    stamps: Arc<Stamps>,
+    feed: Feed,
+    period: Arc<AtomicU64>,
+    /// What the whole pipeline reports, in nanoseconds.
+    latency: Arc<AtomicU64>,
+    epoch: Instant,
+}
+
+impl Core {
+    /// # Errors
+    /// A GStreamer that does not start, threads that cannot be started.
+    pub fn new(settings: CoreSettings, factory: Box<Factory>) -> Result<(Self, Events)> {
+        crate::capture::init()?;
+        let epoch = Instant::now();
+        let (feed, events) = feed();
+        let (outbox, inbox) = mailbox(Policy::NewestWins, 1);
+        let (giver, masks) = mask_slot(settings.workers);
+        let controls = Arc::new(Controls::new(&settings.style, settings.threshold));
+        let stamps = Arc::new(Stamps::default());
+        let limits = Limits { max_mask_age: settings.max_mask_age, ..Limits::default() };
+        let period = Arc::new(AtomicU64::new(limits.period.0));
+        let workers = Workers::start(
+            settings.workers,
+            factory,
+            inbox.clone(),
+            giver,
+            feed.clone(),
+            controls.clone(),
+            settings.care,
+            period.clone(),
+            epoch,
+        )?;
+        let overlay = PolypOverlay::new();
+        overlay.wire(Wiring {
+            outbox,
+            masks,
+            pulses: workers.pulses().to_vec(),
+            watch: Watch::new(limits),
+            controls: controls.clone(),
+            style: settings.style,
+            stamps: stamps.clone(),
+            feed: feed.clone(),
+            tap: settings.tap,
+            period: period.clone(),
+            epoch,
+        });
+        let latency = Arc::new(AtomicU64::new(0));
+        Ok((Self { overlay, workers, inbox, controls, stamps, feed, period, latency, epoch }, events))
+    }
+
+    /// The element to put into a pipeline.
+    pub fn overlay(&self) -> &PolypOverlay {
+        &self.overlay
+    }
+
+    pub fn controls(&self) -> &Arc<Controls> {
+        &self.controls
+    }
+
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// When the session began: what all instants of its events count from.
+    pub fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// Frames' ways through the mailbox. A frame a worker took and left for a newer one counts as superseded.
+    pub fn traffic(&self) -> impl Fn() -> Traffic + Send + Sync + 'static {
+        let (inbox, skipped) = (self.inbox.clone(), self.workers.skip_counter());
+        move || {
+            let t = inbox.traffic();
+            let skipped = skipped.load(Ordering::Relaxed).min(t.taken);
+            Traffic { sent: t.sent, superseded: t.superseded + skipped, taken: t.taken - skipped }
+        }
+    }
+
+    /// Stamps what leaves the source at `entry` and what arrives at the sink at `exit`.
+    pub fn watch_pads(&self, entry: &gst::Pad, exit: &gst::Pad) {
+        let (stamps, epoch) = (self.stamps.clone(), self.epoch);
+        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
+                stamps.capture(Pts(pts.nseconds()), epoch.elapsed().into());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let (stamps, feed) = (self.stamps.clone(), self.feed.clone());
+        let (period, latency) = (self.period.clone(), self.latency.clone());
+        exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let at = Nanos::from(epoch.elapsed());
+            let passed =
+                info.buffer().and_then(|b| b.pts()).and_then(|pts| stamps.arrive(Pts(pts.nseconds())));
+            if let Some(passed) = passed {
+                let video_delay = Nanos(at.0.saturating_sub(passed.captured.0));
+                let allowed = period.load(Ordering::Relaxed) + latency.load(Ordering::Relaxed);
+                feed.post(Event::Left(LeftEvent {
+                    frame: passed.frame,
+                    at,
+                    video_delay,
+                    sink: Nanos(at.0.saturating_sub(passed.left_overlay.0)),
+                    late: video_delay.0 > allowed,
+                    annotation_delay: passed.first_mask.map(|c| Nanos(at.0.saturating_sub(c.0))),
+                }));
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// The latency the whole pipeline reports.
+    pub fn set_latency(&self, latency: Nanos) {
+        self.latency.store(latency.0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,211 @@
+//! The newest finished mask, from the workers to the video path.
+//!
+//! In: finished masks from any number of workers, in any order. Out: the newest one by frame, to the one thread that
+//! composites. Neither side ever waits; a mask of an older frame never replaces a newer one, whichever was finished first.
+//! Masks that were shown or overtaken go back to the workers, whose buffers they are.
+
+// Nothing panics on a streaming thread.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use crate::frame::{FrameId, Mask, Nanos};
+
+/// A mask with the instants that its age and delay are measured from (since the session began).
+#[derive(Debug, Default)]
+pub struct FinishedMask {
+    pub mask: Mask,
+    /// When its frame left the source.
+    pub captured: Nanos,
+    /// When the worker put it into the slot.
+    pub finished: Nanos,
+}
+
+impl FinishedMask {
+    fn frame(&self) -> FrameId {
+        self.mask.frame
+    }
+
+    /// Age at `now`, from its frame's capture.
+    pub fn age(&self, now: Nanos) -> Nanos {
+        Nanos(now.0.saturating_sub(self.captured.0))
+    }
+}
+
+/// A worker's end.
+#[derive(Clone, Debug)]
+pub struct Giver {
+    sender: Sender<Box<FinishedMask>>,
+    /// Held to take back what the video path left lying.
+    reclaim: Receiver<Box<FinishedMask>>,
+    spent: Receiver<Box<FinishedMask>>,
+    overtaken: Arc<AtomicU64>,
+}
+
+/// The video path's end.
+#[derive(Debug)]
+pub struct Shower {
+    receiver: Receiver<Box<FinishedMask>>,
+    bin: Sender<Box<FinishedMask>>,
+    current: Option<Box<FinishedMask>>,
+}
+
+/// A slot for `workers` workers.
+pub fn mask_slot(workers: usize) -> (Giver, Shower) {
+    // Each worker may have one mask lying there, so that none has to look at another's.
+    let room = workers.max(1);
+    let (sender, receiver) = crossbeam_channel::bounded(room);
+    let (bin, spent) = crossbeam_channel::bounded(2 * room + 2);
+    let giver = Giver { sender, reclaim: receiver.clone(), spent, overtaken: Arc::default() };
+    (giver, Shower { receiver, bin, current: None })
+}
+
+impl Giver {
+    /// An empty mask, with the buffers of one that is no longer shown if there is one.
+    pub fn blank(&self) -> Box<FinishedMask> {
+        self.spent.try_recv().unwrap_or_default()
+    }
+
+    /// Puts a mask into the slot. What it pushes out, because the video path has not looked for a while, is older.
+    pub fn give(&self, mask: Box<FinishedMask>) {
+        let mut mask = mask;
+        loop {
+            match self.sender.try_send(mask) {
+                Ok(()) => return,
+                Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(back)) => {
+                    mask = back;
+                    if let Ok(old) = self.reclaim.try_recv() {
+                        self.overtaken.fetch_add(1, Ordering::Relaxed);
+                        // The newer of the two goes on.
+                        if old.frame() > mask.frame() {
+                            mask = old;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Masks that no frame ever showed because a newer one came first.
+    pub fn overtaken(&self) -> u64 {
+        self.overtaken.load(Ordering::Relaxed)
+    }
+}
+
+impl Shower {
+    /// The newest mask there is, and whether it has come since the last call.
+    pub fn newest(&mut self) -> (Option<&FinishedMask>, bool) {
+        let mut fresh = false;
+        while let Ok(mask) = self.receiver.try_recv() {
+            let newer = self.current.as_ref().is_none_or(|c| mask.frame() > c.frame());
+            let spent = if newer {
+                fresh = true;
+                self.current.replace(mask)
+            } else {
+                Some(mask)
+            };
+            if let Some(spent) = spent {
+                // A full bin means more masks than anybody needs; this one is freed.
+                let _ = self.bin.try_send(spent);
+            }
+        }
+        (self.current.as_deref(), fresh)
+    }
+
+    /// Forgets the mask: the stream it belongs to is over.
+    pub fn clear(&mut self) {
+        self.newest();
+        if let Some(spent) = self.current.take() {
+            let _ = self.bin.try_send(spent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(frame: u64) -> Box<FinishedMask> {
+        let mut m = Box::<FinishedMask>::default();
+        m.mask.frame = FrameId(frame);
+        m
+    }
+
+    fn shown(shower: &mut Shower) -> Option<(u64, bool)> {
+        let (mask, fresh) = shower.newest();
+        mask.map(|m| (m.mask.frame.0, fresh))
+    }
+
+    #[test]
+    fn a_mask_of_an_older_frame_never_replaces_a_newer_one() {
+        let (giver, mut shower) = mask_slot(2);
+        assert_eq!(shown(&mut shower), None);
+        giver.give(mask(5));
+        assert_eq!(shown(&mut shower), Some((5, true)));
+        giver.give(mask(4));
+        assert_eq!(shown(&mut shower), Some((5, false)));
+        giver.give(mask(8));
+        giver.give(mask(7));
+        assert_eq!(shown(&mut shower), Some((8, true)));
+        assert_eq!(shown(&mut shower), Some((8, false)));
+    }
+
+    #[test]
+    fn the_newest_survives_a_video_path_that_does_not_look() {
+        for order in [[1u64, 2, 3, 4, 5], [5, 4, 3, 2, 1], [2, 5, 1, 4, 3]] {
+            let (giver, mut shower) = mask_slot(2);
+            for n in order {
+                giver.give(mask(n));
+            }
+            assert_eq!(shown(&mut shower), Some((5, true)), "{order:?}");
+            assert_eq!(giver.overtaken(), 3);
+        }
+    }
+
+    #[test]
+    fn buffers_come_back_to_the_workers() {
+        let (giver, mut shower) = mask_slot(1);
+        let mut first = mask(1);
+        first.mask.inside = vec![7; 100];
+        let address = first.mask.inside.as_ptr();
+        giver.give(first);
+        shower.newest();
+        giver.give(mask(2));
+        shower.newest();
+        assert_eq!(giver.blank().mask.inside.as_ptr(), address);
+        shower.clear();
+        assert_eq!(shown(&mut shower), None);
+    }
+
+    #[test]
+    fn two_workers_and_a_slow_reader_never_run_backwards() {
+        let (giver, mut shower) = mask_slot(2);
+        let workers: Vec<_> = (0..2u64)
+            .map(|k| {
+                let giver = giver.clone();
+                std::thread::spawn(move || {
+                    for n in 0..5_000 {
+                        let mut m = giver.blank();
+                        m.mask.frame = FrameId(2 * n + k);
+                        giver.give(m);
+                    }
+                })
+            })
+            .collect();
+        let mut last = 0;
+        while !workers.iter().all(|w| w.is_finished()) {
+            if let Some((frame, _)) = shown(&mut shower) {
+                assert!(frame >= last, "{frame} after {last}");
+                last = frame;
+            }
+        }
+        for w in workers {
+            w.join().expect("no worker panicked");
+        }
+        assert_eq!(shown(&mut shower).map(|s| s.0), Some(9_999));
+    }
+}

@@ -1,0 +1,249 @@
+//! The state machine warm-up / active / degraded / bypass.
+//!
+//! In: once a frame, the time, the workers' pulses, the newest mask's age and the user's switch. Out: the state, its
+//! reason, and whether a mask may be drawn. Pure: time is given, not read.
+
+use super::{Pulse, Reason};
+use crate::frame::Nanos;
+use crate::overlay::State;
+
+/// What the state depends on, besides the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A mask older than this is not drawn.
+    pub max_mask_age: Nanos,
+    /// One frame of the source.
+    pub period: Nanos,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_mask_age: Nanos(200_000_000), period: Nanos(33_333_333) }
+    }
+}
+
+/// A worker that has never finished a frame may take this long for its first: kernels are loaded, memory is touched.
+const FIRST_FRAME: Nanos = Nanos(5_000_000_000);
+
+/// A state that was bad stays bad for this long after its cause is gone, so that it does not flicker with every mask.
+const DWELL: Nanos = Nanos(1_000_000_000);
+
+/// What holds for one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub state: State,
+    pub reason: Reason,
+    /// Whether a mask may be drawn on this frame.
+    pub draw: bool,
+    /// The state before, if it has just changed.
+    pub changed_from: Option<State>,
+}
+
+/// Judges every frame.
+#[derive(Debug)]
+pub struct Watch {
+    limits: Limits,
+    state: State,
+    reason: Reason,
+    /// When a mask was last too old to be drawn.
+    late_at: Option<Nanos>,
+}
+
+impl Watch {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: State::WarmUp, reason: Reason::Starting, late_at: None }
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The source's frame period, once its caps are known.
+    pub fn set_period(&mut self, period: Nanos) {
+        self.limits.period = period;
+    }
+
+    /// Judges the frame at `now`. `mask_age`: of the newest mask there is, from its frame's capture to `now`.
+    pub fn step<P: AsRef<Pulse>>(
+        &mut self,
+        now: Nanos,
+        pulses: &[P],
+        mask_age: Option<Nanos>,
+        switched_on: bool,
+    ) -> Verdict {
+        let young = mask_age.is_some_and(|age| age <= self.limits.max_mask_age);
+        if mask_age.is_some() && !young {
+            self.late_at = Some(now);
+        }
+        let recently_late = self.late_at.is_some_and(|at| now.0.saturating_sub(at.0) < DWELL.0);
+        let (state, reason) = if !switched_on {
+            (State::Bypass, Reason::SwitchedOff)
+        } else if let Some(fault) = self.fault(now, pulses, mask_age.is_some() && !young) {
+            (State::Bypass, fault)
+        } else if mask_age.is_none() {
+            (State::WarmUp, Reason::Starting)
+        } else if !young || recently_late && self.state != State::WarmUp {
+            (State::Degraded, Reason::TooSlow)
+        } else {
+            (State::Active, Reason::Normal)
+        };
+        let changed = (state, reason) != (self.state, self.reason);
+        let before = self.state;
+        self.state = state;
+        self.reason = reason;
+        let draw = young && matches!(state, State::Active | State::Degraded);
+        Verdict { state, reason, draw, changed_from: changed.then_some(before) }
+    }
+
+    /// Why no worker can be relied on; `None` while one can.
+    fn fault<P: AsRef<Pulse>>(&self, now: Nanos, pulses: &[P], mask_late: bool) -> Option<Reason> {
+        let mut first = None;
+        for pulse in pulses {
+            let pulse = pulse.as_ref();
+            let fault =
+                pulse.fault().or_else(|| self.is_stalled(now, pulse, mask_late).then_some(Reason::Stalled));
+            match fault {
+                None => return None,
+                Some(reason) => first = first.or(Some(reason)),
+            }
+        }
+        first
+    }
+
+    /// Stalled: three times as long as usual over one frame; or twice, once its last mask is too old. A frame that takes
+    /// a GPU one millisecond may take four for all we know: the measure is never less than two frames of video.
+    fn is_stalled(&self, now: Nanos, pulse: &Pulse, mask_late: bool) -> bool {
+        let Some(busy) = pulse.busy(now) else { return false };
+        let floor = 2 * self.limits.period.0;
+        match pulse.usual() {
+            None => busy > FIRST_FRAME,
+            Some(usual) => busy.0 > (usual.0 * if mask_late { 2 } else { 3 }).max(floor),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const MS: u64 = 1_000_000;
+    const PERIOD: u64 = 33 * MS;
+
+    fn ms(n: u64) -> Nanos {
+        Nanos(n * MS)
+    }
+
+    fn watch() -> (Watch, [Arc<Pulse>; 1]) {
+        (Watch::new(Limits { max_mask_age: ms(200), period: Nanos(PERIOD) }), [Arc::new(Pulse::default())])
+    }
+
+    #[test]
+    fn warm_up_ends_with_the_first_mask() {
+        let (mut w, p) = watch();
+        let v = w.step(ms(10), &p, None, true);
+        assert_eq!(
+            (v.state, v.reason, v.draw, v.changed_from),
+            (State::WarmUp, Reason::Starting, false, None)
+        );
+        let v = w.step(ms(200), &p, Some(ms(90)), true);
+        assert_eq!((v.state, v.draw, v.changed_from), (State::Active, true, Some(State::WarmUp)));
+        assert_eq!(w.step(ms(233), &p, Some(ms(90)), true).changed_from, None);
+    }
+
+    #[test]
+    fn a_slow_worker_degrades_and_its_old_masks_vanish() {
+        let (mut w, p) = watch();
+        p[0].done(ms(250));
+        w.step(ms(0), &p, Some(ms(90)), true);
+        p[0].begin(ms(0));
+        let v = w.step(ms(150), &p, Some(ms(201)), true);
+        assert_eq!((v.state, v.reason, v.draw), (State::Degraded, Reason::TooSlow, false));
+        // A young mask is drawn at once; the state waits until none has been late for a second.
+        let v = w.step(ms(300), &p, Some(ms(100)), true);
+        assert_eq!((v.state, v.draw), (State::Degraded, true));
+        assert_eq!(w.step(ms(1151), &p, Some(ms(100)), true).state, State::Active);
+    }
+
+    #[test]
+    fn a_stall_bypasses_at_three_times_the_usual_or_when_its_mask_is_too_old() {
+        let (mut w, p) = watch();
+        p[0].done(ms(40));
+        w.step(ms(1), &p, Some(ms(60)), true);
+        p[0].begin(ms(10));
+        assert_eq!(w.step(ms(125), &p, Some(ms(170)), true).state, State::Active);
+        let v = w.step(ms(131), &p, Some(ms(176)), true);
+        assert_eq!((v.state, v.reason, v.draw), (State::Bypass, Reason::Stalled, false));
+        let (mut w, p) = watch();
+        p[0].done(ms(100));
+        w.step(ms(1), &p, Some(ms(60)), true);
+        p[0].begin(ms(10));
+        let v = w.step(ms(211), &p, Some(ms(201)), true);
+        assert_eq!(v.reason, Reason::Stalled);
+        // It wakes.
+        p[0].done(ms(100));
+        assert_eq!(w.step(ms(1300), &p, Some(ms(90)), true).state, State::Active);
+    }
+
+    #[test]
+    fn a_fault_bypasses_with_its_reason_until_a_mask_comes() {
+        let (mut w, p) = watch();
+        w.step(ms(1), &p, Some(ms(60)), true);
+        p[0].fail(Reason::Panicked);
+        let v = w.step(ms(34), &p, Some(ms(93)), true);
+        assert_eq!((v.state, v.reason, v.draw), (State::Bypass, Reason::Panicked, false));
+        p[0].done(ms(40));
+        assert_eq!(w.step(ms(67), &p, Some(ms(50)), true).state, State::Active);
+    }
+
+    #[test]
+    fn one_good_worker_is_enough() {
+        let mut w = Watch::new(Limits::default());
+        let p = [Arc::new(Pulse::default()), Arc::new(Pulse::default())];
+        p[0].fail(Reason::DeviceLost);
+        assert_eq!(w.step(ms(1), &p, Some(ms(60)), true).state, State::Active);
+        p[1].fail(Reason::NotANumber);
+        assert_eq!(w.step(ms(2), &p, Some(ms(60)), true).reason, Reason::DeviceLost);
+    }
+
+    #[test]
+    fn switched_off_is_bypass_and_says_so() {
+        let (mut w, p) = watch();
+        w.step(ms(1), &p, Some(ms(60)), true);
+        let v = w.step(ms(2), &p, Some(ms(61)), false);
+        assert_eq!((v.state, v.reason, v.draw), (State::Bypass, Reason::SwitchedOff, false));
+        assert_eq!(w.step(ms(3), &p, Some(ms(62)), true).state, State::Active);
+    }
+
+    #[test]
+    fn a_first_frame_may_take_seconds() {
+        let (mut w, p) = watch();
+        p[0].begin(ms(1));
+        assert_eq!(w.step(ms(4000), &p, None, true).state, State::WarmUp);
+        assert_eq!(w.step(ms(5100), &p, None, true).reason, Reason::Stalled);
+    }
+
+    proptest::proptest! {
+        /// Whatever happens, nothing is drawn that is too old, switched off or judged bypass.
+        #[test]
+        fn nothing_old_is_ever_drawn(steps in proptest::collection::vec((0u64..500, proptest::option::of(0u64..400), 0u8..6), 1..60)) {
+            let (mut w, p) = watch();
+            let mut now = 0;
+            for (dt, age, what) in steps {
+                now += dt;
+                match what {
+                    0 => p[0].begin(ms(now)),
+                    1 => p[0].done(ms(50)),
+                    2 => p[0].fail(Reason::Failed),
+                    3 => p[0].idle(),
+                    _ => {}
+                }
+                let v = w.step(ms(now), &p, age.map(ms), what != 5);
+                if v.draw {
+                    assert!(age.is_some_and(|a| a <= 200) && what != 5);
+                    assert!(matches!(v.state, State::Active | State::Degraded));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Workers that are started anew when they fail.
+//!
+//! In: the newest frame from the mailbox. Out: masks into the slot, a pulse for the video path. Each worker is a thread
+//! that builds its own [`Analyst`] (which owns the device), so that whatever breaks goes with the thread. A supervising
+//! thread replaces a worker that ended or does not answer, with a growing pause in between.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::thread::panicked;
+use super::{Segmenter, Spans};
+use crate::frame::{FrameId, Mask, Nanos, Picture, Pts};
+use crate::mailbox::{Inbox, Taken};
+use crate::mask_slot::Giver;
+use crate::overlay::Controls;
+use crate::safety::{Pulse, Reason};
+use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
+use crate::{Error, Result};
+
+/// What turns a picture into its mask: a [`Segmenter`], or a stand-in that misbehaves in a test.
+pub trait Analyst: 'static {
+    /// Segments one picture into `mask`, whose `frame` and `pts` are set.
+    ///
+    /// # Errors
+    /// A failing device, an output that is not a number.
+    fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans>;
+
+    /// Probability from which on a pixel is marked, as the user sets it while it runs.
+    fn set_threshold(&mut self, threshold: f64);
+}
+
+impl Analyst for Segmenter {
+    fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
+        self.segment(picture, mask)
+    }
+
+    fn set_threshold(&mut self, threshold: f64) {
+        Segmenter::set_threshold(self, threshold);
+    }
+}
+
+/// Builds worker `k`'s analyst, in the thread that will run it.
+pub type Factory = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
+
+/// A live frame, copied, waiting to be analysed.
+pub trait LiveJob: Send + 'static {
+    fn id(&self) -> FrameId;
+    fn pts(&self) -> Pts;
+    /// When it left the source, since the session began.
+    fn captured(&self) -> Nanos;
+    /// When it was put into the mailbox, since the session began.
+    fn offered(&self) -> Nanos;
+    fn picture(&self) -> Option<Picture<'_>>;
+    /// Called when the worker is done with it: its buffers go back where they came from.
+    fn recycle(self);
+}
+
+/// How workers behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Care {
+    /// First pause before a new start; doubles up to `longest_pause`.
+    pub pause: Duration,
+    pub longest_pause: Duration,
+    /// A worker that takes this long over one frame is given up and replaced.
+    pub patience: Duration,
+    /// Aimed at: from a frame's capture to its mask on screen. A frame that would miss it is left for the next one.
+    pub annotation_budget: Nanos,
+    /// Niceness of the worker's thread: above 0 it yields to the video path.
+    pub nice: i32,
+}
+
+impl Default for Care {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_millis(250),
+            longest_pause: Duration::from_millis(1500),
+            patience: Duration::from_secs(2),
+            annotation_budget: Nanos(120_000_000),
+            nice: 0,
+        }
+    }
+}
+
+/// What all workers of a session share.
+struct Shared<J> {
+    inbox: Inbox<J>,
+    giver: Giver,
+    feed: Feed,
+    controls: Arc<Controls>,
+    factory: Box<Factory>,
+    care: Care,
+    epoch: Instant,
+    stop: AtomicBool,
+    /// Frames taken and left because they were too old to be in time.
+    skipped: Arc<AtomicU64>,
+    /// One frame of the source in nanoseconds.
+    period: Arc<AtomicU64>,
+}
+
+impl<J> Shared<J> {
+    fn now(&self) -> Nanos {
+        self.epoch.elapsed().into()
+    }
+}
+
+/// The workers of a session. They end when it is dropped.
+pub struct Workers<J: LiveJob> {
+    shared: Arc<Shared<J>>,
+    pulses: Vec<Arc<Pulse>>,
+    supervisors: Vec<JoinHandle<()>>,
+}
+
+impl<J: LiveJob> Workers<J> {
+    /// Starts `count` workers. `period`: one frame of the source in nanoseconds, as it stands at any time; `epoch`: when
+    /// the session began.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    pub fn start(
+        count: usize,
+        factory: Box<Factory>,
+        inbox: Inbox<J>,
+        giver: Giver,
+        feed: Feed,
+        controls: Arc<Controls>,
+        care: Care,
+        period: Arc<AtomicU64>,
+        epoch: Instant,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            inbox,
+            giver,
+            feed,
+            controls,
+            factory,
+            care,
+            epoch,
+            stop: AtomicBool::new(false),
+            skipped: Arc::default(),
+            period,
+        });
+        let pulses: Vec<_> = (0..count.max(1)).map(|_| Arc::new(Pulse::default())).collect();
+        let mut workers = Self { shared, pulses, supervisors: Vec::new() };
+        for k in 0..workers.pulses.len() {
+            let (shared, pulse) = (workers.shared.clone(), workers.pulses[k].clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("supervisor-{k}"))
+                .spawn(move || supervise(&shared, &pulse, k))
+                .map_err(|e| Error::machine("a worker's supervisor cannot be started").because(e))?;
+            workers.supervisors.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// For the video path to read.
+    pub fn pulses(&self) -> &[Arc<Pulse>] {
+        &self.pulses
+    }
+
+    /// Frames a worker took and left because their masks would have come too late.
+    pub fn skip_counter(&self) -> Arc<AtomicU64> {
+        self.shared.skipped.clone()
+    }
+}
+
+impl<J: LiveJob> Drop for Workers<J> {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for s in self.supervisors.drain(..) {
+            let _ = s.join();
+        }
+    }
+}
+
+/// How often the supervisor looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// Workers that hang are left behind, each with the memory of its network; this many at most.
+const HANGING: usize = 2;
+
+/// Keeps one worker running until the session ends.
+fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) {
+    let mut hanging: Vec<JoinHandle<()>> = Vec::new();
+    let mut pause = shared.care.pause;
+    let mut running = start_worker(shared, pulse, k);
+    while !shared.stop.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK);
+        hanging.retain(|w| !w.is_finished());
+        let now = shared.now();
+        let ended = running.as_ref().is_none_or(|w| w.thread.is_finished());
+        let stalled = pulse.busy(now).is_some_and(|b| b.0 > shared.care.patience.as_nanos() as u64);
+        if !ended && !stalled {
+            if pulse.fault().is_none() && pulse.usual().is_some() {
+                pause = shared.care.pause;
+            }
+            continue;
+        }
+        if stalled && !ended {
+            if hanging.len() >= HANGING {
+                continue;
+            }
+            if let Some(worker) = running.take() {
+                worker.given_up.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    "worker {k} has not answered for {:?}; another is started",
+                    shared.care.patience
+                );
+                hanging.push(worker.thread);
+            }
+            pulse.fail(Reason::Stalled);
+        }
+        if !sleep(shared, pause) {
+            break;
+        }
+        pause = (pause * 2).min(shared.care.longest_pause);
+        let attempt = pulse.restarted();
+        shared.feed.post(Event::Stream(StreamEvent::WorkerRestart { at: shared.now(), attempt }));
+        running = start_worker(shared, pulse, k);
+    }
+    // A worker that hangs is not waited for: the process is about to end, or the session lets go of it.
+    let deadline = Instant::now() + Duration::from_secs(3);
+    if let Some(w) = running {
+        while !w.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        w.given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sleeps unless the session ends; says whether it goes on.
+fn sleep<J>(shared: &Shared<J>, span: Duration) -> bool {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        if shared.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        std::thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
+    }
+    !shared.stop.load(Ordering::Relaxed)
+}
+
+struct Running {
+    thread: JoinHandle<()>,
+    /// Set when another has taken its place: it must touch nothing any more.
+    given_up: Arc<AtomicBool>,
+}
+
+fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) -> Option<Running> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let (shared, pulse, mine) = (shared.clone(), pulse.clone(), given_up.clone());
+    std::thread::Builder::new()
+        .name(format!("worker-{k}"))
+        .spawn(move || {
+            yield_to_video(shared.care.nice);
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse, &mine, k)))
+                .unwrap_or_else(|panic| Err((panicked(panic.as_ref()), Reason::Panicked)));
+            if let Err((e, reason)) = outcome
+                && !mine.load(Ordering::Relaxed)
+            {
+                pulse.fail(reason);
+                tracing::warn!("worker {k}: {e}");
+            }
+        })
+        .map(|thread| Running { thread, given_up })
+        .map_err(|e| tracing::warn!("worker {k} cannot be started: {e}"))
+        .ok()
+}
+
+/// Lowers the calling thread's priority.
+fn yield_to_video(nice: i32) {
+    if nice > 0 {
+        // SAFETY: plain system calls on the calling thread; failure leaves the priority as it was.
+        unsafe {
+            let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
+            libc::setpriority(libc::PRIO_PROCESS, thread, nice);
+        }
+    }
+}
+
+/// One worker, from building its analyst to the end of the session or its first failure.
+fn work<J: LiveJob>(
+    shared: &Shared<J>,
+    pulse: &Pulse,
+    given_up: &AtomicBool,
+    k: usize,
+) -> Result<(), (Error, Reason)> {
+    let mut analyst = (shared.factory)(k).map_err(|e| (e, Reason::Failed))?;
+    let mut recent = Recent::default();
+    let mut threshold = f64::NAN;
+    loop {
+        if shared.stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let job = match shared.inbox.take(Duration::from_millis(100)) {
+            Taken::Job(job) => job,
+            Taken::Nothing => continue,
+            Taken::Closed => return Ok(()),
+        };
+        let start = shared.now();
+        if too_old(shared, start, job.captured(), recent.usual()) {
+            shared.skipped.fetch_add(1, Ordering::Relaxed);
+            job.recycle();
+            continue;
+        }
+        if threshold != shared.controls.threshold() {
+            threshold = shared.controls.threshold();
+            analyst.set_threshold(threshold);
+        }
+        pulse.begin(start);
+        let mut out = shared.giver.blank();
+        let id = job.id();
+        out.mask.frame = id;
+        out.mask.pts = job.pts();
+        let outcome = match job.picture() {
+            None => Err((Error::internal(format!("{id}: its copy is incomplete")), Reason::Failed)),
+            Some(picture) => catch_unwind(AssertUnwindSafe(|| analyst.analyse(&picture, &mut out.mask)))
+                .map_err(|panic| (panicked(panic.as_ref()), Reason::Panicked))
+                .and_then(|r| {
+                    r.map_err(|e| {
+                        let reason = reason_of(&e);
+                        (e, reason)
+                    })
+                }),
+        };
+        if given_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (captured, offered) = (job.captured(), job.offered());
+        job.recycle();
+        let spans = outcome.map_err(|(e, reason)| (e.at(id), reason))?;
+        let finished = shared.now();
+        recent.add(Nanos(finished.0 - start.0));
+        shared.feed.post(Event::Mask(MaskEvent {
+            frame: id,
+            captured,
+            waited: Nanos(start.0.saturating_sub(offered.0)),
+            preprocess: spans.preprocess,
+            network: spans.network,
+            postprocess: spans.postprocess,
+            finished,
+            area_px: out.mask.area_px,
+            polyps: out.mask.polyps.len() as u32,
+            max_probability: out.mask.max_probability,
+            worker: k as u32,
+        }));
+        out.captured = captured;
+        out.finished = finished;
+        shared.giver.give(out);
+        pulse.done(recent.usual().unwrap_or_default());
+    }
+}
+
+/// Whether the mask of a frame of this age would be shown after the budget, while that of the next one would not: then the
+/// worker waits for that one. A mask is shown with the first frame after it is done, up to a period later.
+fn too_old<J>(shared: &Shared<J>, now: Nanos, captured: Nanos, usual: Option<Nanos>) -> bool {
+    let Some(usual) = usual else { return false };
+    let period = shared.period.load(Ordering::Relaxed);
+    let age = now.0.saturating_sub(captured.0);
+    let rest = usual.0 + usual.0 / 8 + period;
+    let budget = shared.care.annotation_budget.0;
+    // Where even a new frame would miss it, waiting would only lose frames.
+    rest + period / 8 < budget && age + rest > budget
+}
+
+/// What kind of failure the error is.
+fn reason_of(e: &Error) -> Reason {
+    let text = e.to_string();
+    if text.contains("not a number") {
+        Reason::NotANumber
+    } else if text.contains("CUDA") || text.contains("out of memory") {
+        Reason::DeviceLost
+    } else {
+        Reason::Failed
+    }
+}
+
+/// The last few durations, for their median.
+#[derive(Default)]
+struct Recent {
+    spans: [u64; 15],
+    count: usize,
+}
+
+impl Recent {
+    fn add(&mut self, span: Nanos) {
+        self.spans[self.count % self.spans.len()] = span.0;
+        self.count += 1;
+    }
+
+    fn usual(&self) -> Option<Nanos> {
+        let n = self.count.min(self.spans.len());
+        if n == 0 {
+            return None;
+        }
+        let mut sorted = self.spans;
+        let sorted = &mut sorted[..n];
+        sorted.sort_unstable();
+        Some(Nanos(sorted[n / 2]))
+    }
+}

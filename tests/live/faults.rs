@@ -1,0 +1,140 @@
+//! The failure table: what the viewer sees when the worker is slow, stuck or broken, and how it comes back.
+
+use std::time::Duration;
+
+use polypscope::frame::FrameId;
+use polypscope::overlay::State;
+use polypscope::safety::Reason;
+
+use crate::stand_in::{Mood, SOURCE, Seen, Session};
+
+const USUAL: Duration = Duration::from_millis(30);
+
+fn is_active(seen: &Seen) -> bool {
+    seen.states.last().is_some_and(|c| c.to == State::Active)
+}
+
+/// No frame is missing: their numbers follow one another, and each arrived at the sink.
+fn assert_whole(seen: &Seen) {
+    for (n, f) in seen.frames.iter().enumerate() {
+        assert_eq!(f.frame, FrameId(n as u64));
+    }
+    let missing = seen.frames.len() - seen.left.len();
+    assert!(missing <= 1, "{missing} frames never arrived");
+    let gaps = seen.frames.windows(2).filter(|w| w[1].entered.0 - w[0].entered.0 > 200_000_000).count();
+    assert_eq!(gaps, 0, "the picture stood still");
+}
+
+/// From `after` frames past the fault until the state changes again, every frame is the source's.
+fn assert_clean(seen: &Seen, untouched: &[bool], from_ns: u64, to_ns: u64, after: usize) {
+    let inside: Vec<_> =
+        seen.frames.iter().filter(|f| f.entered.0 > from_ns && f.entered.0 < to_ns).collect();
+    assert!(inside.len() > after, "too few frames to judge");
+    for f in &inside[after..] {
+        assert!(f.shown.is_none() && untouched[f.frame.0 as usize], "{} has marks", f.frame);
+    }
+}
+
+/// Runs until active, lets the worker fail, and returns when the failure was set and seen, and when it was over.
+fn fault(mood: Mood, reasons: &[Reason]) -> (Seen, Vec<bool>) {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("active", is_active);
+    s.moods.set(mood);
+    s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.to == State::Bypass));
+    let bypass = s.seen.states.last().copied().expect("there is one");
+    assert!(reasons.contains(&bypass.reason), "{:?}", bypass.reason);
+    std::thread::sleep(Duration::from_millis(1200));
+    let healed = s.now();
+    s.moods.set(Mood::Well);
+    s.until("active again", is_active);
+    let back = s.now();
+    assert!(back.0 - healed.0 < 3_000_000_000, "it took {} ms to come back", (back.0 - healed.0) / 1_000_000);
+    std::thread::sleep(Duration::from_millis(300));
+    let (seen, untouched) = s.stop();
+    assert_whole(&seen);
+    assert_clean(&seen, &untouched, bypass.at.0, healed.0, 0);
+    assert!(untouched.iter().rev().take(3).all(|same| !same), "marks are back at the end");
+    (seen, untouched)
+}
+
+#[test]
+fn a_worker_that_panics_leaves_a_clean_picture_and_comes_back() {
+    let (seen, _) = fault(Mood::Panics, &[Reason::Panicked]);
+    assert!(
+        seen.stream
+            .iter()
+            .any(|e| { matches!(e, polypscope::telemetry::event::StreamEvent::WorkerRestart { .. }) })
+    );
+}
+
+#[test]
+fn a_network_that_returns_nan_leaves_a_clean_picture_and_comes_back() {
+    fault(Mood::NotANumber, &[Reason::NotANumber]);
+}
+
+#[test]
+fn a_worker_that_stalls_leaves_a_clean_picture_and_comes_back() {
+    let (seen, _) = fault(Mood::Stuck, &[Reason::Stalled]);
+    // Bypassed no later than two frames after its mask was too old, or three times the usual.
+    let bypass = seen.states.iter().find(|c| c.reason == Reason::Stalled).expect("it stalled");
+    let last = seen.masks.iter().rfind(|m| m.finished < bypass.at).expect("there were masks");
+    let age = (bypass.at.0 - last.captured.0) / 1_000_000;
+    assert!(age <= 200 + 2 * 20 + 20, "bypassed when its mask was {age} ms old");
+}
+
+#[test]
+fn a_fault_cleans_the_picture_within_two_frames() {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("active", is_active);
+    s.moods.set(Mood::Panics);
+    s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.to == State::Bypass));
+    let (seen, untouched) = s.stop();
+    // The last finished mask, and the frame the worker died of, which it took at most a period later.
+    let last = seen.masks.last().expect("there were masks");
+    let died = last.finished.0 + 20_000_000 + 5_000_000;
+    let marked = seen.frames.iter().filter(|f| f.entered.0 > died && !untouched[f.frame.0 as usize]).count();
+    assert!(marked <= 2, "{marked} frames were marked after the fault");
+}
+
+#[test]
+fn a_slow_worker_lets_old_masks_vanish_and_the_picture_go_on() {
+    let mut s = Session::start(SOURCE, Mood::Slow(260), USUAL);
+    s.until("degraded", |seen| seen.states.iter().any(|c| c.to == State::Degraded));
+    std::thread::sleep(Duration::from_millis(800));
+    let (seen, untouched) = s.stop();
+    assert_whole(&seen);
+    let degraded = seen.states.iter().find(|c| c.to == State::Degraded).expect("it was");
+    assert_eq!(degraded.reason, Reason::TooSlow);
+    for f in seen.frames.iter().filter(|f| f.entered > degraded.at) {
+        match f.shown {
+            Some(m) => assert!(m.age.0 <= 200_000_000),
+            None => assert!(untouched[f.frame.0 as usize]),
+        }
+    }
+    assert!(seen.states.iter().all(|c| c.to != State::Bypass), "{:?}", seen.states);
+}
+
+#[test]
+fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
+    use polypscope::live::{Core, CoreSettings};
+    let (core, events) = Core::new(
+        CoreSettings::default(),
+        Box::new(|_| Err(polypscope::Error::machine("no device for this test"))),
+    )
+    .expect("the session starts all the same");
+    std::thread::sleep(Duration::from_millis(900));
+    let restarts = events
+        .receiver
+        .try_iter()
+        .filter(|e| {
+            matches!(
+                e,
+                polypscope::telemetry::Event::Stream(
+                    polypscope::telemetry::event::StreamEvent::WorkerRestart { .. }
+                )
+            )
+        })
+        .count();
+    assert!((1..=4).contains(&restarts), "{restarts} restarts");
+    drop(core);
+}

@@ -1,0 +1,175 @@
+//! The overlay element on a healthy stream: newest wins, ages and delays, formats, switching off, jumps of the clock.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use polypscope::frame::{FrameId, PixelFormat};
+use polypscope::live::CoreSettings;
+use polypscope::overlay::State;
+use polypscope::safety::Reason;
+use polypscope::telemetry::event::StreamEvent;
+
+use crate::stand_in::{Mood, SOURCE, Session};
+
+const USUAL: Duration = Duration::from_millis(30);
+
+#[test]
+fn the_newest_frame_wins_and_every_frame_is_accounted_for() {
+    let mut s = Session::start(SOURCE, Mood::Slow(70), USUAL);
+    s.until("forty frames", |seen| seen.left.len() >= 40);
+    let traffic = s.core.traffic();
+    let (seen, _) = s.stop();
+    let t = traffic();
+    assert!(t.superseded > 10, "{t:?}");
+    assert!(t.sent - t.superseded - t.taken <= 1, "{t:?}");
+    assert!(t.taken.abs_diff(seen.masks.len() as u64) <= 1, "{t:?} {}", seen.masks.len());
+    let mut last = None;
+    for f in &seen.frames {
+        if let Some(m) = f.shown {
+            assert!(m.of < f.frame && Some(m.of) >= last, "masks run backwards");
+            assert!(m.age.0 >= 60_000_000 && m.age.0 < 200_000_000);
+            last = Some(m.of);
+        }
+    }
+    assert!(last.is_some());
+    // Every first showing has its annotation delay, at least the inference.
+    let delays: Vec<_> = seen.left.iter().filter_map(|l| l.annotation_delay).collect();
+    assert!(delays.len() >= 5 && delays.iter().all(|d| d.0 >= 70_000_000));
+    let firsts = seen.frames.iter().filter(|f| f.shown.is_some_and(|m| m.first)).count();
+    assert!(firsts.abs_diff(delays.len()) <= 1);
+}
+
+#[test]
+fn several_workers_never_let_an_older_mask_replace_a_newer_one() {
+    let settings = CoreSettings { workers: 3, ..CoreSettings::default() };
+    let mut s = Session::start_with(SOURCE, Mood::Slow(50), USUAL, settings);
+    s.until("sixty frames", |seen| seen.left.len() >= 60);
+    let (seen, _) = s.stop();
+    let shown: Vec<_> = seen.frames.iter().filter_map(|f| f.shown.map(|m| m.of)).collect();
+    assert!(shown.is_sorted() && shown.len() > 30);
+    // Three workers infer about three times as often as one.
+    assert!(seen.masks.len() as f64 > seen.frames.len() as f64 * 0.6, "{} masks", seen.masks.len());
+}
+
+#[test]
+fn every_layout_is_marked_in_place() {
+    for format in PixelFormat::ALL {
+        let source = format!(
+            "videotestsrc is-live=true pattern=smpte name=source ! \
+             video/x-raw,format={},width=322,height=242,framerate=50/1",
+            format.caps_name()
+        );
+        let mut s = Session::start(&source, Mood::Well, Duration::from_millis(5));
+        s.until(&format!("a marked {} frame", format.caps_name()), |seen| {
+            seen.frames.iter().any(|f| f.shown.is_some())
+        });
+        let (seen, untouched) = s.stop();
+        for f in &seen.frames {
+            assert_eq!(
+                f.shown.is_none(),
+                untouched[f.frame.0 as usize],
+                "{} {}",
+                format.caps_name(),
+                f.frame
+            );
+        }
+    }
+}
+
+#[test]
+fn switched_off_the_picture_is_the_sources_at_once() {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("active", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
+    s.core.controls().switch(false);
+    let off = s.now();
+    s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.reason == Reason::SwitchedOff));
+    std::thread::sleep(Duration::from_millis(200));
+    let on = s.now();
+    s.core.controls().switch(true);
+    s.until("active again", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
+    let (seen, untouched) = s.stop();
+    let dark: Vec<_> =
+        seen.frames.iter().filter(|f| f.entered.0 > off.0 + 1_000_000 && f.entered < on).collect();
+    assert!(dark.len() >= 5 && dark.iter().all(|f| untouched[f.frame.0 as usize]));
+}
+
+#[test]
+fn timestamps_that_jump_are_counted_and_nothing_else() {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("active", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
+    let entry = s.pipeline.by_name("entry").expect("it is there");
+    let pad = entry.static_pad("sink").expect("a pad");
+    // Half a second back, so that timestamps repeat.
+    pad.set_offset(-500_000_000);
+    s.until("a jump", |seen| {
+        seen.stream.iter().any(|e| matches!(e, StreamEvent::TimestampJump { .. })) || seen.frames.len() > 150
+    });
+    let before = s.seen.frames.len();
+    s.until("twenty more frames", |seen| seen.left.len() >= before + 20);
+    let (seen, _) = s.stop();
+    for (n, f) in seen.frames.iter().enumerate() {
+        assert_eq!(f.frame, FrameId(n as u64));
+    }
+    assert!(seen.states.iter().all(|c| c.to != State::Bypass), "{:?}", seen.states);
+}
+
+#[test]
+fn a_change_of_size_is_survived() {
+    let source = "videotestsrc is-live=true pattern=ball name=source ! capsfilter name=shape \
+         caps=video/x-raw,format=NV12,width=320,height=240,framerate=50/1";
+    let mut s = Session::start(source, Mood::Well, USUAL);
+    s.until("active", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
+    let shape = s.pipeline.by_name("shape").expect("it is there");
+    let caps: gst::Caps =
+        "video/x-raw,format=UYVY,width=480,height=270,framerate=50/1".parse().expect("they parse");
+    shape.set_property("caps", &caps);
+    s.until("a new format", |seen| {
+        seen.stream.iter().any(|e| matches!(e, StreamEvent::FormatChange { width: 480, height: 270, .. }))
+    });
+    let at = s.seen.frames.len() as u64;
+    s.until("marks on the new size", |seen| {
+        seen.frames.iter().any(|f| f.frame.0 > at + 3 && f.shown.is_some())
+    });
+    let (seen, _) = s.stop();
+    assert!(seen.frames.len() - seen.left.len() <= 1);
+}
+
+#[test]
+fn the_latency_query_is_answered_with_what_the_element_takes() {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("a frame", |seen| !seen.left.is_empty());
+    let overlay = s.core.overlay().clone();
+    let ask = |pad: &str| {
+        let mut q = gst::query::Latency::new();
+        let pad = overlay.static_pad(pad).expect("a pad");
+        let answered = if pad.direction() == gst::PadDirection::Src {
+            pad.query(&mut q)
+        } else {
+            pad.peer_query(&mut q)
+        };
+        assert!(answered);
+        q.result()
+    };
+    let (live, before, _) = ask("sink");
+    let (_, after, max) = ask("src");
+    assert!(live);
+    assert_eq!(after - before, gst::ClockTime::from_mseconds(4));
+    assert!(max.is_none_or(|m| m >= after));
+}
+
+#[test]
+fn a_phantom_plays_live_from_memory() {
+    polypscope::capture::init().expect("GStreamer starts");
+    let source = "polypphantomsrc name=source width=160 height=96 fps=50 seconds=1 preset=fast";
+    let mut s = Session::start(source, Mood::Well, Duration::from_millis(5));
+    s.until("more frames than the loop has", |seen| seen.left.len() >= 70);
+    let (seen, _) = s.stop();
+    for pair in seen.frames.windows(2) {
+        assert_eq!(pair[1].pts.0 - pair[0].pts.0, 20_000_000);
+    }
+    let span = seen.frames.last().expect("frames").entered.0 - seen.frames[0].entered.0;
+    let expected = (seen.frames.len() as u64 - 1) * 20_000_000;
+    assert!(span.abs_diff(expected) < 100_000_000, "{span} ns for {expected}");
+}
