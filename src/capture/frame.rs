@@ -79,19 +79,15 @@ impl Frame {
 
     /// Views the picture.
     pub fn read<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
-        let info = self.picture_info()?;
-        let mapped =
-            gst_video::VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info).map_err(|e| {
-                Error::input(format!("{}: the decoder's buffer cannot be read", self.id)).because(e)
-            })?;
-        let mut planes = [Plane { data: &[], stride: 0 }; 3];
-        for (i, plane) in planes.iter_mut().enumerate().take(info.format.planes()) {
-            let data = mapped
-                .plane_data(i as u32)
-                .map_err(|e| Error::input(format!("{}: plane {i} cannot be read", self.id)).because(e))?;
-            *plane = Plane { data, stride: mapped.plane_stride()[i] as usize };
-        }
-        see(&Picture { info, planes })
+        // The caller's own errors already say where they come from.
+        let mut see = Some(see);
+        let mut seen = None;
+        picture_of(&self.buffer, &self.info, |picture| {
+            seen = see.take().map(|see| see(picture));
+            Ok(())
+        })
+        .map_err(|e| e.at(self.id))?;
+        seen.unwrap_or_else(|| Err(Error::internal(format!("{}: was not looked at", self.id))))
     }
 
     /// Draws on the picture. The buffer is copied first if the decoder still holds it as a reference frame.
@@ -135,6 +131,26 @@ impl crate::worker::Job for Frame {
     fn with_picture<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
         self.read(see)
     }
+}
+
+/// Views a buffer as a picture.
+///
+/// # Errors
+/// A layout we do not read, a buffer that cannot be mapped.
+pub fn picture_of<R>(
+    buffer: &gst::BufferRef,
+    info: &gst_video::VideoInfo,
+    see: impl FnOnce(&Picture) -> Result<R>,
+) -> Result<R> {
+    let picture = picture_info(info, Some(buffer))?;
+    let unread = |e| Error::input("a frame's buffer cannot be read").because(e);
+    let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(unread)?;
+    let mut planes = [Plane { data: &[], stride: 0 }; 3];
+    for (i, plane) in planes.iter_mut().enumerate().take(picture.format.planes()) {
+        let data = mapped.plane_data(i as u32).map_err(|e| Error::input(format!("plane {i} cannot be read")).because(e))?;
+        *plane = Plane { data, stride: mapped.plane_stride()[i] as usize };
+    }
+    see(&Picture { info: picture, planes })
 }
 
 /// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.

@@ -12,6 +12,8 @@ mod eval;
 mod eval_video;
 mod interrupt;
 #[cfg(feature = "video")]
+mod live;
+#[cfg(feature = "video")]
 mod phantom;
 mod progress;
 #[cfg(feature = "video")]
@@ -42,6 +44,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Outline polyps on live video.
+    #[cfg(feature = "video")]
+    Live(live::Args),
     /// Segment recorded procedures: annotated video and a report.
     #[cfg(feature = "video")]
     Replay(replay::Args),
@@ -118,6 +123,8 @@ pub fn main() -> ExitCode {
     let Verbosity { verbose, quiet, json } = cli.verbosity;
     let mut context = Context { out: &mut out, quiet, json, verbose };
     let result = match &cli.command {
+        #[cfg(feature = "video")]
+        Command::Live(args) => live::run(args, &mut context),
         #[cfg(feature = "video")]
         Command::Replay(args) => replay::run(args, &mut context),
         #[cfg(feature = "video")]

@@ -29,6 +29,8 @@ pub struct CoreSettings {
     pub max_mask_age: Nanos,
     pub workers: usize,
     pub care: Care,
+    /// Follow the picture's motion with masks that are some frames old.
+    pub motion: bool,
     pub tap: Option<Arc<dyn Tap>>,
 }
 
@@ -40,6 +42,7 @@ impl Default for CoreSettings {
             max_mask_age: Limits::default().max_mask_age,
             workers: 1,
             care: Care::default(),
+            motion: true,
             tap: None,
         }
     }
@@ -131,13 +134,27 @@ impl Core {
 
     /// Stamps what leaves the source at `entry` and what arrives at the sink at `exit`.
     pub fn watch_pads(&self, entry: &gst::Pad, exit: &gst::Pad) {
+        self.entry_watcher()(entry);
+        self.watch_exit(exit);
+    }
+
+    /// Stamps what leaves a source at the pad given.
+    pub fn entry_watcher(&self) -> impl Fn(&gst::Pad) + 'static {
         let (stamps, epoch) = (self.stamps.clone(), self.epoch);
-        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
-                stamps.capture(Pts(pts.nseconds()), epoch.elapsed().into());
-            }
-            gst::PadProbeReturn::Ok
-        });
+        move |pad| {
+            let stamps = stamps.clone();
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
+                    stamps.capture(Pts(pts.nseconds()), epoch.elapsed().into());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+    }
+
+    /// Looks at what arrives at the sink.
+    pub fn watch_exit(&self, exit: &gst::Pad) {
+        let epoch = self.epoch;
         let (stamps, feed) = (self.stamps.clone(), self.feed.clone());
         let (period, latency) = (self.period.clone(), self.latency.clone());
         exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {

@@ -4,5 +4,10 @@
 //! The video path never waits for anything in here.
 
 mod core;
+mod session;
+pub mod sizing;
+mod taps;
 
 pub use core::{Core, CoreSettings};
+pub use session::{Session, Settings, Step};
+pub use taps::Taps;

@@ -3,11 +3,15 @@
 //! In: spans in nanoseconds, stamped by whoever did the work. Out: distributions with the percentiles of a latency
 //! report, and a description of the machine they were measured on. Recording into a histogram allocates nothing.
 
+#[cfg(feature = "video")]
+pub mod collector;
 mod distribution;
 pub mod event;
 mod live_summary;
 mod machine;
 
+#[cfg(feature = "video")]
+pub use collector::{Collector, CollectorSettings, Snapshot};
 pub use distribution::{Distribution, Histogram};
 pub use event::{Event, Events, Feed, feed};
 pub use live_summary::{LiveCounts, LiveMarks, LiveSummary, Memory, StateChangeRecord};

@@ -114,7 +114,7 @@ pub struct Workers<J: LiveJob> {
 }
 
 impl<J: LiveJob> Workers<J> {
-    /// Starts `count` workers. `period`: one frame of the source in nanoseconds, as it stands at any time; `epoch`: when
+    /// Starts `count` workers (none: a picture without a network). `period`: one frame of the source in nanoseconds, as it stands at any time; `epoch`: when
     /// the session began.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl<J: LiveJob> Workers<J> {
             skipped: Arc::default(),
             period,
         });
-        let pulses: Vec<_> = (0..count.max(1)).map(|_| Arc::new(Pulse::default())).collect();
+        let pulses: Vec<_> = (0..count).map(|_| Arc::new(Pulse::default())).collect();
         let mut workers = Self { shared, pulses, supervisors: Vec::new() };
         for k in 0..workers.pulses.len() {
             let (shared, pulse) = (workers.shared.clone(), workers.pulses[k].clone());

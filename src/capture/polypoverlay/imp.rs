@@ -56,6 +56,10 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl PolypOverlay {
+    pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
+        crate::capture::frame::picture_info(lock(&self.state).info.as_ref()?, None).ok()
+    }
+
     pub(super) fn wire(&self, wiring: Wiring) {
         lock(&self.state).compositor = Some(Compositor::new(wiring));
     }

@@ -38,6 +38,11 @@ impl PolypOverlay {
     pub fn wire(&self, wiring: Wiring) {
         self.imp().wire(wiring);
     }
+
+    /// The picture that goes through, once its caps are known.
+    pub fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
+        self.imp().picture_info()
+    }
 }
 
 impl Default for PolypOverlay {

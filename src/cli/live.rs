@@ -1,0 +1,405 @@
+//! `polypscope live`: the endoscope's picture with polyps outlined, as it happens.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args as ClapArgs;
+
+use super::arguments::{opacity, threshold};
+use super::interrupt::interrupt_flag;
+use super::{Context, EngineArgs, Outcome};
+use crate::capture::{PipelineFile, Recorder, RecorderSettings};
+use crate::engine::{self, Options};
+use crate::frame::Nanos;
+use crate::live::{Session, Settings, Step, sizing};
+use crate::model::Checkpoint;
+use crate::overlay::Style;
+use crate::phantom::Rate;
+use crate::preprocess::FieldOfView;
+use crate::telemetry::{LiveSummary, Snapshot};
+use crate::worker::{Analyst, Segmenter, log_panics};
+use crate::{Error, Result};
+
+/// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
+/// terminal or the window: o overlay on/off, r recording on/off, q quit. SIGUSR1 also switches the overlay.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Where the picture comes from and goes to: a file as in pipelines/
+    #[arg(long, value_name = "FILE")]
+    pipeline: PathBuf,
+    /// A parameter of the pipeline file
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    sets: Vec<(String, String)>,
+    /// One of the file's sinks (default: the file's own choice)
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Write what the session comes to as JSON
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Write one JSON object a frame
+    #[arg(long, value_name = "FILE")]
+    lines: Option<PathBuf>,
+    /// Write a trace for Perfetto or Chrome
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Replace files that are already there
+    #[arg(long)]
+    force: bool,
+    /// Record into this folder from the start
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// What is recorded
+    #[arg(long, value_name = "WHAT", value_parser = ["annotated", "raw", "both"], default_value = "annotated")]
+    record_what: String,
+    /// Length of a recorded segment
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400), default_value_t = 60)]
+    record_segment: u64,
+    /// Steer and watch the session over HTTP at this address, such as 127.0.0.1:7700
+    #[arg(long, value_name = "ADDR")]
+    control: Option<std::net::SocketAddr>,
+    /// File with the token that HTTP requests must bring; needed beyond loopback
+    #[arg(long, value_name = "FILE", requires = "control")]
+    control_token_file: Option<PathBuf>,
+    /// Prometheus figures at this address
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<std::net::SocketAddr>,
+    /// A mask older than this vanishes
+    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10000))]
+    max_mask_age: u64,
+    /// Aimed at, from a frame's capture to its mask on screen; the network's input size is chosen to meet it
+    #[arg(long, value_name = "MS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=10000))]
+    annotation_delay: u64,
+    /// Side of the network's input, a multiple of 32 (default: the largest that meets --annotation-delay)
+    #[arg(long, value_name = "PIXELS")]
+    input_size: Option<usize>,
+    /// Move masks along with the picture
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"], default_value = "on")]
+    motion: String,
+    /// Show the picture without any network
+    #[arg(long)]
+    no_ai: bool,
+    /// Probability from which on a pixel is marked (default: the checkpoint's)
+    #[arg(long, value_name = "P", value_parser = threshold)]
+    threshold: Option<f64>,
+    /// Opacity of the fill, 0 to 1
+    #[arg(long, value_name = "A", value_parser = opacity, default_value_t = Style::default().alpha)]
+    alpha: f32,
+    /// Whether the status rectangle is drawn
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"], default_value = "on")]
+    status: String,
+    /// What to analyse: auto, full, or X,Y,W,H in source pixels
+    #[arg(long, value_name = "VIEW", default_value = "auto")]
+    field_of_view: FieldOfView,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+fn key_value(text: &str) -> Result<(String, String)> {
+    text.split_once('=')
+        .filter(|(k, _)| !k.is_empty())
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .ok_or_else(|| Error::usage(format!("{text:?} is not a parameter")).remedy("write key=value"))
+}
+
+fn seconds(text: &str) -> Result<f64> {
+    text.parse::<f64>().ok().filter(|s| *s > 0.0 && *s < 1e7).ok_or_else(|| {
+        Error::usage(format!("{text:?} is not a number of seconds")).remedy("give a number above 0")
+    })
+}
+
+/// What may interrupt or steer a session besides its control page.
+struct Hands {
+    stop: Arc<AtomicBool>,
+    toggle: Arc<AtomicBool>,
+    keys: crossbeam_channel::Receiver<char>,
+}
+
+impl Hands {
+    fn new(quiet: bool) -> Result<Self> {
+        let toggle = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, toggle.clone())
+            .map_err(|e| Error::machine("SIGUSR1 cannot be listened to").because(e))?;
+        let (sender, keys) = crossbeam_channel::bounded(8);
+        if !quiet && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+            // Ends with the process: reading a key cannot be interrupted.
+            let _ = std::thread::Builder::new().name("keys".into()).spawn(move || {
+                let terminal = console::Term::stderr();
+                while let Ok(key) = terminal.read_char() {
+                    if sender.send(key).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(Self { stop: interrupt_flag()?, toggle, keys })
+    }
+}
+
+impl Args {
+    fn rate(&self, file: &PipelineFile) -> Option<Rate> {
+        let set = self.sets.iter().rev().find(|(k, _)| k == "fps").map(|(_, v)| v.clone());
+        set.or_else(|| file.parameters().get("fps").map(|p| p.default.clone()))?.parse().ok()
+    }
+
+    fn recorder(&self, folder: &std::path::Path) -> RecorderSettings {
+        RecorderSettings {
+            raw: self.record_what != "annotated",
+            annotated: self.record_what != "raw",
+            segment: Duration::from_secs(self.record_segment),
+            ..RecorderSettings::new(folder)
+        }
+    }
+
+    /// Files that would be replaced are refused before anything starts.
+    fn protect(&self) -> Result<()> {
+        for path in [&self.summary, &self.lines, &self.trace].into_iter().flatten() {
+            if self.force {
+                if path.is_file() {
+                    std::fs::remove_file(path).map_err(|e| Error::write(path, e))?;
+                }
+            } else if path.exists() {
+                return Err(Error::usage(format!("{}: is already there", path.display()))
+                    .remedy("choose another name or add --force"));
+            }
+        }
+        Ok(())
+    }
+
+    fn settings(&self, context: &mut Context) -> Result<Settings> {
+        let file = PipelineFile::open(&self.pipeline)?;
+        let ready = file.ready(&self.sets, self.sink.as_deref())?;
+        let period = self.rate(&file).map_or(Nanos(33_333_333), |r| Nanos((1e9 / r.as_f64()) as u64));
+        let budget = Nanos(self.annotation_delay * 1_000_000);
+        let checkpoint = Checkpoint::open(&Checkpoint::locate(self.engine.weights.as_deref())?)?;
+        let description = checkpoint.description().clone();
+        // The worker yields to the video path: it has a whole frame's time, the picture has a few milliseconds.
+        const NICE: i32 = 10;
+        let options = Options {
+            device: self.engine.device,
+            precision: self.engine.precision,
+            threads: self.engine.threads.map(usize::from),
+            size: self.input_size.map(|s| (s, s)),
+            nice: NICE,
+        };
+        let view = self.field_of_view;
+        let threshold = self.threshold;
+        let (engine, size, workers): (String, (usize, usize), usize) = if self.no_ai {
+            ("none".into(), (0, 0), 0)
+        } else {
+            let sizing = sizing::choose(&checkpoint, options, budget, period)?;
+            context.remark(format!("network input {}", sizing.words))?;
+            let described =
+                engine::open(&checkpoint, Options { size: Some(sizing.size), ..options })?.describe();
+            (described, sizing.size, 1)
+        };
+        let options = Options { size: Some(size), ..options };
+        let factory_description = description.clone();
+        Ok(Settings {
+            ready,
+            style: Style { alpha: self.alpha, status: self.status == "on", ..Style::default() },
+            threshold: threshold.unwrap_or(description.threshold),
+            max_mask_age: Nanos(self.max_mask_age * 1_000_000),
+            annotation_budget: budget,
+            workers,
+            motion: self.motion == "on",
+            nice: NICE,
+            factory: Box::new(move |_| {
+                let network = engine::open(&checkpoint, options)?;
+                let analyst: Box<dyn Analyst> =
+                    Box::new(Segmenter::new(network, &factory_description, view, threshold));
+                Ok(analyst)
+            }),
+            engine,
+            network_size: size,
+            warm_up: Duration::from_secs(2),
+            length: self.seconds.map(Duration::from_secs_f64),
+            lines: self.lines.clone(),
+            trace: self.trace.clone(),
+        })
+    }
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
+    args.protect()?;
+    log_panics();
+    let settings = args.settings(context)?;
+    let hands = Hands::new(context.quiet)?;
+    let mut session = Session::start(settings)?;
+    if let Some(folder) = &args.record {
+        session.taps().record(Recorder::start(args.recorder(folder))?);
+    }
+    let result = watch(args, &mut session, &hands, context);
+    let recording = session.taps().recording();
+    let summary = session.finish();
+    if let Some(path) = &args.summary {
+        let text = serde_json::to_string_pretty(&summary)
+            .map_err(|e| Error::internal("the summary cannot be put into JSON").because(e))?;
+        std::fs::write(path, text).map_err(|e| Error::write(path, e))?;
+    }
+    tell(&summary, context)?;
+    if let Some(recording) = recording {
+        context.remark(format!(
+            "recorded {}-…: {} frames, {} lost",
+            recording.stem.display(),
+            recording.frames,
+            recording.lost
+        ))?;
+    }
+    result
+}
+
+/// Until the session is over.
+fn watch(args: &Args, session: &mut Session, hands: &Hands, context: &mut Context) -> Result<Outcome> {
+    let line = StatusLine::new(context);
+    let mut next_line = Instant::now();
+    let mut recording_failed = false;
+    loop {
+        if hands.stop.load(Ordering::Relaxed) {
+            return Ok(Outcome::Done);
+        }
+        let mut keys: Vec<char> = hands.keys.try_iter().collect();
+        if hands.toggle.swap(false, Ordering::Relaxed) {
+            keys.push('o');
+        }
+        match session.step(Duration::from_millis(50)) {
+            Step::On => {}
+            Step::Done => return Ok(Outcome::Done),
+            Step::Failed(e) => return Err(e),
+            Step::Key(key) => keys.extend(key.chars().next().filter(|_| key.chars().count() == 1)),
+            Step::Remark(words) => line.say(&words),
+        }
+        for key in keys {
+            match key {
+                'q' => return Ok(Outcome::Done),
+                'o' => {
+                    let on = session.controls().toggle();
+                    line.say(if on { "overlay on" } else { "overlay off" });
+                }
+                'r' => toggle_recording(args, session, &line),
+                _ => {}
+            }
+        }
+        if let Some(why) = session.taps().recording().and_then(|r| r.stopped_because)
+            && !recording_failed
+        {
+            recording_failed = true;
+            line.say(&format!("recording stopped: {why}"));
+        }
+        if Instant::now() >= next_line {
+            next_line = Instant::now() + Duration::from_millis(500);
+            line.show(&session.snapshot());
+        }
+    }
+}
+
+fn toggle_recording(args: &Args, session: &Session, line: &StatusLine) {
+    match session.taps().stop_recording() {
+        Some(recorder) => {
+            // Completing the files takes a moment that the bus must not wait for.
+            let _ = std::thread::Builder::new().name("recorder-end".into()).spawn(move || recorder.stop());
+            line.say("recording off");
+        }
+        None => match &args.record {
+            None => line.say("recording needs a folder: start with --record DIR"),
+            Some(folder) => match Recorder::start(args.recorder(folder)) {
+                Ok(recorder) => {
+                    session.taps().record(recorder);
+                    line.say("recording on");
+                }
+                Err(e) => line.say(&e.to_string()),
+            },
+        },
+    }
+}
+
+/// One line on the terminal, drawn anew twice a second.
+struct StatusLine {
+    bar: Option<indicatif::ProgressBar>,
+}
+
+impl StatusLine {
+    fn new(context: &Context) -> Self {
+        let wanted = !context.quiet && std::io::stderr().is_terminal();
+        Self { bar: wanted.then(indicatif::ProgressBar::new_spinner) }
+    }
+
+    fn show(&self, s: &Snapshot) {
+        let Some(bar) = &self.bar else { return };
+        let ms = |us: f64| us / 1e3;
+        let fps = s.points.last().map_or(0.0, |p| p.fps);
+        bar.set_message(format!(
+            "{}{} · {fps:.1} frames/s · video delay p99 {:.2} ms · annotation p99 {:.0} ms · mask age {:.0} ms · superseded {}",
+            s.state,
+            if s.source_lost { " (source lost)" } else { "" },
+            ms(s.video_delay_us.p99),
+            ms(s.annotation_delay_us.p99),
+            ms(s.mask_age_us.p50),
+            s.frames.superseded,
+        ));
+        bar.tick();
+    }
+
+    /// A remark that stays.
+    fn say(&self, words: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(words),
+            None => {
+                let _ = writeln!(std::io::stderr(), "{words}");
+            }
+        }
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Prints what a session came to.
+fn tell(s: &LiveSummary, context: &mut Context) -> Result<()> {
+    if context.json {
+        return context.json(s);
+    }
+    let f = s.frames;
+    context.remark(format!(
+        "{}: {:.1} s, {} frames in, {} out, {} dropped, {} late, {} inferred, {} superseded",
+        s.input,
+        s.elapsed_ms / 1e3,
+        f.entered,
+        f.out,
+        f.dropped,
+        f.late,
+        f.inferred,
+        f.superseded
+    ))?;
+    for (name, d) in [
+        ("video delay", &s.video_delay_us),
+        ("annotation delay", &s.annotation_delay_us),
+        ("mask age", &s.mask_age_us),
+    ] {
+        context.remark(format!(
+            "  {name:<17} p50 {:8.2} ms   p99 {:8.2} ms   p99.9 {:8.2} ms   max {:8.2} ms",
+            d.p50 / 1e3,
+            d.p99 / 1e3,
+            d.p999 / 1e3,
+            d.max / 1e3
+        ))?;
+    }
+    context.remark(format!(
+        "  memory {} MB at the start, {} MB at most, {} MB at the end; {:.2} cores busy; {} changes of state",
+        s.rss_bytes.start >> 20,
+        s.rss_bytes.max >> 20,
+        s.rss_bytes.end >> 20,
+        s.cpu_cores,
+        s.state_changes.len()
+    ))
+}

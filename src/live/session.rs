@@ -1,0 +1,187 @@
+//! A live session from its first frame to its summary.
+//!
+//! In: a pipeline that is ready, an engine to build, limits. Out: a [`LiveSummary`]; while it runs, controls and
+//! snapshots for whoever wants them. The caller's thread only looks after the source and the bus.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gstreamer::prelude::*;
+
+use super::core::{Core, CoreSettings};
+use super::taps::Taps;
+use crate::capture::{LivePipeline, Notice, Ready};
+use crate::frame::Nanos;
+use crate::overlay::{Controls, Overlay, Style};
+use crate::telemetry::event::{Event, StreamEvent};
+use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
+use crate::worker::{Care, Factory};
+use crate::{Error, Result};
+
+/// What a session is made of.
+pub struct Settings {
+    pub ready: Ready,
+    pub style: Style,
+    pub threshold: f64,
+    pub max_mask_age: Nanos,
+    pub annotation_budget: Nanos,
+    pub workers: usize,
+    /// Follow the picture's motion with masks that are some frames old.
+    pub motion: bool,
+    /// Niceness of the workers' threads.
+    pub nice: i32,
+    /// Builds an analyst in each worker's thread.
+    pub factory: Box<Factory>,
+    /// Device, precision and input size, for the summary.
+    pub engine: String,
+    pub network_size: (usize, usize),
+    pub warm_up: Duration,
+    /// How long it runs; `None` until it is stopped.
+    pub length: Option<Duration>,
+    pub lines: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
+}
+
+/// Why a session goes on or not.
+#[derive(Debug)]
+pub enum Step {
+    On,
+    /// A key pressed in the picture's window.
+    Key(String),
+    /// Something to tell the user.
+    Remark(String),
+    /// The time is up or the source has ended.
+    Done,
+    Failed(Error),
+}
+
+/// A running session.
+pub struct Session {
+    pipeline: LivePipeline,
+    core: Core,
+    collector: Collector,
+    taps: Arc<Taps>,
+    style: Style,
+    ready: Ready,
+    engine: String,
+    network_size: (usize, usize),
+    end: Option<Instant>,
+}
+
+impl Session {
+    /// Builds everything and starts the picture; the workers come as soon as they are built.
+    ///
+    /// # Errors
+    /// Whatever keeps the picture from starting. A network that cannot be built does not: the picture runs in bypass.
+    pub fn start(settings: Settings) -> Result<Self> {
+        let taps = Arc::new(Taps::default());
+        let without = settings.workers == 0;
+        let (core, events) = Core::new(
+            CoreSettings {
+                style: settings.style,
+                threshold: settings.threshold,
+                max_mask_age: settings.max_mask_age,
+                workers: settings.workers,
+                care: Care { annotation_budget: settings.annotation_budget, nice: settings.nice, ..Care::default() },
+                motion: settings.motion,
+                tap: Some(taps.clone()),
+            },
+            settings.factory,
+        )?;
+        core.controls().switch(!without);
+        let mut pipeline = LivePipeline::new(settings.ready.clone(), core.overlay().upcast_ref())?;
+        core.watch_exit(pipeline.exit_pad());
+        pipeline.on_entry(core.entry_watcher());
+        let collector = Collector::start(
+            events,
+            CollectorSettings {
+                warm_up: Duration::ZERO,
+                lines: settings.lines,
+                trace: settings.trace,
+                traffic: Box::new(core.traffic()),
+                epoch: core.epoch(),
+            },
+        )?;
+        pipeline.start()?;
+        // The warm-up counts from the first frame's time, not from the phantom's rendering.
+        collector.warm_up_until(Nanos::from(core.epoch().elapsed() + settings.warm_up));
+        Ok(Self {
+            pipeline,
+            core,
+            collector,
+            taps,
+            style: settings.style,
+            ready: settings.ready,
+            engine: settings.engine,
+            network_size: settings.network_size,
+            end: settings.length.map(|l| Instant::now() + l),
+        })
+    }
+
+    pub fn controls(&self) -> &Arc<Controls> {
+        self.core.controls()
+    }
+
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.collector.snapshot()
+    }
+
+    /// For others who want snapshots.
+    pub fn reader(&self) -> impl Fn() -> Arc<Snapshot> + Send + Sync + Clone + 'static {
+        self.collector.reader()
+    }
+
+    /// Looks after the source and the bus for up to `patience`. To be called in a loop.
+    pub fn step(&mut self, patience: Duration) -> Step {
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return Step::Done;
+        }
+        let now = || Nanos::from(self.core.epoch().elapsed());
+        match self.pipeline.next(patience) {
+            None => Step::On,
+            Some(Notice::Ended) => Step::Done,
+            Some(Notice::Failed(e)) => Step::Failed(e),
+            Some(Notice::Key(key)) => Step::Key(key),
+            Some(Notice::Latency(latency)) => {
+                self.core.set_latency(latency);
+                Step::On
+            }
+            Some(Notice::SourceLost(reason)) => {
+                self.core.feed().post(Event::Stream(StreamEvent::SourceLost { at: now() }));
+                Step::Remark(format!("the source is lost ({reason}); it is started anew"))
+            }
+            Some(Notice::SourceBack) => {
+                self.core.feed().post(Event::Stream(StreamEvent::SourceBack { at: now() }));
+                Step::Remark("the source is back".into())
+            }
+        }
+    }
+
+    /// Stops, and says what it all came to.
+    pub fn finish(self) -> LiveSummary {
+        self.finish_with(|_| ()).0
+    }
+
+    /// As [`Session::finish`]; `look` sees the collector before it goes.
+    pub fn finish_with<R>(self, look: impl FnOnce(&Collector) -> R) -> (LiveSummary, R) {
+        let Self { pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
+        let info = core.overlay().picture_info();
+        drop(pipeline);
+        taps.close();
+        drop(core);
+        // What was posted last is fetched before anybody looks.
+        collector.settle();
+        let seen = look(&collector);
+        let mut summary = collector.finish();
+        summary.input = ready.name;
+        summary.engine = engine;
+        summary.network_size = [network_size.0, network_size.1];
+        summary.marks = LiveMarks { status_rect: info.and_then(|i| Overlay::new(style).status_rect(&i)) };
+        (summary, seen)
+    }
+}

@@ -1,0 +1,168 @@
+//! What a live session comes to, while it runs and afterwards.
+//!
+//! In: events from the video path, the workers and the sink's pad. Out: a [`Snapshot`] four times a second, JSON lines, a
+//! trace, and a [`LiveSummary`] at the end. A thread of its own polls the events, so that no producer ever wakes anybody.
+
+mod figures;
+mod lines;
+mod prometheus;
+mod snapshot;
+mod trace;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use figures::Figures;
+use lines::Lines;
+pub use prometheus::exposition;
+pub use snapshot::{Point, Snapshot};
+use trace::Trace;
+
+use super::{Events, LiveSummary, rss_bytes};
+use crate::frame::Nanos;
+use crate::mailbox::Traffic;
+use crate::{Error, Result};
+
+/// How often events are fetched.
+const POLL: Duration = Duration::from_millis(50);
+/// How often a snapshot is made.
+const SNAPSHOT: Duration = Duration::from_millis(250);
+
+/// What is collected, and where it goes.
+pub struct CollectorSettings {
+    /// Frames captured earlier than this into the session are counted, but leave no figures: buffers and caches are cold.
+    pub warm_up: Duration,
+    /// `frames.jsonl`.
+    pub lines: Option<PathBuf>,
+    /// A Chrome trace.
+    pub trace: Option<PathBuf>,
+    /// Frames' ways through the mailbox.
+    pub traffic: Box<dyn Fn() -> Traffic + Send + Sync>,
+    /// When the session began.
+    pub epoch: Instant,
+}
+
+struct Shared {
+    figures: Mutex<Figures>,
+    snapshot: Mutex<Arc<Snapshot>>,
+    stop: AtomicBool,
+}
+
+/// See the module.
+pub struct Collector {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Collector {
+    /// Starts collecting.
+    ///
+    /// # Errors
+    /// Files that cannot be written, a thread that cannot be started.
+    pub fn start(events: Events, settings: CollectorSettings) -> Result<Self> {
+        let mut lines = settings.lines.as_deref().map(Lines::create).transpose()?;
+        let mut trace = settings.trace.as_deref().map(Trace::create).transpose()?;
+        let figures = Figures::new(Nanos::from(settings.warm_up));
+        let shared = Arc::new(Shared {
+            figures: Mutex::new(figures),
+            snapshot: Mutex::new(Arc::new(Snapshot::default())),
+            stop: AtomicBool::new(false),
+        });
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("collector".into())
+            .spawn(move || {
+                let mut next_snapshot = Instant::now();
+                loop {
+                    // Looked at first: what was posted before the end is still fetched.
+                    let last = theirs.stop.load(Ordering::Relaxed);
+                    {
+                        let mut figures = lock(&theirs.figures);
+                        for event in events.receiver.try_iter() {
+                            figures.take(&event);
+                            if let Some(lines) = &mut lines {
+                                lines.take(&event);
+                            }
+                            if let Some(trace) = &mut trace {
+                                trace.take(&event);
+                            }
+                        }
+                        figures.traffic = (settings.traffic)();
+                        figures.lost = events.lost();
+                        figures.now = settings.epoch.elapsed().into();
+                    }
+                    if last || Instant::now() >= next_snapshot {
+                        next_snapshot = Instant::now() + SNAPSHOT;
+                        let mut figures = lock(&theirs.figures);
+                        figures.memory(rss_bytes());
+                        let snapshot = Arc::new(figures.snapshot());
+                        *lock(&theirs.snapshot) = snapshot;
+                        if let Some(lines) = &mut lines {
+                            lines.flush();
+                        }
+                    }
+                    if last {
+                        break;
+                    }
+                    std::thread::sleep(POLL);
+                }
+                if let Some(trace) = trace {
+                    trace.finish();
+                }
+            })
+            .map_err(|e| Error::machine("the telemetry thread cannot be started").because(e))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        lock(&self.shared.snapshot).clone()
+    }
+
+    /// For others who want snapshots.
+    pub fn reader(&self) -> impl Fn() -> Arc<Snapshot> + Send + Sync + Clone + 'static {
+        let shared = self.shared.clone();
+        move || lock(&shared.snapshot).clone()
+    }
+
+    /// Moves the end of the warm-up: figures of frames captured before this instant of the session are left out.
+    pub fn warm_up_until(&self, at: Nanos) {
+        lock(&self.shared.figures).warm_up = at;
+    }
+
+    /// Waits until what was posted so far has been fetched.
+    pub fn settle(&self) {
+        std::thread::sleep(2 * POLL);
+    }
+
+    /// Histograms as they stand, for CDF plots: name and cumulative shares in nanoseconds.
+    pub fn cumulative(&self) -> Vec<(String, Vec<(u64, f64)>)> {
+        lock(&self.shared.figures).cumulative()
+    }
+
+    /// Ends, and says what it all came to. What the session's owner knows (input, engine, marks) is left empty.
+    pub fn finish(mut self) -> LiveSummary {
+        self.end();
+        lock(&self.shared.figures).summary()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,102 @@
+//! A trace for Perfetto or Chrome: what ran when, on the video path and in the workers.
+//!
+//! In: events. Out: the JSON array form of the Trace Event Format (Google), which its viewers also read when it was cut off.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::frame::Nanos;
+use crate::telemetry::event::Event;
+use crate::{Error, Result};
+
+/// Events written at most: some ten minutes, 100 MB.
+const LONGEST: u64 = 600_000;
+
+const VIDEO: u32 = 1;
+const SINK: u32 = 2;
+const STATES: u32 = 3;
+const MAILBOX: u32 = 4;
+/// Workers follow from here.
+const WORKERS: u32 = 10;
+
+pub(super) struct Trace {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+    written: u64,
+}
+
+impl Trace {
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Error::write(path, e))?;
+        let mut trace = Self { path: path.to_owned(), file: Some(BufWriter::new(file)), written: 0 };
+        let tracks =
+            [(VIDEO, "video path"), (SINK, "to the sink"), (STATES, "state"), (MAILBOX, "mailbox"), (WORKERS, "worker 0")];
+        for (tid, name) in tracks {
+            trace.put(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}));
+        }
+        Ok(trace)
+    }
+
+    /// A span of `length` from `from`.
+    fn span(&mut self, name: &str, tid: u32, from: Nanos, length: Nanos, args: Value) {
+        self.put(json!({
+            "ph": "X", "name": name, "pid": 1, "tid": tid, "ts": from.as_micros_f64(),
+            "dur": length.as_micros_f64(), "args": args,
+        }));
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::Frame(e) => {
+                let args = json!({"frame": e.frame.0, "mask_of_frame": e.shown.map(|s| s.of.0)});
+                self.span("frame", VIDEO, e.entered, e.element, args);
+                self.span("hand_over", VIDEO, e.entered, e.hand_over, json!({}));
+                let from = Nanos((e.entered.0 + e.element.0).saturating_sub(e.composite.0));
+                self.span("composite", VIDEO, from, e.composite, json!({}));
+            }
+            Event::Left(e) => {
+                self.span("to the sink", SINK, Nanos(e.at.0.saturating_sub(e.sink.0)), e.sink, json!({"frame": e.frame.0}));
+            }
+            Event::Mask(e) => {
+                let tid = WORKERS + e.worker;
+                let mut at = e.finished.0.saturating_sub(e.preprocess.0 + e.network.0 + e.postprocess.0);
+                self.span("waits", MAILBOX, Nanos(at.saturating_sub(e.waited.0)), e.waited, json!({"frame": e.frame.0}));
+                for (name, length) in
+                    [("preprocess", e.preprocess), ("network", e.network), ("postprocess", e.postprocess)]
+                {
+                    self.span(name, tid, Nanos(at), length, json!({"frame": e.frame.0}));
+                    at += length.0;
+                }
+            }
+            Event::State(e) => self.put(json!({
+                "ph": "i", "s": "g", "name": e.to.name(), "pid": 1, "tid": STATES,
+                "ts": e.at.as_micros_f64(), "args": {"reason": e.reason.name()},
+            })),
+            Event::Stream(_) => {}
+        }
+    }
+
+    fn put(&mut self, event: Value) {
+        let Some(file) = &mut self.file else { return };
+        if self.written == LONGEST {
+            return;
+        }
+        let separator = if self.written == 0 { "[\n" } else { ",\n" };
+        self.written += 1;
+        if let Err(e) = write!(file, "{separator}{event}") {
+            tracing::warn!("{}; the session goes on without a trace", Error::write(&self.path, e));
+            self.file = None;
+        }
+    }
+
+    pub(super) fn finish(mut self) {
+        if let Some(mut file) = self.file.take()
+            && let Err(e) = file.write_all(b"\n]\n").and_then(|()| file.flush())
+        {
+            tracing::warn!("{}", Error::write(&self.path, e));
+        }
+    }
+}
