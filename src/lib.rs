@@ -21,6 +21,8 @@ pub mod live;
 pub mod mailbox;
 pub mod mask_slot;
 pub mod model;
+#[cfg(feature = "video")]
+pub mod motion;
 pub mod overlay;
 pub mod phantom;
 pub mod postprocess;

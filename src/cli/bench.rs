@@ -1,5 +1,7 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
+#[cfg(feature = "video")]
+use super::bench_motion;
 use super::{Context, Outcome, bench_engine};
 use crate::Result;
 
@@ -14,10 +16,15 @@ pub struct Args {
 enum Command {
     /// The network alone: time of a frame and of its parts beside the processor's peak.
     Engine(bench_engine::Args),
+    /// How well masks follow the picture while they are some frames old.
+    #[cfg(feature = "video")]
+    Motion(bench_motion::Args),
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     match &args.command {
         Command::Engine(args) => bench_engine::run(args, context.json, context.out).map(|()| Outcome::Done),
+        #[cfg(feature = "video")]
+        Command::Motion(args) => bench_motion::run(args, context),
     }
 }

@@ -7,6 +7,8 @@ mod arguments;
 mod bench;
 mod bench_engine;
 #[cfg(feature = "video")]
+mod bench_motion;
+#[cfg(feature = "video")]
 mod doctor;
 mod eval;
 mod eval_video;

@@ -97,6 +97,7 @@ impl Core {
             stamps: stamps.clone(),
             feed: feed.clone(),
             tap: settings.tap,
+            motion: settings.motion,
             period: period.clone(),
             epoch,
         });

@@ -47,6 +47,12 @@ impl Histogram {
         self.0.saturating_record(span.0.max(1));
     }
 
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Histogram) {
+        // Both have the same bounds, so there is room for every value.
+        let _ = self.0.add(&other.0);
+    }
+
     pub fn count(&self) -> u64 {
         self.0.len()
     }

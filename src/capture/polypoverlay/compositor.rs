@@ -19,6 +19,7 @@ use crate::frame::{
 };
 use crate::mailbox::Outbox;
 use crate::mask_slot::Shower;
+use crate::motion::{Mover, Tracker};
 use crate::overlay::{Controls, Overlay, State, Style};
 use crate::safety::{Pulse, Reason, Watch};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
@@ -44,6 +45,8 @@ pub struct Wiring {
     pub stamps: Arc<Stamps>,
     pub feed: Feed,
     pub tap: Option<Arc<dyn Tap>>,
+    /// Whether masks are moved along with the picture.
+    pub motion: bool,
     /// One frame of the source in nanoseconds, written when its caps are known; the workers read it.
     pub period: Arc<AtomicU64>,
     /// When the session began.
@@ -57,6 +60,8 @@ pub(super) struct Compositor {
     wiring: Wiring,
     overlay: Overlay,
     copies: Copies,
+    tracker: Option<Tracker>,
+    mover: Mover,
     next: FrameId,
     last_pts: Option<Pts>,
     last_state: State,
@@ -72,6 +77,8 @@ impl Compositor {
         Self {
             overlay: Overlay::new(wiring.style),
             copies: Copies::new(room, wiring.epoch),
+            tracker: (wiring.motion && !wiring.pulses.is_empty()).then(Tracker::new),
+            mover: Mover::default(),
             wiring,
             next: FrameId(0),
             last_pts: None,
@@ -113,6 +120,9 @@ impl Compositor {
     pub(super) fn forget(&mut self) {
         self.wiring.masks.clear();
         self.last_pts = None;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.restart();
+        }
     }
 
     pub(super) fn give_up(&mut self) {
@@ -187,6 +197,11 @@ impl Compositor {
             }),
         };
         self.hand_over(&as_read(&picture), event);
+        let start = Instant::now();
+        if let Some(tracker) = &mut self.tracker {
+            tracker.observe(event.frame, &as_read(&picture), self.view);
+            event.motion = start.elapsed().into();
+        }
 
         let start = Instant::now();
         let controls = self.wiring.controls.clone();
@@ -206,20 +221,25 @@ impl Compositor {
         }
         let shown = mask.filter(|m| verdict.draw && fits(&m.mask, &picture_info));
         let mut first = None;
+        let mut moved = None;
         if let Some(m) = shown {
+            if let Some(tracker) = &mut self.tracker {
+                // Where the motion is not known, the mask stays where it was.
+                moved = self.mover.run(tracker, &m.mask);
+            }
             first = fresh.then_some(m.captured);
             self.view = m.mask.field_of_view;
             event.shown = Some(ShownMask {
                 of: m.mask.frame,
                 age: m.age(now),
                 first: fresh,
-                moved: false,
+                moved: moved.is_some(),
                 area_px: m.mask.area_px,
                 in_slot: Nanos(now.0.saturating_sub(m.finished.0)),
             });
         }
         self.overlay.set_alpha(controls.alpha());
-        self.overlay.draw(&mut picture, shown.map(|m| &m.mask), verdict.state);
+        self.overlay.draw(&mut picture, moved.or(shown.map(|m| &m.mask)), verdict.state);
         event.composite = start.elapsed().into();
         Ok(first)
     }
