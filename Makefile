@@ -20,12 +20,13 @@ TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
 BIN := target/release/polypscope
 DEMO := demo
 
-.PHONY: help setup setup-test build demo test bench lint clean
+.PHONY: help setup setup-test build demo test soak bench lint clean
 
 help:
 	@echo "make demo   build, make a short phantom procedure, replay it, say where the results are"
 	@echo "make test   everything that can be tested without a GPU, a network or a display"
 	@echo "make build  the release binary"
+	@echo "make soak   ten minutes of live video, nothing dropped"
 	@echo "make bench  benchmarks of the kernels and parts"
 	@echo "make lint   formatting and clippy"
 
@@ -71,6 +72,13 @@ demo: build
 
 test: setup-test
 	cargo test --locked
+
+# Ten minutes of live video through the real network: nothing may be dropped, memory may not grow.
+SOAK_SECONDS := 600
+soak: build
+	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds $(SOAK_SECONDS) --summary soak.json --force
+	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds 30 --no-ai --summary soak-without.json --force
+	@python3 -c "import json; s = json.load(open('soak.json')); f = s['frames']; r = s['rss_bytes']; 	print('dropped', f['dropped'], '· memory', r['start'] >> 20, '→', r['end'] >> 20, 'MB'); 	exit(f['dropped'] > 0 or s['events_lost'] > 0)"
 
 bench: setup
 	cargo bench --locked

@@ -12,6 +12,8 @@
 #[cfg(feature = "video")]
 pub mod capture;
 pub mod cli;
+#[cfg(feature = "video")]
+pub mod control;
 pub mod engine;
 pub mod error;
 pub mod evaluation;

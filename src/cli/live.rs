@@ -12,6 +12,7 @@ use super::arguments::{opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{PipelineFile, Recorder, RecorderSettings};
+use crate::control::{Control, Routes};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
 use crate::live::{Session, Settings, Step, sizing};
@@ -54,6 +55,9 @@ pub struct Args {
     /// Record into this folder from the start
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Folder for recordings that are started later, by key or over HTTP
+    #[arg(long, value_name = "DIR", conflicts_with = "record")]
+    record_to: Option<PathBuf>,
     /// What is recorded
     #[arg(long, value_name = "WHAT", value_parser = ["annotated", "raw", "both"], default_value = "annotated")]
     record_what: String,
@@ -156,6 +160,39 @@ impl Args {
         }
     }
 
+    /// Where recordings go, if anywhere.
+    fn recordings(&self) -> Option<RecorderSettings> {
+        self.record.as_ref().or(self.record_to.as_ref()).map(|folder| self.recorder(folder))
+    }
+
+    /// The token of the control, from its file.
+    fn token(&self) -> Result<Option<String>> {
+        let Some(path) = &self.control_token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let token = text.trim().to_owned();
+        if token.len() < 16 {
+            return Err(Error::usage(format!("{}: the token is too short", path.display()))
+                .remedy("use at least 16 characters, such as those of `openssl rand -hex 16`"));
+        }
+        Ok(Some(token))
+    }
+
+    /// Starts the listeners asked for.
+    fn controls(&self, session: &Session, context: &mut Context) -> Result<Vec<Control>> {
+        let mut listeners = Vec::new();
+        if let Some(addr) = self.control {
+            let desk = Arc::new(session.desk(self.recordings()));
+            let control = Control::start(addr, self.token()?, Routes::All, desk)?;
+            context.remark(format!("control page http://{}/", control.addr()))?;
+            listeners.push(control);
+        }
+        if let Some(addr) = self.metrics {
+            let desk = Arc::new(session.desk(None));
+            listeners.push(Control::start(addr, self.token()?, Routes::Metrics, desk)?);
+        }
+        Ok(listeners)
+    }
+
     /// Files that would be replaced are refused before anything starts.
     fn protect(&self) -> Result<()> {
         for path in [&self.summary, &self.lines, &self.trace].into_iter().flatten() {
@@ -179,7 +216,7 @@ impl Args {
         let checkpoint = Checkpoint::open(&Checkpoint::locate(self.engine.weights.as_deref())?)?;
         let description = checkpoint.description().clone();
         // The worker yields to the video path: it has a whole frame's time, the picture has a few milliseconds.
-        const NICE: i32 = 10;
+        const NICE: i32 = 19;
         let options = Options {
             device: self.engine.device,
             precision: self.engine.precision,
@@ -234,7 +271,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(folder) = &args.record {
         session.taps().record(Recorder::start(args.recorder(folder))?);
     }
+    let listeners = args.controls(&session, context)?;
     let result = watch(args, &mut session, &hands, context);
+    drop(listeners);
     let recording = session.taps().recording();
     let summary = session.finish();
     if let Some(path) = &args.summary {
@@ -305,9 +344,9 @@ fn toggle_recording(args: &Args, session: &Session, line: &StatusLine) {
             let _ = std::thread::Builder::new().name("recorder-end".into()).spawn(move || recorder.stop());
             line.say("recording off");
         }
-        None => match &args.record {
-            None => line.say("recording needs a folder: start with --record DIR"),
-            Some(folder) => match Recorder::start(args.recorder(folder)) {
+        None => match args.recordings() {
+            None => line.say("recording needs a folder: start with --record-to DIR"),
+            Some(settings) => match Recorder::start(settings) {
                 Ok(recorder) => {
                     session.taps().record(recorder);
                     line.say("recording on");

@@ -9,6 +9,8 @@ mod bench_engine;
 #[cfg(feature = "video")]
 mod bench_motion;
 #[cfg(feature = "video")]
+mod devices;
+#[cfg(feature = "video")]
 mod doctor;
 mod eval;
 mod eval_video;
@@ -49,6 +51,9 @@ enum Command {
     /// Outline polyps on live video.
     #[cfg(feature = "video")]
     Live(live::Args),
+    /// List capture devices and their modes.
+    #[cfg(feature = "video")]
+    Devices(devices::Args),
     /// Segment recorded procedures: annotated video and a report.
     #[cfg(feature = "video")]
     Replay(replay::Args),
@@ -127,6 +132,8 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         #[cfg(feature = "video")]
         Command::Live(args) => live::run(args, &mut context),
+        #[cfg(feature = "video")]
+        Command::Devices(args) => devices::run(args, &mut context),
         #[cfg(feature = "video")]
         Command::Replay(args) => replay::run(args, &mut context),
         #[cfg(feature = "video")]

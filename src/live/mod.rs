@@ -4,10 +4,12 @@
 //! The video path never waits for anything in here.
 
 mod core;
+mod desk;
 mod session;
 pub mod sizing;
 mod taps;
 
 pub use core::{Core, CoreSettings};
+pub use desk::LiveDesk;
 pub use session::{Session, Settings, Step};
 pub use taps::Taps;

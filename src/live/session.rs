@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use gstreamer::prelude::*;
 
 use super::core::{Core, CoreSettings};
+use super::desk::LiveDesk;
 use super::taps::Taps;
-use crate::capture::{LivePipeline, Notice, Ready};
+use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings};
 use crate::frame::Nanos;
 use crate::overlay::{Controls, Overlay, Style};
 use crate::telemetry::event::{Event, StreamEvent};
@@ -134,6 +135,20 @@ impl Session {
     /// For others who want snapshots.
     pub fn reader(&self) -> impl Fn() -> Arc<Snapshot> + Send + Sync + Clone + 'static {
         self.collector.reader()
+    }
+
+    /// What the HTTP control may do with this session; recordings go where `recorder` says.
+    pub fn desk(&self, recorder: Option<RecorderSettings>) -> LiveDesk {
+        LiveDesk {
+            controls: self.controls().clone(),
+            taps: self.taps.clone(),
+            reader: Box::new(self.reader()),
+            input: self.ready.name.clone(),
+            engine: self.engine.clone(),
+            network_size: [self.network_size.0, self.network_size.1],
+            epoch: self.core.epoch(),
+            recorder,
+        }
     }
 
     /// Looks after the source and the bus for up to `patience`. To be called in a loop.

@@ -6,8 +6,9 @@
 use crate::frame::{Chroma, Layout, Picture, Rect};
 use crate::preprocess::colour::RowReader;
 
-/// Widest small image.
-const WIDTH: u32 = 160;
+/// Widest small image. Measured (`bench motion`, brisk, 100 ms): 160 searched down to half its size .893, 120 searched to
+/// its full size .912 for a fifth more time, 160 to its full size .921 for twice the time.
+const WIDTH: u32 = 120;
 
 /// How a small image lies in its picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

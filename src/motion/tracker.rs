@@ -52,7 +52,7 @@ impl Tracker {
     pub fn new() -> Self {
         let _ = opencv::core::set_num_threads(1);
         let search = DISOpticalFlow::create(DISOpticalFlow_PRESET_ULTRAFAST).and_then(|mut s| {
-            s.set_finest_scale(1)?;
+            s.set_finest_scale(0)?;
             s.set_patch_size(8)?;
             s.set_patch_stride(4)?;
             s.set_gradient_descent_iterations(12)?;

@@ -253,7 +253,7 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
     std::thread::Builder::new()
         .name(format!("worker-{k}"))
         .spawn(move || {
-            yield_to_video(shared.care.nice);
+            crate::engine::priority::lower(shared.care.nice);
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse, &mine, k)))
                 .unwrap_or_else(|panic| Err((panicked(panic.as_ref()), Reason::Panicked)));
             if let Err((e, reason)) = outcome
@@ -266,17 +266,6 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
         .map(|thread| Running { thread, given_up })
         .map_err(|e| tracing::warn!("worker {k} cannot be started: {e}"))
         .ok()
-}
-
-/// Lowers the calling thread's priority.
-fn yield_to_video(nice: i32) {
-    if nice > 0 {
-        // SAFETY: plain system calls on the calling thread; failure leaves the priority as it was.
-        unsafe {
-            let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
-            libc::setpriority(libc::PRIO_PROCESS, thread, nice);
-        }
-    }
 }
 
 /// One worker, from building its analyst to the end of the session or its first failure.

@@ -4,6 +4,8 @@
 //! pictures, the threads and the clock are those of a live session.
 #![cfg(feature = "video")]
 
+mod control;
 mod faults;
 mod overlay;
+mod pipelines;
 mod stand_in;

@@ -136,7 +136,7 @@ impl<W: Work> Crew<W> {
             let handle = std::thread::Builder::new()
                 .name(format!("engine-{thread}"))
                 .spawn(move || {
-                    lower_priority(nice);
+                    crate::engine::priority::lower(nice);
                     let mut seen = 0;
                     loop {
                         shared.wait(|| shared.frame.load(SeqCst) != seen || shared.leave.load(SeqCst));
@@ -179,18 +179,4 @@ impl<W: Work> Drop for Crew<W> {
             let _ = handle.join();
         }
     }
-}
-
-/// Makes the calling thread yield to others by so many steps; best effort.
-fn lower_priority(nice: i32) {
-    #[cfg(target_os = "linux")]
-    if nice != 0 {
-        // SAFETY: plain system calls about the calling thread (Linux keeps niceness per thread).
-        unsafe {
-            let me = libc::syscall(libc::SYS_gettid) as libc::id_t;
-            libc::setpriority(libc::PRIO_PROCESS, me, nice);
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = nice;
 }

@@ -31,6 +31,8 @@ pub(super) struct Figures {
     pub now: Nanos,
     entered: u64,
     out: u64,
+    /// Frames past the overlay after the last one that arrived: on their way, not dropped.
+    in_flight: u64,
     inferred: u64,
     late: u64,
     jumps: u64,
@@ -53,7 +55,7 @@ pub(super) struct Figures {
     second: Second,
     points: VecDeque<Point>,
     source_lost: bool,
-    frame_size: (u32, u32),
+    last_entered: u64,
 }
 
 /// What is gathered for one point of the charts.
@@ -94,6 +96,7 @@ impl Figures {
             now: Nanos(0),
             entered: 0,
             out: 0,
+            in_flight: 0,
             inferred: 0,
             late: 0,
             jumps: 0,
@@ -114,7 +117,7 @@ impl Figures {
             second: Second::default(),
             points: VecDeque::new(),
             source_lost: false,
-            frame_size: (0, 0),
+            last_entered: 0,
         }
     }
 
@@ -129,6 +132,7 @@ impl Figures {
             Event::Frame(e) => self.frame(e),
             Event::Left(e) => {
                 self.out += 1;
+                self.in_flight = self.last_entered.saturating_sub(e.frame.0);
                 self.second.video.push(e.video_delay.0);
                 if let Some(delay) = e.annotation_delay {
                     self.second.annotation.push(delay.0);
@@ -168,10 +172,7 @@ impl Figures {
             }
             Event::Stream(e) => match e {
                 StreamEvent::TimestampJump { .. } => self.jumps += 1,
-                StreamEvent::FormatChange { width, height, .. } => {
-                    self.format_changes += 1;
-                    self.frame_size = (*width, *height);
-                }
+                StreamEvent::FormatChange { .. } => self.format_changes += 1,
                 StreamEvent::SourceLost { .. } => self.source_lost = true,
                 StreamEvent::SourceBack { .. } => self.source_lost = false,
                 StreamEvent::WorkerRestart { .. } => self.restarts += 1,
@@ -181,6 +182,8 @@ impl Figures {
 
     fn frame(&mut self, e: &FrameEvent) {
         self.entered += 1;
+        self.in_flight += 1;
+        self.last_entered = e.frame.0;
         if let Some(i) = STATES.iter().position(|s| *s == e.state) {
             self.in_state[i] += 1;
         }
@@ -211,7 +214,7 @@ impl Figures {
 
     fn close_second(&mut self, now: Nanos) {
         let second = std::mem::replace(&mut self.second, Second { from: now, ..Second::default() });
-        if second.frames == 0 {
+        if self.entered == 0 {
             return;
         }
         let Second { from, frames, mut video, mut annotation, mut age } = second;
@@ -228,6 +231,14 @@ impl Figures {
         });
     }
 
+    /// Closes the second that runs, although no frame came to do so.
+    pub(super) fn tick(&mut self) {
+        if self.now.0 >= self.second.from.0 + 2_000_000_000 {
+            let now = self.now;
+            self.close_second(now);
+        }
+    }
+
     pub(super) fn memory(&mut self, rss: u64) {
         if self.memory.start == 0 {
             self.memory.start = rss;
@@ -242,7 +253,7 @@ impl Figures {
             out: self.out,
             inferred: self.inferred,
             superseded: self.traffic.superseded,
-            dropped: self.entered.saturating_sub(self.out),
+            dropped: self.entered.saturating_sub(self.out + self.in_flight),
             late: self.late,
         }
     }
@@ -341,8 +352,9 @@ mod tests {
             let shown = (n >= 10).then(|| ShownMask { of: FrameId(n - 3), age: ms(99), first: n % 3 == 0, ..Default::default() });
             f.take(&Event::Frame(FrameEvent { frame: FrameId(n), captured: at, entered: at, shown, ..Default::default() }));
             if n != 50 {
+                let frame = FrameId(n);
                 let annotation_delay = shown.filter(|s| s.first).map(|_| ms(101));
-                f.take(&Event::Left(LeftEvent { at: Nanos(at.0 + 2_000_000), video_delay: ms(2), annotation_delay, late: n == 60, ..Default::default() }));
+                f.take(&Event::Left(LeftEvent { at: Nanos(at.0 + 2_000_000), video_delay: ms(2), annotation_delay, late: n == 60, frame, ..Default::default() }));
             }
         }
         f.take(&Event::Mask(MaskEvent { captured: ms(500), network: ms(70), ..Default::default() }));

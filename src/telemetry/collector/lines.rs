@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::frame::Nanos;
-use crate::telemetry::event::Event;
+use crate::telemetry::event::{Event, StreamEvent};
 use crate::{Error, Result};
 
 pub(super) struct Lines {
@@ -65,7 +65,19 @@ impl Lines {
                     "at_ns": e.at.0, "from": e.from.name(), "to": e.to.name(), "reason": e.reason.name(),
                 },
             }),
-            Event::Stream(e) => json!({ "stream": format!("{e:?}") }),
+            Event::Stream(e) => match e {
+                StreamEvent::TimestampJump { at, frame } => {
+                    json!({ "timestamp_jump": { "at_ns": at.0, "frame": frame.0 } })
+                }
+                StreamEvent::FormatChange { at, width, height } => {
+                    json!({ "format_change": { "at_ns": at.0, "width_px": width, "height_px": height } })
+                }
+                StreamEvent::SourceLost { at } => json!({ "source_lost": { "at_ns": at.0 } }),
+                StreamEvent::SourceBack { at } => json!({ "source_back": { "at_ns": at.0 } }),
+                StreamEvent::WorkerRestart { at, attempt } => {
+                    json!({ "worker_restart": { "at_ns": at.0, "attempt": attempt } })
+                }
+            },
         };
         self.write(|file| writeln!(file, "{line}"));
     }

@@ -1,6 +1,6 @@
 //! What a live session comes to, while it runs and afterwards.
 //!
-//! In: events from the video path, the workers and the sink's pad. Out: a [`Snapshot`] four times a second, JSON lines, a
+//! In: events from the video path, the workers and the sink's pad. Out: a [`Snapshot`] once a second, JSON lines, a
 //! trace, and a [`LiveSummary`] at the end. A thread of its own polls the events, so that no producer ever wakes anybody.
 
 mod figures;
@@ -28,8 +28,8 @@ use crate::{Error, Result};
 
 /// How often events are fetched.
 const POLL: Duration = Duration::from_millis(50);
-/// How often a snapshot is made.
-const SNAPSHOT: Duration = Duration::from_millis(250);
+/// How often a snapshot is made: its percentiles walk through megabytes of counters.
+const SNAPSHOT: Duration = Duration::from_millis(1000);
 
 /// What is collected, and where it goes.
 pub struct CollectorSettings {
@@ -102,6 +102,7 @@ impl Collector {
                         next_snapshot = Instant::now() + SNAPSHOT;
                         let mut figures = lock(&theirs.figures);
                         figures.memory(rss_bytes());
+                        figures.tick();
                         let snapshot = Arc::new(figures.snapshot());
                         *lock(&theirs.snapshot) = snapshot;
                         if let Some(lines) = &mut lines {

@@ -14,18 +14,27 @@ struct Exported(Snapshot);
 
 type Encoded = Result<(), std::fmt::Error>;
 
-/// A distribution as quantiles, in seconds.
-fn quantiles(encoder: &mut DescriptorEncoder, name: &str, help: &str, d: &Distribution) -> Encoded {
+/// Distributions since the session's warm-up as quantiles, in seconds; those without a sample are left out, since 0 would
+/// read as perfect. `label` tells several of one metric apart.
+fn quantiles<'a>(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &str,
+    of: impl Iterator<Item = (&'a str, &'a Distribution)>,
+) -> Encoded {
     let mut metric = encoder.encode_descriptor(
         name,
         help,
         Some(&prometheus_client::registry::Unit::Seconds),
         prometheus_client::metrics::MetricType::Gauge,
     )?;
-    for (q, v) in [("0.5", d.p50), ("0.9", d.p90), ("0.99", d.p99), ("0.999", d.p999), ("1", d.max)] {
-        let labels = [("quantile", q)];
-        let family = metric.encode_family(&labels)?;
-        ConstGauge::new(v * 1e-6).encode(family)?;
+    for (which, d) in of.filter(|(_, d)| d.count > 0) {
+        for (q, v) in [("0.5", d.p50), ("0.9", d.p90), ("0.99", d.p99), ("0.999", d.p999), ("1", d.max)] {
+            let labels = [(label, which), ("quantile", q)];
+            let labels = if label.is_empty() { &labels[1..] } else { &labels[..] };
+            ConstGauge::new(v * 1e-6).encode(metric.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }
@@ -33,22 +42,33 @@ fn quantiles(encoder: &mut DescriptorEncoder, name: &str, help: &str, d: &Distri
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Encoded {
         let s = &self.0;
-        quantiles(&mut encoder, "polypscope_video_delay", "Source's pad to sink's pad", &s.video_delay_us)?;
+        for (name, help, d) in [
+            ("polypscope_video_delay", "Source's pad to sink's pad", &s.video_delay_us),
+            ("polypscope_annotation_delay", "Capture of a frame to the first picture with its mask", &s.annotation_delay_us),
+            ("polypscope_mask_age", "Age of the mask on a frame", &s.mask_age_us),
+        ] {
+            quantiles(&mut encoder, name, help, "", std::iter::once(("", d)))?;
+        }
         quantiles(
             &mut encoder,
-            "polypscope_annotation_delay",
-            "Capture of a frame to the first picture with its mask",
-            &s.annotation_delay_us,
+            "polypscope_stage",
+            "Work on a frame",
+            "stage",
+            s.stages_us.iter().map(|(n, d)| (n.as_str(), d)),
         )?;
-        quantiles(&mut encoder, "polypscope_mask_age", "Age of the mask on a frame", &s.mask_age_us)?;
-        for (name, d) in s.stages_us.iter().chain(&s.queues_us) {
-            quantiles(&mut encoder, &format!("polypscope_stage_{name}"), "Time a frame spends there", d)?;
-        }
+        quantiles(
+            &mut encoder,
+            "polypscope_queue",
+            "Waiting of a frame or a mask",
+            "queue",
+            s.queues_us.iter().map(|(n, d)| (n.as_str(), d)),
+        )?;
         let counters = [
             ("in", s.frames.entered),
             ("out", s.frames.out),
             ("inferred", s.frames.inferred),
             ("superseded", s.frames.superseded),
+            ("dropped", s.frames.dropped),
             ("late", s.frames.late),
         ];
         let counter = prometheus_client::metrics::MetricType::Counter;
@@ -98,11 +118,13 @@ mod tests {
     #[test]
     fn a_scrape_has_base_units_and_every_line_reads() {
         let mut s = Snapshot { state: "active".into(), ..Snapshot::default() };
+        s.video_delay_us.count = 9;
         s.video_delay_us.p99 = 2_500.0;
         s.frames.entered = 7;
         let text = exposition(&s);
         assert!(text.contains("polypscope_video_delay_seconds{quantile=\"0.99\"} 0.0025"), "{text}");
         assert!(text.contains("polypscope_frames_total{kind=\"in\"} 7"), "{text}");
+        assert!(!text.contains("polypscope_mask_age_seconds{"), "{text}");
         assert!(text.contains("polypscope_state{state=\"active\"} 1"), "{text}");
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let value = line.rsplit(' ').next().expect("a value");

@@ -1,0 +1,144 @@
+//! Steering and watching a live session over HTTP.
+//!
+//! In: requests on loopback (beyond it only with a token). Out: the session's state and figures, a page that shows them,
+//! and changes through [`Desk`]. `API.md` beside this file is the reference. Requests another site's page could cause a
+//! browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site.
+
+mod api;
+mod guard;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use serde::Serialize;
+
+use crate::telemetry::Snapshot;
+use crate::{Error, Result};
+
+/// What a session lets itself be told.
+pub trait Desk: Send + Sync + 'static {
+    fn status(&self) -> Status;
+    fn set_overlay(&self, on: bool);
+    /// Strictly between 0 and 1.
+    ///
+    /// # Errors
+    /// A value outside.
+    fn set_threshold(&self, threshold: f64) -> Result<()>;
+    /// From 0 to 1.
+    ///
+    /// # Errors
+    /// A value outside.
+    fn set_alpha(&self, alpha: f32) -> Result<()>;
+    /// Returns the begin of the files' names.
+    ///
+    /// # Errors
+    /// No folder to record into, or one that cannot be written.
+    fn start_recording(&self) -> Result<PathBuf>;
+    fn stop_recording(&self) -> Result<()>;
+    /// PNG of the field of view. May take a while.
+    ///
+    /// # Errors
+    /// No frame.
+    fn snapshot(&self) -> Result<Vec<u8>>;
+    fn figures(&self) -> Arc<Snapshot>;
+}
+
+/// How a session stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    pub state: String,
+    pub reason: String,
+    pub reason_words: String,
+    pub overlay_on: bool,
+    pub threshold: f64,
+    pub alpha: f32,
+    pub source_lost: bool,
+    /// Begin of the files' names, while there is a recording.
+    pub recording: Option<PathBuf>,
+    pub recording_lost_frames: u64,
+    pub recording_stopped_because: Option<String>,
+    pub input: String,
+    pub engine: String,
+    pub network_size: [usize; 2],
+    pub uptime_s: f64,
+    pub version: String,
+}
+
+/// Which routes a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routes {
+    /// The page, the API and the figures.
+    All,
+    /// `/metrics` alone.
+    Metrics,
+}
+
+/// A listener; stops when dropped.
+pub struct Control {
+    addr: SocketAddr,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Listens at `addr`. With a token every request must bring it (`Authorization: Bearer …`).
+    ///
+    /// # Errors
+    /// An address beyond loopback without a token, an address that is taken.
+    pub fn start(addr: SocketAddr, token: Option<String>, routes: Routes, desk: Arc<dyn Desk>) -> Result<Self> {
+        if !addr.ip().is_loopback() && token.as_ref().is_none_or(String::is_empty) {
+            return Err(Error::usage(format!("{addr}: anybody on the network could steer the session"))
+                .remedy("listen on 127.0.0.1, or name a --control-token-file"));
+        }
+        let refused = |e: std::io::Error| {
+            Error::machine(format!("{addr}: cannot be listened at ({e})")).remedy("choose another address")
+        };
+        let listener = std::net::TcpListener::bind(addr).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let addr = listener.local_addr().map_err(refused)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(4)
+            .build()
+            .map_err(refused)?;
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let router = api::router(addr, token, routes, desk);
+        let thread = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let listener = match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => listener,
+                        Err(e) => return tracing::warn!("{addr}: {e}"),
+                    };
+                    let serve = axum::serve(listener, router);
+                    tokio::select! {
+                        ended = serve => if let Err(e) = ended { tracing::warn!("{addr}: {e}") },
+                        _ = stopped => {}
+                    }
+                });
+                runtime.shutdown_background();
+            })
+            .map_err(refused)?;
+        Ok(Self { addr, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens; a port of 0 has become a real one.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
