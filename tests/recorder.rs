@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use polypscope::capture::{Next, Recorder, RecorderSettings, RecorderStatus, Recording, Source, Span, Track};
+use polypscope::capture::{Facts, Next, Recorder, RecorderSettings, RecorderStatus, Recording, Source, Span, Track};
 use polypscope::frame::Nanos;
 
 const PERIOD: u64 = 40_000_000;
@@ -48,7 +48,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// Timestamps of a file's frames.
 fn timestamps(file: &Path) -> Vec<u64> {
-    let mut source = Recording::open(file, Span::default()).unwrap_or_else(|e| panic!("{e}"));
+    let mut source = Facts::discover(file).and_then(|f| Recording::open(f, Span::default(), None)).unwrap_or_else(|e| panic!("{e}"));
     let mut all = Vec::new();
     loop {
         match source.next() {
