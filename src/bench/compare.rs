@@ -151,7 +151,10 @@ pub fn compare(a: &PipelineReport, b: &PipelineReport) -> Result<Comparison> {
     let mut remarks = Vec::new();
     let (m, n) = (&a.machine, &b.machine);
     if (&m.cpu, m.cores, m.memory_bytes) != (&n.cpu, n.cores, n.memory_bytes) {
-        remarks.push(format!("different machines: {} ({} cores) and {} ({} cores)", m.cpu, m.cores, n.cpu, n.cores));
+        remarks.push(format!(
+            "different machines: {} ({} cores) and {} ({} cores)",
+            m.cpu, m.cores, n.cpu, n.cores
+        ));
     }
     for (what, x, y) in [
         ("inputs", first.summary.input.clone(), second.summary.input.clone()),
@@ -179,7 +182,8 @@ pub fn compare(a: &PipelineReport, b: &PipelineReport) -> Result<Comparison> {
     let times = if few { f64::INFINITY } else { threshold(a.runs.len(), b.runs.len(), figures.len()) };
     let mut changes = Vec::new();
     for figure in &figures {
-        let values = |report: &PipelineReport| report.runs.iter().filter_map(&figure.of).collect::<Vec<f64>>();
+        let values =
+            |report: &PipelineReport| report.runs.iter().filter_map(&figure.of).collect::<Vec<f64>>();
         let (x, y) = (values(a), values(b));
         if x.is_empty() || y.is_empty() {
             if x.len() != y.len() {

@@ -87,8 +87,7 @@ impl RunRecord {
 
     /// Fills in what follows from the distributions.
     pub fn derive(&mut self) {
-        self.shape_us =
-            self.distributions().into_iter().map(|(n, d)| (n.to_owned(), Shape::of(d))).collect();
+        self.shape_us = self.distributions().into_iter().map(|(n, d)| (n.to_owned(), Shape::of(d))).collect();
     }
 }
 
@@ -181,7 +180,8 @@ mod tests {
     fn a_record_reads_back_with_every_key_of_the_live_summary() {
         let mut run = RunRecord { fps_target: Some(30.0), fps_achieved: 29.9, ..Default::default() };
         run.summary.frames.entered = 12;
-        run.summary.video_delay_us = Distribution { count: 3, max: 9.0, p95: 4.0, p90: 3.0, p10: 1.0, ..Default::default() };
+        run.summary.video_delay_us =
+            Distribution { count: 3, max: 9.0, p95: 4.0, p90: 3.0, p10: 1.0, ..Default::default() };
         run.summary.queues_us.insert("mailbox".into(), Distribution { count: 1, ..Default::default() });
         run.derive();
         assert_eq!(run.shape_us["video_delay"], Shape { tail: 5.0, flatness: 2.0 });

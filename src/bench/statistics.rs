@@ -28,7 +28,8 @@ pub(super) fn median(values: &[f64]) -> f64 {
 }
 
 pub(super) fn range(values: &[f64]) -> f64 {
-    let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+    let (least, most) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
     if least <= most { most - least } else { 0.0 }
 }
 
@@ -76,7 +77,17 @@ fn ranks_differ(a: &[f64], b: &[f64]) -> bool {
     // How often a value of `a` lies below one of `b`; ties count half.
     let below: f64 = a
         .iter()
-        .flat_map(|x| b.iter().map(move |y| if x < y { 1.0 } else if x == y { 0.5 } else { 0.0 }))
+        .flat_map(|x| {
+            b.iter().map(move |y| {
+                if x < y {
+                    1.0
+                } else if x == y {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+        })
         .sum();
     let (m, n) = (a.len() as f64, b.len() as f64);
     let extreme = below.max(m * n - below);

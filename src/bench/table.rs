@@ -25,7 +25,8 @@ const COLUMNS: [(&str, fn(&Distribution) -> f64); 12] = [
 /// A line on what a run was and came to.
 pub(super) fn headline(run: &RunRecord) -> String {
     let f = &run.summary.frames;
-    let pace = run.fps_target.map_or("as fast as possible".to_owned(), |t| format!("paced at {t:.2} frames/s"));
+    let pace =
+        run.fps_target.map_or("as fast as possible".to_owned(), |t| format!("paced at {t:.2} frames/s"));
     let misses = run.deadline_misses.map_or(String::new(), |n| format!(", {n} deadline misses"));
     format!(
         "{}x{}, {pace}: {:.2} frames/s, in {} out {}, inferred {}, superseded {}, dropped {}, late {}{misses}; \
@@ -50,7 +51,14 @@ pub fn table(report: &PipelineReport) -> String {
     let mut text = format!("{}, {} cores\n", m.cpu, m.cores);
     // Writing to a string cannot fail.
     for (i, run) in report.runs.iter().enumerate() {
-        let _ = writeln!(text, "\nrun {} of {}: {}, {}", i + 1, report.runs.len(), run.summary.input, run.summary.engine);
+        let _ = writeln!(
+            text,
+            "\nrun {} of {}: {}, {}",
+            i + 1,
+            report.runs.len(),
+            run.summary.input,
+            run.summary.engine
+        );
         let _ = writeln!(text, "{}", headline(run));
         let _ = write!(text, "  {:<17}{:>8}", "ms", "count");
         for (name, _) in COLUMNS {
@@ -118,6 +126,9 @@ mod tests {
         assert!(text.lines().all(|l| l.split(',').count() == columns), "{text}");
         assert!(text.contains("2,59.940,video_delay,9,") && text.contains(",deadline_misses,"));
         let shown = table(&report);
-        assert!(shown.contains("run 2 of 2") && shown.contains("1.234") && shown.contains("4 deadline misses"), "{shown}");
+        assert!(
+            shown.contains("run 2 of 2") && shown.contains("1.234") && shown.contains("4 deadline misses"),
+            "{shown}"
+        );
     }
 }

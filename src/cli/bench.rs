@@ -1,6 +1,8 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
-use super::{Context, Outcome, bench_engine};
+#[cfg(feature = "video")]
+use super::bench_pipeline;
+use super::{Context, Outcome, bench_compare, bench_engine};
 use crate::Result;
 
 /// What to measure.
@@ -14,10 +16,18 @@ pub struct Args {
 enum Command {
     /// The network alone: time of a frame and of its parts beside the processor's peak.
     Engine(bench_engine::Args),
+    /// The whole pipeline: every stage, queue and delay.
+    #[cfg(feature = "video")]
+    Pipeline(bench_pipeline::Args),
+    /// What changed between two results of `bench pipeline --json` beyond the spread between runs.
+    Compare(bench_compare::Args),
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     match &args.command {
         Command::Engine(args) => bench_engine::run(args, context.json, context.out).map(|()| Outcome::Done),
+        #[cfg(feature = "video")]
+        Command::Pipeline(args) => bench_pipeline::run(args, context),
+        Command::Compare(args) => bench_compare::run(args, context),
     }
 }

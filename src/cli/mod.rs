@@ -5,7 +5,10 @@
 
 mod arguments;
 mod bench;
+mod bench_compare;
 mod bench_engine;
+#[cfg(feature = "video")]
+mod bench_pipeline;
 #[cfg(feature = "video")]
 mod doctor;
 mod eval;

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use gstreamer_video as gst_video;
 
 use super::intake::{Intake, Item};
-use super::writer::{Files, Writer};
+use super::writer::{Files, Writer, segment};
 use super::{PATIENCE, RecorderSettings, Track};
 use crate::{Error, Result};
 
@@ -34,9 +34,16 @@ pub(super) fn spawn(
     std::thread::Builder::new()
         .name("recorder".into())
         .spawn(move || {
-            let mut keeper =
-                Keeper { settings, stem, intake, tracks: BTreeMap::new(), closing: Vec::new(), generation: 0 };
+            let mut keeper = Keeper {
+                settings,
+                stem,
+                intake,
+                tracks: BTreeMap::new(),
+                closing: Vec::new(),
+                generation: 0,
+            };
             keeper.run(&queue);
+            keeper.remove_unused();
             keeper.intake.clear();
             keeper.intake.ended.store(true, Ordering::Release);
             let _ = Sender::try_send(&done, ());
@@ -148,6 +155,16 @@ impl Keeper {
             ))
             .remedy("free some space or record into another folder")),
             _ => Ok(()),
+        }
+    }
+
+    /// A track that never had a frame leaves no file.
+    fn remove_unused(&self) {
+        for track in Track::ALL {
+            let path = segment(&self.stem, track, 0);
+            if self.settings.wants(track) && path.metadata().is_ok_and(|m| m.len() == 0) {
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 

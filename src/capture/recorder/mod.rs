@@ -164,7 +164,7 @@ impl Recorder {
             super::element(name)?;
         }
         make_private_folder(&settings.dir)?;
-        let stem = free_stem(&settings.dir)?;
+        let stem = reserve_stem(&settings)?;
         let (intake, queue) = Intake::new(&settings);
         let intake = Arc::new(intake);
         let done = keeper::spawn(settings, stem.clone(), intake.clone(), queue)?;
@@ -225,23 +225,49 @@ fn make_private_folder(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::write(dir, e))
 }
 
-/// `DIR/YYYYmmdd-HHMMSS` (local time), with a number behind it where that is taken.
-fn free_stem(dir: &Path) -> Result<PathBuf> {
+/// `DIR/YYYYmmdd-HHMMSS` (local time), with a number behind it where that is taken. The first file of each track is made,
+/// empty, so that it is taken from now on.
+fn reserve_stem(settings: &RecorderSettings) -> Result<PathBuf> {
     let now = chrono::Local::now().format("%Y%m%d-%H%M%S").to_string();
-    let taken: Vec<String> = std::fs::read_dir(dir)
-        .map_err(|e| Error::read(dir, e))?
+    let taken: Vec<String> = std::fs::read_dir(&settings.dir)
+        .map_err(|e| Error::read(&settings.dir, e))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    let mut stem = now.clone();
     let mut number = 1;
-    while taken.iter().any(|name| name.strip_prefix(stem.as_str()).is_some_and(begins_a_suffix)) {
+    loop {
+        let name = if number == 1 { now.clone() } else { format!("{now}.{number}") };
         number += 1;
-        stem = format!("{now}.{number}");
+        if taken.iter().any(|t| t.strip_prefix(name.as_str()).is_some_and(begins_a_suffix)) {
+            continue;
+        }
+        let stem = settings.dir.join(name);
+        let mut made: Vec<PathBuf> = Vec::new();
+        for track in Track::ALL.into_iter().filter(|t| settings.wants(*t)) {
+            let path = writer::segment(&stem, track, 0);
+            match writer::create_private(&path) {
+                Ok(()) => made.push(path),
+                Err(e) => {
+                    // Ours, and empty.
+                    for path in &made {
+                        let _ = std::fs::remove_file(path);
+                    }
+                    made.clear();
+                    // Another recorder was quicker.
+                    if e.kind() == std::io::ErrorKind::AlreadyExists {
+                        break;
+                    }
+                    return Err(Error::write(&path, e));
+                }
+            }
+        }
+        if !made.is_empty() {
+            return Ok(stem);
+        }
     }
-    Ok(dir.join(stem))
 }
 
 /// Whether this, after a stem, makes a name of that stem's recording.
 fn begins_a_suffix(rest: &str) -> bool {
-    rest.starts_with('-') || rest.strip_prefix('.').is_some_and(|r| !r.starts_with(|c: char| c.is_ascii_digit()))
+    rest.starts_with('-')
+        || rest.strip_prefix('.').is_some_and(|r| !r.starts_with(|c: char| c.is_ascii_digit()))
 }

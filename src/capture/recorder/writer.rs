@@ -46,12 +46,11 @@ pub(super) struct Files {
 impl Files {
     /// Makes the next file, empty and readable by its owner alone; the pipeline's sink then fills it.
     fn begin(&self, stem: &Path, track: Track) -> PathBuf {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut name = stem.as_os_str().to_owned();
-        name.push(format!("-{}-{:05}.mkv", track.name(), self.next.fetch_add(1, Ordering::Relaxed)));
-        let path = PathBuf::from(name);
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(_) => {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = segment(stem, track, number);
+        // The first was made when the recording began.
+        match if number == 0 { Ok(()) } else { create_private(&path) } {
+            Ok(()) => {
                 locked(&self.made).push(path.clone());
                 path
             }
@@ -75,6 +74,19 @@ impl Files {
     pub(super) fn bytes(&self) -> u64 {
         locked(&self.made).iter().filter_map(|p| Some(p.metadata().ok()?.len())).sum()
     }
+}
+
+/// Name of a track's file.
+pub(super) fn segment(stem: &Path, track: Track, number: u64) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
+    name.push(format!("-{}-{number:05}.mkv", track.name()));
+    PathBuf::from(name)
+}
+
+/// Makes an empty file that was not there, for its owner's eyes only.
+pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(|_| ())
 }
 
 pub(super) struct Writer {
@@ -129,9 +141,9 @@ impl Writer {
         }
         let writer = Self { pipeline, entry, stem: stem.to_owned(), generation, last: None, pushed: 0 };
         writer.pipeline.set_state(gst::State::Playing).map_err(|e| {
-            writer
-                .failure()
-                .unwrap_or_else(|| Error::output(format!("{}: cannot be recorded", stem.display())).because(e))
+            writer.failure().unwrap_or_else(|| {
+                Error::output(format!("{}: cannot be recorded", stem.display())).because(e)
+            })
         })?;
         Ok((writer, Ready { info: info.clone(), pool, generation }))
     }
@@ -152,8 +164,9 @@ impl Writer {
         self.last = Some(at);
         self.pushed += 1;
         self.entry.push_buffer(buffer).map(|_| ()).map_err(|e| {
-            self.failure()
-                .unwrap_or_else(|| Error::output(format!("{}: the encoder stopped", self.stem.display())).because(e))
+            self.failure().unwrap_or_else(|| {
+                Error::output(format!("{}: the encoder stopped", self.stem.display())).because(e)
+            })
         })
     }
 
@@ -182,7 +195,10 @@ impl Writer {
                 _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
-        Err(Error::output(format!("{}: the last segment could not be completed in time", self.stem.display())))
+        Err(Error::output(format!(
+            "{}: the last segment could not be completed in time",
+            self.stem.display()
+        )))
     }
 }
 
@@ -204,12 +220,12 @@ fn give_way(message: &gst::Message) {
 
 /// A pool of exactly `frames`, all of them made now.
 fn pool(caps: &gst::Caps, info: &gst_video::VideoInfo, frames: u32) -> Result<gst::BufferPool> {
-    let refused = |e: gst::glib::BoolError| {
-        Error::machine("recording: there is no memory for its frames").because(e)
-    };
+    let refused =
+        |e: gst::glib::BoolError| Error::machine("recording: there is no memory for its frames").because(e);
     let pool: gst::BufferPool = gst_video::VideoBufferPool::new().upcast();
     let mut config = pool.config();
-    let size = u32::try_from(info.size()).map_err(|e| Error::input("recording: the picture is too large").because(e))?;
+    let size = u32::try_from(info.size())
+        .map_err(|e| Error::input("recording: the picture is too large").because(e))?;
     config.set_params(Some(caps), size, frames, frames);
     pool.set_config(config).map_err(refused)?;
     pool.set_active(true).map_err(refused)?;
@@ -264,7 +280,12 @@ fn x264(settings: &RecorderSettings, track: Track, info: &gst_video::VideoInfo) 
     Ok(x264)
 }
 
-fn splitter(settings: &RecorderSettings, stem: &Path, track: Track, files: &Arc<Files>) -> Result<gst::Element> {
+fn splitter(
+    settings: &RecorderSettings,
+    stem: &Path,
+    track: Track,
+    files: &Arc<Files>,
+) -> Result<gst::Element> {
     let mux = element("matroskamux")?;
     mux.set_property("timecodescale", TICK_NS as i64);
     mux.set_property("min-cluster-duration", 100_000_000i64);
