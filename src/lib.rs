@@ -9,6 +9,7 @@
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+pub mod bench;
 #[cfg(feature = "video")]
 pub mod capture;
 pub mod cli;

@@ -1,8 +1,8 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
 #[cfg(feature = "video")]
-use super::bench_motion;
-use super::{Context, Outcome, bench_engine};
+use super::{bench_motion, bench_pipeline};
+use super::{Context, Outcome, bench_compare, bench_engine};
 use crate::Result;
 
 /// What to measure.
@@ -19,6 +19,11 @@ enum Command {
     /// How well masks follow the picture while they are some frames old.
     #[cfg(feature = "video")]
     Motion(bench_motion::Args),
+    /// The whole pipeline: every stage, queue and delay.
+    #[cfg(feature = "video")]
+    Pipeline(bench_pipeline::Args),
+    /// What changed between two results of `bench pipeline --json` beyond the spread between runs.
+    Compare(bench_compare::Args),
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
@@ -26,5 +31,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         Command::Engine(args) => bench_engine::run(args, context.json, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
         Command::Motion(args) => bench_motion::run(args, context),
+        #[cfg(feature = "video")]
+        Command::Pipeline(args) => bench_pipeline::run(args, context),
+        Command::Compare(args) => bench_compare::run(args, context),
     }
 }

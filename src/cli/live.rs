@@ -285,7 +285,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(recording) = recording {
         context.remark(format!(
             "recorded {}-…: {} frames, {} lost",
-            recording.stem.display(),
+            recording.path.display(),
             recording.frames,
             recording.lost
         ))?;

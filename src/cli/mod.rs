@@ -5,9 +5,12 @@
 
 mod arguments;
 mod bench;
+mod bench_compare;
 mod bench_engine;
 #[cfg(feature = "video")]
 mod bench_motion;
+#[cfg(feature = "video")]
+mod bench_pipeline;
 #[cfg(feature = "video")]
 mod devices;
 #[cfg(feature = "video")]

@@ -41,7 +41,7 @@ impl Desk for LiveDesk {
             alpha: self.controls.alpha(),
             source_lost: s.source_lost,
             recording_lost_frames: recording.as_ref().map_or(0, |r| r.lost),
-            recording: recording.filter(|_| stopped.is_none()).map(|r| r.stem),
+            recording: recording.filter(|_| stopped.is_none()).map(|r| r.path),
             recording_stopped_because: stopped,
             input: self.input.clone(),
             engine: self.engine.clone(),
@@ -78,10 +78,10 @@ impl Desk for LiveDesk {
         if let Some(r) = self.taps.recording()
             && r.stopped_because.is_none()
         {
-            return Ok(r.stem);
+            return Ok(r.path);
         }
         let recorder = Recorder::start(settings)?;
-        let stem = recorder.status().stem;
+        let stem = recorder.stem().to_owned();
         if let Some(old) = self.taps.record(recorder) {
             old.stop();
         }

@@ -13,7 +13,7 @@ use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
 use super::taps::Taps;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings};
-use crate::frame::Nanos;
+use crate::frame::{Nanos, PictureInfo};
 use crate::overlay::{Controls, Overlay, Style};
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
@@ -67,6 +67,8 @@ pub struct Session {
     ready: Ready,
     engine: String,
     network_size: (usize, usize),
+    /// The end of the warm-up, since the session began.
+    warm: Nanos,
     end: Option<Instant>,
 }
 
@@ -106,8 +108,10 @@ impl Session {
         )?;
         pipeline.start()?;
         // The warm-up counts from the first frame's time, not from the phantom's rendering.
-        collector.warm_up_until(Nanos::from(core.epoch().elapsed() + settings.warm_up));
+        let warm = Nanos::from(core.epoch().elapsed() + settings.warm_up);
+        collector.measure(warm, Nanos(u64::MAX));
         Ok(Self {
+            warm,
             pipeline,
             core,
             collector,
@@ -130,6 +134,16 @@ impl Session {
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.collector.snapshot()
+    }
+
+    /// Leaves out figures of frames captured later than this after the warm-up.
+    pub fn measure_for(&self, length: Duration) {
+        self.collector.measure(self.warm, Nanos(self.warm.0 + Nanos::from(length).0));
+    }
+
+    /// The picture that goes through, once its caps are known.
+    pub fn picture_info(&self) -> Option<PictureInfo> {
+        self.core.overlay().picture_info()
     }
 
     /// For others who want snapshots.

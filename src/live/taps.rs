@@ -12,7 +12,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::capture::{Recorder, RecorderStatus, Tap, Track, picture_of};
-use crate::frame::Rect;
+use crate::frame::{Nanos, Rect};
 use crate::preprocess::resize::{Filter, Resampler};
 use crate::{Error, Result};
 
@@ -45,7 +45,7 @@ impl Tap for Taps {
         if let Ok(recorder) = self.recorder.try_lock()
             && let Some(recorder) = &*recorder
         {
-            recorder.push(Track::Raw, buffer, info);
+            recorder.push(Track::Raw, buffer, info, at(buffer));
         }
     }
 
@@ -58,9 +58,14 @@ impl Tap for Taps {
         if let Ok(recorder) = self.recorder.try_lock()
             && let Some(recorder) = &*recorder
         {
-            recorder.push(Track::Annotated, buffer, info);
+            recorder.push(Track::Annotated, buffer, info, at(buffer));
         }
     }
+}
+
+/// A frame's place in the recording.
+fn at(buffer: &gst::BufferRef) -> Nanos {
+    Nanos(buffer.pts().map_or(0, |t| t.nseconds()))
 }
 
 impl Taps {

@@ -15,7 +15,7 @@
 mod clock;
 pub mod episodes;
 mod masks;
-mod reader;
+pub(crate) mod reader;
 pub mod record;
 pub mod report;
 mod run;

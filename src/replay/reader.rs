@@ -14,15 +14,15 @@ use crate::mailbox::{NobodyTakes, Outbox};
 use crate::{Error, Result};
 
 /// Words for a replay its user stopped.
-pub(super) const INTERRUPTED: &str = "interrupted";
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// What a source came to.
-pub(super) struct Read {
+pub(crate) struct Read {
     pub ended: Ended,
     pub frames: u64,
 }
 
-pub(super) fn spawn(
+pub(crate) fn spawn(
     mut source: Box<dyn Source>,
     outbox: Outbox<Frame>,
     sound: Sender<SoundPacket>,

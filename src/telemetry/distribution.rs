@@ -53,6 +53,11 @@ impl Histogram {
         let _ = self.0.add(&other.0);
     }
 
+    /// Spans no longer than this, to the histogram's three digits.
+    pub fn count_up_to(&self, span: Nanos) -> u64 {
+        self.0.count_between(1, span.0.clamp(1, LONGEST_NS))
+    }
+
     pub fn count(&self) -> u64 {
         self.0.len()
     }

@@ -6,7 +6,7 @@
 
 mod page;
 mod staging;
-mod text;
+pub(crate) mod text;
 mod thumbnail;
 mod timeline;
 

@@ -7,7 +7,7 @@ use std::fmt;
 /// Shows a string so that HTML takes it for text, in elements and in quoted attributes.
 ///
 /// Control characters, and those that reorder text (a file name could pretend to be another), become U+FFFD.
-pub(super) struct Escaped<'a>(pub &'a str);
+pub(crate) struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,12 +29,12 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// A place in the recording, `h:mm:ss.mmm`.
-pub(super) fn time(ns: u64) -> String {
+pub(crate) fn time(ns: u64) -> String {
     crate::frame::Pts(ns).to_string()
 }
 
 /// A place on an axis whose ticks are `step_ns` apart: no more digits than tell ticks apart.
-pub(super) fn tick_time(ns: u64, step_ns: u64) -> String {
+pub(crate) fn tick_time(ns: u64, step_ns: u64) -> String {
     let ms = ns / 1_000_000;
     let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
     let whole = if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") };
@@ -46,7 +46,7 @@ pub(super) fn tick_time(ns: u64, step_ns: u64) -> String {
 }
 
 /// How long something took: `1 h 2 min`, `3 min 20 s`, `12.4 s`, `40 ms`.
-pub(super) fn span(ns: u64) -> String {
+pub(crate) fn span(ns: u64) -> String {
     let ms = ns as f64 / 1e6;
     let s = (ms / 1000.0).round() as u64;
     if ms < 999.5 {
@@ -62,7 +62,7 @@ pub(super) fn span(ns: u64) -> String {
 }
 
 /// Three significant digits at most, without an exponent: `0.12`, `3.4`, `57.1`, `1,234`.
-pub(super) fn significant(v: f64) -> String {
+pub(crate) fn significant(v: f64) -> String {
     if !v.is_finite() {
         return "–".to_owned();
     }
@@ -78,7 +78,7 @@ pub(super) fn significant(v: f64) -> String {
 }
 
 /// Thousands set apart by thin spaces.
-pub(super) fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len());
     for (i, c) in digits.chars().enumerate() {
@@ -91,7 +91,7 @@ pub(super) fn grouped(n: u64) -> String {
 }
 
 /// A share as a percentage; a little is never shown as nothing, nor nearly all as all.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let p = share * 100.0;
     if !p.is_finite() {
         "–".to_owned()
@@ -105,7 +105,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// A probability with two digits; what is not certain is not shown as 1.
-pub(super) fn probability(p: f32) -> String {
+pub(crate) fn probability(p: f32) -> String {
     if (0.995..1.0).contains(&p) {
         format!("{:.3}", (p * 1000.0).floor() / 1000.0)
     } else {
@@ -113,7 +113,7 @@ pub(super) fn probability(p: f32) -> String {
     }
 }
 
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     let n = n as f64;
     if n >= 1e9 * 1.073_741_824 {
         format!("{} GiB", significant(n / 1_073_741_824.0))
@@ -123,7 +123,7 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// `1 frame`, `2 frames`.
-pub(super) fn count(n: u64, one: &str, many: &str) -> String {
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(n), if n == 1 { one } else { many })
 }
 

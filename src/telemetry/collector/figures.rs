@@ -26,6 +26,7 @@ const STATES: [State; 4] = [State::WarmUp, State::Active, State::Degraded, State
 
 pub(super) struct Figures {
     pub warm_up: Nanos,
+    pub until: Nanos,
     pub traffic: Traffic,
     pub lost: u64,
     pub now: Nanos,
@@ -91,6 +92,7 @@ impl Figures {
         let histograms = || std::array::from_fn(|_| Histogram::new());
         Self {
             warm_up,
+            until: Nanos(u64::MAX),
             traffic: Traffic::default(),
             lost: 0,
             now: Nanos(0),
@@ -121,6 +123,11 @@ impl Figures {
         }
     }
 
+    /// Whether a frame captured then leaves figures.
+    fn counts_from(&self, captured: Nanos) -> bool {
+        captured >= self.warm_up && captured < self.until
+    }
+
     fn stage(&mut self, name: &str, span: Nanos) {
         if let Some(i) = STAGES.iter().position(|s| *s == name) {
             self.stages[i].record(span);
@@ -137,7 +144,7 @@ impl Figures {
                 if let Some(delay) = e.annotation_delay {
                     self.second.annotation.push(delay.0);
                 }
-                if e.at.0.saturating_sub(e.video_delay.0) < self.warm_up.0 {
+                if !self.counts_from(Nanos(e.at.0.saturating_sub(e.video_delay.0))) {
                     return;
                 }
                 self.late += u64::from(e.late);
@@ -149,7 +156,7 @@ impl Figures {
             }
             Event::Mask(e) => {
                 self.inferred += 1;
-                if e.captured < self.warm_up {
+                if !self.counts_from(e.captured) {
                     return;
                 }
                 self.stage("preprocess", e.preprocess);
@@ -194,7 +201,7 @@ impl Figures {
         if let Some(shown) = e.shown {
             self.second.age.push(shown.age.0);
         }
-        if e.captured < self.warm_up {
+        if !self.counts_from(e.captured) {
             return;
         }
         if let Some(decode) = e.decode {
@@ -271,7 +278,7 @@ impl Figures {
         STATES.iter().zip(self.in_state).map(|(s, n)| (s.name().to_owned(), n)).collect()
     }
 
-    pub(super) fn cumulative(&self) -> Vec<(String, Vec<(u64, f64)>)> {
+    pub(super) fn histograms(&self) -> Vec<(String, Histogram)> {
         let ends = [
             ("video_delay", &self.video_delay),
             ("annotation_delay", &self.annotation_delay),
@@ -282,7 +289,7 @@ impl Figures {
             .chain(STAGES.into_iter().zip(&self.stages))
             .chain(QUEUES.into_iter().zip(&self.queues))
             .filter(|(_, h)| h.count() > 0)
-            .map(|(n, h)| (n.to_owned(), h.cumulative()))
+            .map(|(n, h)| (n.to_owned(), h.clone()))
             .collect()
     }
 

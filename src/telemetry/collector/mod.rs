@@ -133,9 +133,11 @@ impl Collector {
         move || lock(&shared.snapshot).clone()
     }
 
-    /// Moves the end of the warm-up: figures of frames captured before this instant of the session are left out.
-    pub fn warm_up_until(&self, at: Nanos) {
-        lock(&self.shared.figures).warm_up = at;
+    /// Keeps figures of frames captured from `from` on and before `until` (since the session began) only.
+    pub fn measure(&self, from: Nanos, until: Nanos) {
+        let mut figures = lock(&self.shared.figures);
+        figures.warm_up = from;
+        figures.until = until;
     }
 
     /// Waits until what was posted so far has been fetched.
@@ -143,9 +145,9 @@ impl Collector {
         std::thread::sleep(2 * POLL);
     }
 
-    /// Histograms as they stand, for CDF plots: name and cumulative shares in nanoseconds.
-    pub fn cumulative(&self) -> Vec<(String, Vec<(u64, f64)>)> {
-        lock(&self.shared.figures).cumulative()
+    /// Histograms as they stand, by name; `mask_ready` is from a frame's capture to its own mask.
+    pub fn histograms(&self) -> Vec<(String, super::Histogram)> {
+        lock(&self.shared.figures).histograms()
     }
 
     /// Ends, and says what it all came to. What the session's owner knows (input, engine, marks) is left empty.

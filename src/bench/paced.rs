@@ -1,0 +1,149 @@
+//! A paced run: a live session on a phantom or a recording, measured.
+//!
+//! In: settings of a run, and how to build its network. Out: the session's figures without its first and last frames.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::lossless::Slowed;
+use super::record::{RunRecord, thinned_us};
+use super::settings::RunSettings;
+use crate::capture::{PipelineFile, Ready};
+use crate::engine::Network;
+use crate::frame::Nanos;
+use crate::live::{Session, Settings, Step};
+use crate::model::checkpoint::Description;
+use crate::overlay::Style;
+use crate::preprocess::FieldOfView;
+use crate::telemetry::Stage;
+use crate::worker::{Analyst, Segmenter};
+use crate::{Error, Result};
+
+const PHANTOM: &str = include_str!("../../pipelines/phantom.toml");
+const FILE: &str = include_str!("../../pipelines/file.toml");
+
+/// Seconds of the phantom's loop.
+const LOOP: u64 = 4;
+
+/// The network of a paced run.
+pub struct PacedNetwork {
+    /// Builds it, in the worker's thread.
+    pub build: Arc<dyn Fn() -> Result<Box<dyn Network>> + Send + Sync>,
+    pub description: Description,
+    /// Device and precision, and (height, width) of its input.
+    pub engine: String,
+    pub size: (usize, usize),
+    /// Niceness of its threads.
+    pub nice: i32,
+    /// Move masks along with the picture.
+    pub motion: bool,
+}
+
+/// The pipeline file filled in.
+fn ready(settings: &RunSettings) -> Result<Ready> {
+    let set = |k: &str, v: String| (k.to_owned(), v);
+    match &settings.file {
+        Some(path) => {
+            let sets = [set("file", path.display().to_string())];
+            let mut ready = PipelineFile::parse(FILE, "file.toml")?.ready(&sets, Some("null"))?;
+            ready.name = path.display().to_string();
+            Ok(ready)
+        }
+        None => {
+            let sets = [
+                set("size", format!("{}x{}", settings.size.0, settings.size.1)),
+                set("fps", match settings.pace {
+                    super::Pace::Paced(n, d) => format!("{n}/{d}"),
+                    super::Pace::Max => "30".into(),
+                }),
+                set("preset", settings.preset.to_string()),
+                set("seed", settings.seed.to_string()),
+                set("loop_seconds", LOOP.to_string()),
+            ];
+            let mut ready = PipelineFile::parse(PHANTOM, "phantom.toml")?.ready(&sets, Some("null"))?;
+            ready.name = format!("phantom {} seed {}", settings.preset, settings.seed);
+            Ok(ready)
+        }
+    }
+}
+
+/// Carries out one run. A recording comes at its own rate, which has to be the one asked for.
+///
+/// # Errors
+/// A stage that cannot be slowed here, a source that ends before anything is measured, an interruption.
+pub fn run(settings: &RunSettings, network: &PacedNetwork, stop: &Arc<AtomicBool>) -> Result<RunRecord> {
+    settings.validate()?;
+    let fps = settings.pace.fps().ok_or_else(|| Error::internal("a paced run without a pace"))?;
+    let slow = match settings.slow {
+        None => None,
+        Some(s) if s.stage == Stage::Network => Some(s.by),
+        Some(s) => {
+            return Err(Error::usage(format!("--slow {}: not a stage this run can slow", s.stage.name()))
+                .remedy("slow network, or measure with --fps max"));
+        }
+    };
+    let span = |frames: u64| Duration::from_secs_f64(frames as f64 / fps);
+    let (build, description) = (network.build.clone(), network.description.clone());
+    let mut session = Session::start(Settings {
+        ready: ready(settings)?,
+        style: Style::default(),
+        threshold: description.threshold,
+        max_mask_age: Nanos(200_000_000),
+        annotation_budget: Nanos(120_000_000),
+        workers: 1,
+        motion: network.motion,
+        nice: network.nice,
+        factory: Box::new(move |_| {
+            let inner = build()?;
+            let inner: Box<dyn Network> = match slow {
+                Some(by) => Box::new(Slowed { network: inner, by }),
+                None => inner,
+            };
+            let analyst: Box<dyn Analyst> =
+                Box::new(Segmenter::new(inner, &description, FieldOfView::Auto, None));
+            Ok(analyst)
+        }),
+        engine: network.engine.clone(),
+        network_size: network.size,
+        warm_up: span(settings.warm_up),
+        length: Some(span(settings.total())),
+        lines: None,
+        trace: None,
+    })?;
+    session.measure_for(span(settings.frames));
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::input("interrupted before the run was complete"));
+        }
+        match session.step(Duration::from_millis(50)) {
+            Step::Done => break,
+            Step::Failed(e) => return Err(e),
+            _ => {}
+        }
+    }
+    let picture = session.picture_info();
+    let (summary, histograms) = session.finish_with(|collector| collector.histograms());
+    let find = |name: &str| histograms.iter().find(|(n, _)| n == name).map(|(_, h)| h);
+    let measured = find("element").map_or(0, |h| h.count());
+    if measured == 0 {
+        return Err(Error::input(format!("{}: ended before anything was measured", summary.input))
+            .remedy("measure fewer frames, or warm up for fewer"));
+    }
+    // Those never inferred missed it too.
+    let in_time = find("mask_ready").map_or(0, |h| h.count_up_to(Nanos((1e9 / fps) as u64)));
+    let mut record = RunRecord {
+        width_px: picture.map_or(0, |p| p.width),
+        height_px: picture.map_or(0, |p| p.height),
+        warm_up_frames: settings.warm_up,
+        fps_target: Some(fps),
+        fps_achieved: measured as f64 / span(settings.frames).as_secs_f64(),
+        deadline_misses: Some(measured.saturating_sub(in_time)),
+        cdf_us: histograms.iter().map(|(n, h)| (n.clone(), thinned_us(h))).collect(),
+        slowed: settings.slow.map(|s| format!("{}={} ms", s.stage.name(), s.by.as_secs_f64() * 1e3)),
+        summary,
+        ..RunRecord::default()
+    };
+    record.derive();
+    Ok(record)
+}

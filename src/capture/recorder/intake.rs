@@ -1,0 +1,215 @@
+//! The streaming thread's side of the recorder.
+//!
+//! In: frames of the live picture. Out: copies of them in the keeper's queue. Nothing here waits: locks are only tried,
+//! the pool is only asked for what is free, the queue only for room it has.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use crossbeam_channel::{Receiver, Sender};
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+
+use super::{RecorderSettings, RecorderStatus, Track};
+use crate::frame::Nanos;
+
+/// What the keeper is given.
+pub(super) enum Item {
+    /// A copy of a frame, its running time in it.
+    Frame { track: Track, generation: u64, buffer: gst::Buffer },
+    /// Frames like this are about to come: make ready.
+    Format { track: Track, info: gst_video::VideoInfo },
+}
+
+/// A track that is ready for frames.
+pub(super) struct Ready {
+    pub info: gst_video::VideoInfo,
+    pub pool: gst::BufferPool,
+    pub generation: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    ready: Option<Ready>,
+    /// The format asked for and not yet ready.
+    asked: Option<gst_video::VideoInfo>,
+    /// Whether a frame of this track has been taken yet: what is missed before is not lost.
+    begun: bool,
+}
+
+pub(super) struct Intake {
+    wanted: [bool; 2],
+    entries: [Mutex<Entry>; 2],
+    queue: Sender<Item>,
+    frames: AtomicU64,
+    lost: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) segments: AtomicU64,
+    /// No more frames are taken.
+    closed: AtomicBool,
+    /// The files are complete.
+    pub(super) ended: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+/// What a panic elsewhere left behind is still a valid value here.
+pub(super) fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Intake {
+    pub(super) fn new(settings: &RecorderSettings) -> (Self, Receiver<Item>) {
+        // Room for every frame of both pools, and for words about formats.
+        let (queue, receiver) = crossbeam_channel::bounded(2 * settings.waiting as usize + 8);
+        let intake = Self {
+            wanted: Track::ALL.map(|t| settings.wants(t)),
+            entries: Default::default(),
+            queue,
+            frames: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            segments: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            reason: Mutex::new(None),
+        };
+        (intake, receiver)
+    }
+
+    pub(super) fn wants(&self, track: Track) -> bool {
+        self.wanted[track as usize] && !self.is_closed()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Recording ends by itself; the first reason is the one that is told.
+    pub(super) fn stopped(&self, why: String) {
+        self.close();
+        locked(&self.reason).get_or_insert(why);
+    }
+
+    pub(super) fn prepare(&self, track: Track, info: &gst_video::VideoInfo) {
+        if self.wants(track) {
+            let mut entry = locked(&self.entries[track as usize]);
+            self.ask(&mut entry, track, info);
+        }
+    }
+
+    fn ask(&self, entry: &mut Entry, track: Track, info: &gst_video::VideoInfo) {
+        if entry.asked.as_ref() != Some(info)
+            && self.queue.try_send(Item::Format { track, info: info.clone() }).is_ok()
+        {
+            entry.asked = Some(info.clone());
+        }
+    }
+
+    /// The keeper has made the track ready.
+    pub(super) fn install(&self, track: Track, ready: Ready) {
+        let mut entry = locked(&self.entries[track as usize]);
+        if entry.asked.as_ref() == Some(&ready.info) {
+            entry.asked = None;
+        }
+        // The old pool is freed when its last frame is.
+        let old = entry.ready.replace(ready);
+        drop(entry);
+        if let Some(old) = old {
+            let _ = old.pool.set_active(false);
+        }
+    }
+
+    /// Gives the pools back.
+    pub(super) fn clear(&self) {
+        for entry in &self.entries {
+            let ready = locked(entry).ready.take();
+            if let Some(old) = ready {
+                let _ = old.pool.set_active(false);
+            }
+        }
+    }
+
+    pub(super) fn push(&self, track: Track, from: &gst::BufferRef, info: &gst_video::VideoInfo, at: Nanos) {
+        if !self.wants(track) {
+            return;
+        }
+        let mut entry = match self.entries[track as usize].try_lock() {
+            Ok(entry) => entry,
+            Err(TryLockError::Poisoned(e)) => e.into_inner(),
+            // The keeper is exchanging the pool.
+            Err(TryLockError::WouldBlock) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let taken = match &entry.ready {
+            Some(ready) if ready.info == *info => self.copy(track, ready, from, at),
+            _ => {
+                self.ask(&mut entry, track, info);
+                false
+            }
+        };
+        if taken {
+            entry.begun = true;
+            self.frames.fetch_add(1, Ordering::Relaxed);
+        } else if entry.begun {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn copy(&self, track: Track, ready: &Ready, from: &gst::BufferRef, at: Nanos) -> bool {
+        let mut params = gst::BufferPoolAcquireParams::with_flags(gst::BufferPoolAcquireFlags::DONTWAIT);
+        let Ok(mut buffer) = ready.pool.acquire_buffer(Some(&mut params)) else { return false };
+        {
+            let Some(to) = buffer.get_mut() else { return false };
+            to.set_pts(gst::ClockTime::from_nseconds(at.0));
+            to.set_duration(from.duration());
+            to.set_flags(from.flags() & gst::BufferFlags::from_bits_retain(FIELD_FLAGS));
+            let Ok(source) = gst_video::VideoFrameRef::from_buffer_ref_readable(from, info_of(ready)) else {
+                return false;
+            };
+            let Ok(mut copy) = gst_video::VideoFrameRef::from_buffer_ref_writable(to, info_of(ready)) else {
+                return false;
+            };
+            if source.copy(&mut copy).is_err() {
+                return false;
+            }
+        }
+        self.queue.try_send(Item::Frame { track, generation: ready.generation, buffer }).is_ok()
+    }
+
+    pub(super) fn status(&self, stem: &Path) -> RecorderStatus {
+        let reason = locked(&self.reason).clone();
+        RecorderStatus {
+            recording: !self.is_closed(),
+            path: stem.to_owned(),
+            frames: self.frames.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            segments: self.segments.load(Ordering::Relaxed),
+            stopped_because: reason,
+        }
+    }
+
+    /// A frame that was taken and never written after all.
+    pub(super) fn lose(&self, frames: u64) {
+        self.frames.fetch_sub(frames, Ordering::Relaxed);
+        self.lost.fetch_add(frames, Ordering::Relaxed);
+    }
+}
+
+fn info_of(ready: &Ready) -> &gst_video::VideoInfo {
+    &ready.info
+}
+
+/// Which field comes first, and what else a buffer says about its picture.
+const FIELD_FLAGS: u32 = gst_video::VideoBufferFlags::INTERLACED.bits()
+    | gst_video::VideoBufferFlags::TFF.bits()
+    | gst_video::VideoBufferFlags::RFF.bits()
+    | gst_video::VideoBufferFlags::ONEFIELD.bits();
