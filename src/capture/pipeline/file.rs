@@ -217,11 +217,21 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xvimagesink", "gstreamer1.0-x"),
 ];
 
+/// Name of the element at a line's open end.
+const OPEN_END: &str = "polypscope-open-end";
+
 /// Parses a launch line into a bin with one ghost pad in the direction given.
 pub(super) fn bin(launch: &str, name: &str, section: &str, direction: gst::PadDirection) -> Result<gst::Bin> {
     let place = format!("{name} {section}");
+    // The open end is an element of ours. GStreamer's own search for open pads would also take those that demuxers link
+    // later, and a line cannot end with caps.
+    let (line, end, pad) = match direction {
+        gst::PadDirection::Src => (format!("{launch} ! identity name={OPEN_END} silent=true"), "exit", "src"),
+        _ => (format!("identity name={OPEN_END} silent=true ! {launch}"), "entry", "sink"),
+    };
     let mut context = gst::ParseContext::new();
-    let parsed = gst::parse::bin_from_description_full(launch, true, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
+    let parsed =
+        gst::parse::bin_from_description_full(&line, false, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
     let missing = context.missing_elements();
     if let Some(element) = missing.first() {
         let package = PACKAGES
@@ -237,19 +247,15 @@ pub(super) fn bin(launch: &str, name: &str, section: &str, direction: gst::PadDi
     }
     let parsed = parsed.map_err(|e| {
         Error::input(format!("{place}: does not parse ({})", e.message().trim().trim_end_matches('.')))
-            .remedy("compare with the files in pipelines/")
+            .remedy("the source ends with raw video, a sink begins with it; compare with the files in pipelines/")
             .because(e)
     })?;
     let bin = parsed.downcast::<gst::Bin>().map_err(|_| Error::internal(format!("{place}: is not a bin")))?;
-    let pads = bin.pads();
-    match pads.as_slice() {
-        [pad] if pad.direction() == direction => Ok(bin),
-        _ => Err(Error::input(format!(
-            "{place}: needs exactly one open {}",
-            if direction == gst::PadDirection::Src { "exit" } else { "entry" }
-        ))
-        .remedy("end the line with the element that gives (or begin it with the one that takes) raw video")),
-    }
+    let open = bin.by_name(OPEN_END).and_then(|e| e.static_pad(pad));
+    open.and_then(|open| gst::GhostPad::with_target(&open).ok())
+        .and_then(|ghost| ghost.set_active(true).and_then(|()| bin.add_pad(&ghost)).ok())
+        .ok_or_else(|| Error::internal(format!("{place}: has no {end}")))?;
+    Ok(bin)
 }
 
 fn wrong_toml(name: &str, e: &toml::de::Error) -> Error {
