@@ -71,7 +71,12 @@ fn ready(recorder: &Recorder, track: Track, info: &gst_video::VideoInfo) {
 }
 
 fn settings(dir: &Path) -> RecorderSettings {
-    RecorderSettings { segment: Duration::from_secs(2), reserve_bytes: 0, ..RecorderSettings::new(dir) }
+    RecorderSettings {
+        segment: Duration::from_secs(2),
+        reserve_bytes: 0,
+        waiting: 150,
+        ..RecorderSettings::new(dir)
+    }
 }
 
 fn idle(recorder: &Recorder) -> RecorderStatus {

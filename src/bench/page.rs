@@ -94,6 +94,7 @@ fn header(h: &mut String, report: &PipelineReport) {
 /// Microseconds as text with their unit.
 fn duration(us: f64) -> String {
     match us {
+        0.0 => "0".to_owned(),
         ..0.9995 => format!("{} ns", significant(us * 1e3)),
         ..999.5 => format!("{} µs", significant(us)),
         ..999_500.0 => format!("{} ms", significant(us / 1e3)),
@@ -202,7 +203,8 @@ fn waterfall(h: &mut String, report: &PipelineReport) {
         starts.push(sum);
         sum += stage.1;
     }
-    let most = stages.iter().zip(&starts).map(|(s, at)| at + s.2.max(s.1)).fold(0.0, f64::max).max(1e-3);
+    let most =
+        stages.iter().zip(&starts).map(|(s, at)| at + s.2.max(s.1)).fold(0.0, f64::max).max(1e-3) * 1.02;
     let step = step(most);
     put!(
         h,
@@ -351,7 +353,7 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
             .flat_map(|d| steps.iter().map(move |m| m * 10f64.powi(d)))
             .filter(|us| (from..=to).contains(&us.log10()))
             .collect();
-        let near = all.windows(2).any(|p| (p[1] / p[0]).log10() < (to - from) * 0.14);
+        let near = all.windows(2).any(|p| (p[1] / p[0]).log10() < (to - from) * 0.2);
         if !near || steps.len() == 1 {
             return all;
         }

@@ -164,8 +164,8 @@ impl Intake {
     }
 
     fn copy(&self, track: Track, ready: &Ready, from: &gst::BufferRef, at: Nanos) -> bool {
-        let mut params = gst::BufferPoolAcquireParams::with_flags(gst::BufferPoolAcquireFlags::DONTWAIT);
-        let Ok(mut buffer) = ready.pool.acquire_buffer(Some(&mut params)) else { return false };
+        let params = gst::BufferPoolAcquireParams::with_flags(gst::BufferPoolAcquireFlags::DONTWAIT);
+        let Ok(mut buffer) = ready.pool.acquire_buffer(Some(&params)) else { return false };
         {
             let Some(to) = buffer.get_mut() else { return false };
             to.set_pts(gst::ClockTime::from_nseconds(at.0));

@@ -73,6 +73,9 @@ pub struct RecorderSettings {
     pub raw_lossless: bool,
     /// Threads of each encoder.
     pub threads: u32,
+    /// Niceness of the encoders' threads: the picture goes first. Much more than the inference threads have starves them
+    /// on a machine that is busy, and frames are lost.
+    pub nice: i32,
     /// Frames of each track that may wait for their encoder.
     pub waiting: u32,
     /// Recording stops when less than this is free on the disk.
@@ -90,6 +93,7 @@ impl RecorderSettings {
             quality: 20,
             raw_lossless: false,
             threads: 1,
+            nice: 5,
             waiting: 16,
             reserve_bytes: 64 << 20,
         }

@@ -30,8 +30,6 @@ pub(super) const ELEMENTS: [&str; 8] = [
 
 /// Ticks of the files' clock: timestamps are kept to 0.1 ms.
 const TICK_NS: u64 = 100_000;
-/// Encoding gives way to the picture and to inference.
-const NICE: libc::c_int = 10;
 
 /// The numbers of one track's files, which go on when its format changes.
 #[derive(Debug, Default)]
@@ -134,8 +132,9 @@ impl Writer {
         parse.link_pads(Some("src"), &split, Some("video")).map_err(wiring)?;
 
         if let Some(bus) = pipeline.bus() {
-            bus.set_sync_handler(|_, message| {
-                give_way(message);
+            let nice = settings.nice;
+            bus.set_sync_handler(move |_, message| {
+                give_way(message, nice);
                 gst::BusSyncReply::Pass
             });
         }
@@ -209,12 +208,12 @@ impl Drop for Writer {
 }
 
 /// The threads of this pipeline, and with them those x264 starts, run at a lower priority.
-fn give_way(message: &gst::Message) {
+fn give_way(message: &gst::Message, nice: i32) {
     if let gst::MessageView::StreamStatus(status) = message.view()
         && status.get().0 == gst::StreamStatusType::Enter
     {
         // SAFETY: 0 is the calling thread, which is the one that enters; a refusal is harmless.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
     }
 }
 
