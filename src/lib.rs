@@ -3,8 +3,8 @@
 //! Data flows left to right through these modules, and none calls back up the path:
 //!
 //! ```text
-//! capture ─▶ mailbox ─▶ worker (preprocess ─▶ engine | model ─▶ postprocess) ─▶ overlay ─▶ capture (encoder, sink)
-//!                                  telemetry and safety watch; evaluation and phantom measure
+//! capture ─▶ mailbox ─▶ worker (preprocess ─▶ engine | model ─▶ postprocess) ─▶ mask_slot ─▶ overlay ─▶ capture
+//!        replay and live tie these together; safety, telemetry and control watch; evaluation, phantom, bench measure
 //! ```
 //!
 //! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.

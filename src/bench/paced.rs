@@ -53,10 +53,13 @@ fn ready(settings: &RunSettings) -> Result<Ready> {
         None => {
             let sets = [
                 set("size", format!("{}x{}", settings.size.0, settings.size.1)),
-                set("fps", match settings.pace {
-                    super::Pace::Paced(n, d) => format!("{n}/{d}"),
-                    super::Pace::Max => "30".into(),
-                }),
+                set(
+                    "fps",
+                    match settings.pace {
+                        super::Pace::Paced(n, d) => format!("{n}/{d}"),
+                        super::Pace::Max => "30".into(),
+                    },
+                ),
                 set("preset", settings.preset.to_string()),
                 set("seed", settings.seed.to_string()),
                 set("loop_seconds", LOOP.to_string()),

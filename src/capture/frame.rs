@@ -147,7 +147,9 @@ pub fn picture_of<R>(
     let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(unread)?;
     let mut planes = [Plane { data: &[], stride: 0 }; 3];
     for (i, plane) in planes.iter_mut().enumerate().take(picture.format.planes()) {
-        let data = mapped.plane_data(i as u32).map_err(|e| Error::input(format!("plane {i} cannot be read")).because(e))?;
+        let data = mapped
+            .plane_data(i as u32)
+            .map_err(|e| Error::input(format!("plane {i} cannot be read")).because(e))?;
         *plane = Plane { data, stride: mapped.plane_stride()[i] as usize };
     }
     see(&Picture { info: picture, planes })

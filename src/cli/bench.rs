@@ -1,8 +1,8 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
+use super::{Context, Outcome, bench_compare, bench_engine};
 #[cfg(feature = "video")]
 use super::{bench_motion, bench_pipeline};
-use super::{Context, Outcome, bench_compare, bench_engine};
 use crate::Result;
 
 /// What to measure.

@@ -155,7 +155,9 @@ fn mask_of(id: FrameId, (width, height): (u32, u32), labels: &[u8]) -> Mask {
                 p.bbox = Rect::new(x0, y0, x1 - x0, y1 - y0);
                 p.area_px += 1;
             }
-            None => polyps.push((*label, Polyp { bbox: Rect::new(x, y, 1, 1), area_px: 1, ..Polyp::default() })),
+            None => {
+                polyps.push((*label, Polyp { bbox: Rect::new(x, y, 1, 1), area_px: 1, ..Polyp::default() }))
+            }
         }
     }
     let polyps: Vec<_> = polyps.into_iter().map(|(_, p)| p).collect();
@@ -207,7 +209,11 @@ fn phantoms(args: &Args, preset: Preset, all: &mut (Histogram, Histogram)) -> Re
 }
 
 /// Frames of real video one after the other, each taken as one period of 30 frames a second.
-fn stills(images: &std::path::Path, masks: &std::path::Path, all: &mut (Histogram, Histogram)) -> Result<Vec<Row>> {
+fn stills(
+    images: &std::path::Path,
+    masks: &std::path::Path,
+    all: &mut (Histogram, Histogram),
+) -> Result<Vec<Row>> {
     let mut bench = Bench::new();
     let unreadable = |path: &std::path::Path, e: image::ImageError| {
         Error::input(format!("{}: cannot be read as a picture", path.display())).because(e)
@@ -226,7 +232,8 @@ fn stills(images: &std::path::Path, masks: &std::path::Path, all: &mut (Histogra
         let (w, h) = picture.dimensions();
         let labels: Vec<u8> = labels.into_raw().into_iter().map(|v| u8::from(v > 127)).collect();
         let info = PictureInfo::new(PixelFormat::Rgb, w, h);
-        let view = Picture::packed(info, &picture).ok_or_else(|| Error::internal("a picture is too short"))?;
+        let view =
+            Picture::packed(info, &picture).ok_or_else(|| Error::internal("a picture is too short"))?;
         let id = FrameId(n as u64);
         bench.frame(id, &view, mask_of(id, (w, h), &labels), 1000.0 / 30.0);
     }
@@ -246,13 +253,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
             }
         }
     }
-    let report =
-        Report { rows, observe_us: all.0.distribution(1e-3), move_us: all.1.distribution(1e-3) };
+    let report = Report { rows, observe_us: all.0.distribution(1e-3), move_us: all.1.distribution(1e-3) };
     if context.json {
         return context.json(&report).map(|()| Outcome::Done);
     }
     context.say("IoU of the shown mask with the truth of the shown frame, where both frames have a polyp")?;
-    context.say(format!("{:<28} {:>8} {:>7} {:>8} {:>8}", "source", "delay ms", "frames", "still", "moved"))?;
+    context
+        .say(format!("{:<28} {:>8} {:>7} {:>8} {:>8}", "source", "delay ms", "frames", "still", "moved"))?;
     for r in &report.rows {
         context.say(format!(
             "{:<28} {:>8} {:>7} {:>8.3} {:>8.3}",

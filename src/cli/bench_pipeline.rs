@@ -8,7 +8,8 @@ use super::interrupt::interrupt_flag;
 use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::bench::{
-    PacedNetwork, Pace, PipelineReport, RunRecord, RunSettings, Slow, csv, page, run_lossless, run_paced, table,
+    Pace, PacedNetwork, PipelineReport, RunRecord, RunSettings, Slow, csv, page, run_lossless, run_paced,
+    table,
 };
 use crate::engine::{self, Options};
 use crate::frame::Nanos;

@@ -53,7 +53,7 @@ struct Cli {
 enum Command {
     /// Outline polyps on live video.
     #[cfg(feature = "video")]
-    Live(live::Args),
+    Live(Box<live::Args>),
     /// List capture devices and their modes.
     #[cfg(feature = "video")]
     Devices(devices::Args),

@@ -32,7 +32,10 @@ pub(super) fn router(addr: SocketAddr, token: Option<String>, routes: Routes, de
     if routes == Routes::All {
         router = router
             .route("/", get(page))
-            .route("/api", get(|| async { ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], REFERENCE) }))
+            .route(
+                "/api",
+                get(|| async { ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], REFERENCE) }),
+            )
             .route("/api/state", get(|State(d): At| async move { Json(d.status()) }))
             .route("/api/figures", get(|State(d): At| async move { Json((*d.figures()).clone()) }))
             .route("/api/overlay", put(overlay))
@@ -55,8 +58,11 @@ pub(super) fn router(addr: SocketAddr, token: Option<String>, routes: Routes, de
                 let mut response = match checked {
                     Ok(()) => {
                         // A client that sends half a request is not waited for.
-                        let answer = tokio::time::timeout(std::time::Duration::from_secs(10), next.run(request));
-                        answer.await.unwrap_or_else(|_| sentence(StatusCode::REQUEST_TIMEOUT, "the request took too long"))
+                        let answer =
+                            tokio::time::timeout(std::time::Duration::from_secs(10), next.run(request));
+                        answer.await.unwrap_or_else(|_| {
+                            sentence(StatusCode::REQUEST_TIMEOUT, "the request took too long")
+                        })
                     }
                     Err((status, words)) => sentence(status, &words),
                 };

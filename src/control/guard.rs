@@ -21,11 +21,19 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 impl Guard {
     /// # Errors
     /// Status and sentence of the refusal.
-    pub(super) fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), (StatusCode, String)> {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let host = text("host").unwrap_or_default();
         if !self.is_ours(host) {
-            return Err((StatusCode::FORBIDDEN, format!("the host {host:?} is not this session's; ask {}", self.addr)));
+            return Err((
+                StatusCode::FORBIDDEN,
+                format!("the host {host:?} is not this session's; ask {}", self.addr),
+            ));
         }
         if let Some(origin) = text("origin") {
             let ours = origin.strip_prefix("http://").is_some_and(|h| h == host);
@@ -47,7 +55,10 @@ impl Guard {
         {
             let given = text("authorization").and_then(|a| a.strip_prefix("Bearer ")).unwrap_or_default();
             if !same(given.as_bytes(), token.as_bytes()) {
-                return Err((StatusCode::UNAUTHORIZED, "this session asks for its token: Authorization: Bearer …".into()));
+                return Err((
+                    StatusCode::UNAUTHORIZED,
+                    "this session asks for its token: Authorization: Bearer …".into(),
+                ));
             }
         }
         Ok(())
@@ -60,7 +71,8 @@ impl Guard {
             return !host.is_empty();
         }
         let port = self.addr.port();
-        let names = [format!("{}:{port}", self.addr.ip()), format!("localhost:{port}"), self.addr.to_string()];
+        let names =
+            [format!("{}:{port}", self.addr.ip()), format!("localhost:{port}"), self.addr.to_string()];
         names.iter().any(|n| n == host)
     }
 }
@@ -98,7 +110,10 @@ mod tests {
         let host = ("host", "suite3:7700");
         assert_eq!(ask(&g, Method::GET, "/", &[host]), None);
         assert_eq!(ask(&g, Method::GET, "/api/state", &[host]), Some(401));
-        assert_eq!(ask(&g, Method::GET, "/api/state", &[host, ("authorization", "Bearer secreT")]), Some(401));
+        assert_eq!(
+            ask(&g, Method::GET, "/api/state", &[host, ("authorization", "Bearer secreT")]),
+            Some(401)
+        );
         assert_eq!(ask(&g, Method::GET, "/api/state", &[host, ("authorization", "Bearer secret")]), None);
     }
 }

@@ -87,7 +87,12 @@ impl Control {
     ///
     /// # Errors
     /// An address beyond loopback without a token, an address that is taken.
-    pub fn start(addr: SocketAddr, token: Option<String>, routes: Routes, desk: Arc<dyn Desk>) -> Result<Self> {
+    pub fn start(
+        addr: SocketAddr,
+        token: Option<String>,
+        routes: Routes,
+        desk: Arc<dyn Desk>,
+    ) -> Result<Self> {
         if !addr.ip().is_loopback() && token.as_ref().is_none_or(String::is_empty) {
             return Err(Error::usage(format!("{addr}: anybody on the network could steer the session"))
                 .remedy("listen on 127.0.0.1, or name a --control-token-file"));

@@ -57,7 +57,8 @@ impl Desk for LiveDesk {
 
     fn set_threshold(&self, threshold: f64) -> Result<()> {
         if !(threshold > 0.0 && threshold < 1.0) {
-            return Err(Error::usage(format!("{threshold} is not a threshold")).remedy("give a number between 0 and 1"));
+            return Err(Error::usage(format!("{threshold} is not a threshold"))
+                .remedy("give a number between 0 and 1"));
         }
         self.controls.set_threshold(threshold);
         Ok(())
@@ -65,7 +66,9 @@ impl Desk for LiveDesk {
 
     fn set_alpha(&self, alpha: f32) -> Result<()> {
         if !(0.0..=1.0).contains(&alpha) {
-            return Err(Error::usage(format!("{alpha} is not an opacity")).remedy("give a number from 0 to 1"));
+            return Err(
+                Error::usage(format!("{alpha} is not an opacity")).remedy("give a number from 0 to 1")
+            );
         }
         self.controls.set_alpha(alpha);
         Ok(())

@@ -86,7 +86,11 @@ impl Session {
                 threshold: settings.threshold,
                 max_mask_age: settings.max_mask_age,
                 workers: settings.workers,
-                care: Care { annotation_budget: settings.annotation_budget, nice: settings.nice, ..Care::default() },
+                care: Care {
+                    annotation_budget: settings.annotation_budget,
+                    nice: settings.nice,
+                    ..Care::default()
+                },
                 motion: settings.motion,
                 tap: Some(taps.clone()),
             },

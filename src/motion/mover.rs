@@ -89,7 +89,12 @@ impl Mover {
         }
         self.moved.area_px += area;
         // Outlines are not moved: nobody draws from them.
-        self.moved.polyps.push(Polyp { bbox, area_px: area, mean_probability: polyp.mean_probability, contour: Vec::new() });
+        self.moved.polyps.push(Polyp {
+            bbox,
+            area_px: area,
+            mean_probability: polyp.mean_probability,
+            contour: Vec::new(),
+        });
     }
 
     fn end(&mut self) -> &Mask {

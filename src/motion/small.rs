@@ -45,10 +45,10 @@ impl Reducer {
         self.sums.resize(columns, 0);
         let reader = RowReader::new(*picture);
         let rows = reader.rows();
-        let plain = match picture.info.format.layout() {
-            Layout::Yuv { depth: 8, chroma: Chroma::Planar { .. } | Chroma::Pairs { .. }, .. } | Layout::Gray => true,
-            _ => false,
-        };
+        let plain = matches!(
+            picture.info.format.layout(),
+            Layout::Yuv { depth: 8, chroma: Chroma::Planar { .. } | Chroma::Pairs { .. }, .. } | Layout::Gray
+        );
         let last = rows.count(picture.info.height as usize).saturating_sub(1);
         for (y, out) in small.chunks_exact_mut(grid.width).enumerate() {
             let top = grid.view.y as usize + y * block;

@@ -171,7 +171,8 @@ impl Tracker {
             for j in 0..POINTS {
                 let at = |k: usize| -margin + (1.0 + 2.0 * margin) * k as f64 / (POINTS - 1) as f64;
                 let (x, y) = (small(x0 + w * at(i), grid.view.x), small(y0 + h * at(j), grid.view.y));
-                let inside = x >= 0.0 && y >= 0.0 && x <= (grid.width - 1) as f64 && y <= (grid.height - 1) as f64;
+                let inside =
+                    x >= 0.0 && y >= 0.0 && x <= (grid.width - 1) as f64 && y <= (grid.height - 1) as f64;
                 if inside {
                     self.points.push([x, y, x, y]);
                 }
@@ -208,7 +209,9 @@ fn sample(flow: &[f32], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
     let y = y.clamp(0.0, (grid.height - 1) as f64);
     let (xi, yi) = ((x as usize).min(grid.width - 2), (y as usize).min(grid.height - 2));
     let (fx, fy) = (x - xi as f64, y - yi as f64);
-    let at = |x: usize, y: usize, k: usize| f64::from(flow.get((y * grid.width + x) * 2 + k).copied().unwrap_or(0.0));
+    let at = |x: usize, y: usize, k: usize| {
+        f64::from(flow.get((y * grid.width + x) * 2 + k).copied().unwrap_or(0.0))
+    };
     let mix = |k: usize| {
         let top = at(xi, yi, k) * (1.0 - fx) + at(xi + 1, yi, k) * fx;
         let bottom = at(xi, yi + 1, k) * (1.0 - fx) + at(xi + 1, yi + 1, k) * fx;
@@ -220,7 +223,6 @@ fn sample(flow: &[f32], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
 /// Whether moving the old image along the flow makes it like the new one. The light changes from frame to frame, so means
 /// are taken out; an image with nothing in it is explained by anything.
 fn explains(from: &[u8], to: &[u8], flow: &[opencv::core::Vec2f], grid: &Grid) -> bool {
-
     let (mut n, mut sum, mut square) = (0.0, 0.0, 0.0);
     let (mut values, mut value_squares) = (0.0, 0.0);
     for y in (2..grid.height - 2).step_by(3) {

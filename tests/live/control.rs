@@ -139,8 +139,8 @@ fn others_are_refused() {
     let (control, desk) = start();
     let addr = control.addr();
     let off = "{\"on\":true}";
-    let foreign = format!("GET /api/state HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
-    assert_eq!(ask(addr, &foreign).0, 403);
+    let foreign = "GET /api/state HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(addr, foreign).0, 403);
     let json = "Content-Type: application/json\r\n";
     assert_eq!(request(addr, "PUT", "/api/overlay", json, off).0, 403);
     let other = format!("{CHANGE}Origin: http://evil.example\r\n");
@@ -157,7 +157,8 @@ fn others_are_refused() {
 #[test]
 fn the_metrics_listener_gives_nothing_else() {
     let addr = "127.0.0.1:0".parse().expect("an address");
-    let control = Control::start(addr, None, Routes::Metrics, Arc::new(Notebook::default())).expect("it listens");
+    let control =
+        Control::start(addr, None, Routes::Metrics, Arc::new(Notebook::default())).expect("it listens");
     assert_eq!(request(control.addr(), "GET", "/metrics", "", "").0, 200);
     assert_eq!(request(control.addr(), "GET", "/api/state", "", "").0, 404);
     assert_eq!(request(control.addr(), "PUT", "/api/overlay", CHANGE, "{\"on\":false}").0, 404);
@@ -165,9 +166,10 @@ fn the_metrics_listener_gives_nothing_else() {
 
 #[test]
 fn the_page_shows_the_session_in_a_browser() {
-    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|n| {
-        std::process::Command::new(n).arg("--version").output().is_ok_and(|o| o.status.success())
-    }) else {
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|n| std::process::Command::new(n).arg("--version").output().is_ok_and(|o| o.status.success()))
+    else {
         eprintln!("skipped: no Chromium here");
         return;
     };

@@ -126,7 +126,8 @@ fn srt_peer(port: u16) -> gst::Pipeline {
          x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! h264parse config-interval=-1 ! mpegtsmux alignment=7 ! \
          srtsink uri=srt://127.0.0.1:{port}?mode=listener wait-for-connection=false"
     );
-    let peer = gst::parse::launch(&line).expect("the peer parses").downcast::<gst::Pipeline>().expect("a pipeline");
+    let peer =
+        gst::parse::launch(&line).expect("the peer parses").downcast::<gst::Pipeline>().expect("a pipeline");
     peer.set_state(gst::State::Playing).expect("the peer plays");
     peer
 }
@@ -140,7 +141,8 @@ fn a_network_stream_that_breaks_off_is_taken_up_again() {
     let overlay = identity();
     let port = free_port();
     let peer = srt_peer(port);
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/srt.toml")).expect("srt.toml");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/srt.toml"))
+        .expect("srt.toml");
     let text = text.replace("silence_s = 4", "silence_s = 2");
     let uri = ("uri".to_owned(), format!("srt://127.0.0.1:{port}?mode=caller"));
     let ready = PipelineFile::parse(&text, "srt.toml")

@@ -167,9 +167,10 @@ impl PipelineFile {
         let mut out = String::with_capacity(launch.len());
         let mut rest = launch.as_str();
         while let Some(open) = rest.find('{') {
-            let close = rest[open..].find('}').ok_or_else(|| {
-                at(Error::input("a placeholder is not closed").remedy("write {name}"))
-            })? + open;
+            let close = rest[open..]
+                .find('}')
+                .ok_or_else(|| at(Error::input("a placeholder is not closed").remedy("write {name}")))?
+                + open;
             out.push_str(&rest[..open]);
             let inside = &rest[open + 1..close];
             let (key, part) = match inside.split_once('.') {
@@ -230,8 +231,12 @@ pub(super) fn bin(launch: &str, name: &str, section: &str, direction: gst::PadDi
         _ => (format!("identity name={OPEN_END} silent=true ! {launch}"), "entry", "sink"),
     };
     let mut context = gst::ParseContext::new();
-    let parsed =
-        gst::parse::bin_from_description_full(&line, false, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
+    let parsed = gst::parse::bin_from_description_full(
+        &line,
+        false,
+        Some(&mut context),
+        gst::ParseFlags::FATAL_ERRORS,
+    );
     let missing = context.missing_elements();
     if let Some(element) = missing.first() {
         let package = PACKAGES
@@ -247,7 +252,9 @@ pub(super) fn bin(launch: &str, name: &str, section: &str, direction: gst::PadDi
     }
     let parsed = parsed.map_err(|e| {
         Error::input(format!("{place}: does not parse ({})", e.message().trim().trim_end_matches('.')))
-            .remedy("the source ends with raw video, a sink begins with it; compare with the files in pipelines/")
+            .remedy(
+                "the source ends with raw video, a sink begins with it; compare with the files in pipelines/",
+            )
             .because(e)
     })?;
     let bin = parsed.downcast::<gst::Bin>().map_err(|_| Error::internal(format!("{place}: is not a bin")))?;

@@ -354,7 +354,8 @@ fn rebase(pad: &gst::Pad, buffer: &gst::Buffer) {
 fn exit_pad(sink: &gst::Bin) -> Result<gst::Pad> {
     let entry = sink.pads().into_iter().next().ok_or_else(|| Error::internal("a sink without an entry"))?;
     let encodes = sink.iterate_recurse().into_iter().flatten().any(|e| {
-        e.factory().is_some_and(|f| f.has_type(gst::ElementFactoryType::ENCODER | gst::ElementFactoryType::MUXER))
+        e.factory()
+            .is_some_and(|f| f.has_type(gst::ElementFactoryType::ENCODER | gst::ElementFactoryType::MUXER))
     });
     if encodes {
         return Ok(entry);

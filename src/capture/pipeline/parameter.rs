@@ -67,7 +67,8 @@ impl Parameter {
                 if value.chars().any(char::is_control) {
                     return Err(wrong("printable text"));
                 }
-                let url = value.split_once("://").is_some_and(|(scheme, rest)| is_word(scheme) && !rest.is_empty());
+                let url =
+                    value.split_once("://").is_some_and(|(scheme, rest)| is_word(scheme) && !rest.is_empty());
                 if self.kind == Kind::Url && !url {
                     return Err(wrong("an address such as rtsp://host/path"));
                 }
@@ -108,9 +109,8 @@ impl Parameter {
                 match part {
                     Some("width") => Ok(w.to_string()),
                     Some("height") => Ok(h.to_string()),
-                    _ => Err(Error::input(format!("{{{name}}}: is a size")).remedy(format!(
-                        "write {{{name}.width}} and {{{name}.height}}"
-                    ))),
+                    _ => Err(Error::input(format!("{{{name}}}: is a size"))
+                        .remedy(format!("write {{{name}.width}} and {{{name}.height}}"))),
                 }
             }
         }
@@ -141,7 +141,8 @@ mod tests {
     use super::*;
 
     fn parameter(kind: &str, more: &str) -> Parameter {
-        toml::from_str(&format!("type = \"{kind}\"\ndefault = \"\"\ndoc = \"what it is\"\n{more}")).expect("it parses")
+        toml::from_str(&format!("type = \"{kind}\"\ndefault = \"\"\ndoc = \"what it is\"\n{more}"))
+            .expect("it parses")
     }
 
     #[test]
@@ -154,7 +155,9 @@ mod tests {
         assert_eq!(parameter("fps", "").render("f", "30", None).unwrap(), "30/1");
         let size = parameter("size", "");
         assert_eq!(size.render("s", "1280x720", Some("height")).unwrap(), "720");
-        assert!(size.render("s", "1280x720", None).is_err() && size.render("s", "0x9", Some("width")).is_err());
+        assert!(
+            size.render("s", "1280x720", None).is_err() && size.render("s", "0x9", Some("width")).is_err()
+        );
         let choice = parameter("choice", "choices = [\"a\", \"b\"]");
         assert!(choice.render("c", "c", None).unwrap_err().to_string().contains("one of a, b"));
         assert!(parameter("url", "").render("u", "camera", None).is_err());

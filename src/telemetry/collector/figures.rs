@@ -18,9 +18,8 @@ const POINTS: usize = 300;
 const CHANGES: usize = 10_000;
 
 /// Names of the stages, in the order frames pass them.
-const STAGES: [&str; 9] = [
-    "decode", "hand_over", "motion", "preprocess", "network", "postprocess", "composite", "element", "sink",
-];
+const STAGES: [&str; 9] =
+    ["decode", "hand_over", "motion", "preprocess", "network", "postprocess", "composite", "element", "sink"];
 const QUEUES: [&str; 2] = ["mailbox", "mask_slot"];
 const STATES: [State; 4] = [State::WarmUp, State::Active, State::Degraded, State::Bypass];
 
@@ -265,7 +264,10 @@ impl Figures {
         }
     }
 
-    fn distributions<const N: usize>(names: &[&str; N], of: &[Histogram; N]) -> BTreeMap<String, Distribution> {
+    fn distributions<const N: usize>(
+        names: &[&str; N],
+        of: &[Histogram; N],
+    ) -> BTreeMap<String, Distribution> {
         names
             .iter()
             .zip(of)
@@ -356,16 +358,39 @@ mod tests {
         let mut f = Figures::new(ms(100));
         for n in 0..100u64 {
             let at = ms(33 * n);
-            let shown = (n >= 10).then(|| ShownMask { of: FrameId(n - 3), age: ms(99), first: n % 3 == 0, ..Default::default() });
-            f.take(&Event::Frame(FrameEvent { frame: FrameId(n), captured: at, entered: at, shown, ..Default::default() }));
+            let shown = (n >= 10).then(|| ShownMask {
+                of: FrameId(n - 3),
+                age: ms(99),
+                first: n % 3 == 0,
+                ..Default::default()
+            });
+            f.take(&Event::Frame(FrameEvent {
+                frame: FrameId(n),
+                captured: at,
+                entered: at,
+                shown,
+                ..Default::default()
+            }));
             if n != 50 {
                 let frame = FrameId(n);
                 let annotation_delay = shown.filter(|s| s.first).map(|_| ms(101));
-                f.take(&Event::Left(LeftEvent { at: Nanos(at.0 + 2_000_000), video_delay: ms(2), annotation_delay, late: n == 60, frame, ..Default::default() }));
+                f.take(&Event::Left(LeftEvent {
+                    at: Nanos(at.0 + 2_000_000),
+                    video_delay: ms(2),
+                    annotation_delay,
+                    late: n == 60,
+                    frame,
+                    ..Default::default()
+                }));
             }
         }
         f.take(&Event::Mask(MaskEvent { captured: ms(500), network: ms(70), ..Default::default() }));
-        f.take(&Event::State(StateChange { at: ms(330), from: State::WarmUp, to: State::Active, reason: Reason::Normal }));
+        f.take(&Event::State(StateChange {
+            at: ms(330),
+            from: State::WarmUp,
+            to: State::Active,
+            reason: Reason::Normal,
+        }));
         f.memory(7);
         f.memory(9);
         f.memory(8);

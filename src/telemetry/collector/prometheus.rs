@@ -44,7 +44,11 @@ impl Collector for Exported {
         let s = &self.0;
         for (name, help, d) in [
             ("polypscope_video_delay", "Source's pad to sink's pad", &s.video_delay_us),
-            ("polypscope_annotation_delay", "Capture of a frame to the first picture with its mask", &s.annotation_delay_us),
+            (
+                "polypscope_annotation_delay",
+                "Capture of a frame to the first picture with its mask",
+                &s.annotation_delay_us,
+            ),
             ("polypscope_mask_age", "Age of the mask on a frame", &s.mask_age_us),
         ] {
             quantiles(&mut encoder, name, help, "", std::iter::once(("", d)))?;
@@ -72,7 +76,8 @@ impl Collector for Exported {
             ("late", s.frames.late),
         ];
         let counter = prometheus_client::metrics::MetricType::Counter;
-        let mut metric = encoder.encode_descriptor("polypscope_frames", "Frames by what became of them", None, counter)?;
+        let mut metric =
+            encoder.encode_descriptor("polypscope_frames", "Frames by what became of them", None, counter)?;
         for (kind, n) in counters {
             let labels = [("kind", kind)];
             ConstCounter::new(n).encode(metric.encode_family(&labels)?)?;
@@ -85,7 +90,8 @@ impl Collector for Exported {
             ConstCounter::new(n).encode(encoder.encode_descriptor(name, help, None, counter)?)?;
         }
         let gauge = prometheus_client::metrics::MetricType::Gauge;
-        let mut metric = encoder.encode_descriptor("polypscope_state", "1 for the state that holds", None, gauge)?;
+        let mut metric =
+            encoder.encode_descriptor("polypscope_state", "1 for the state that holds", None, gauge)?;
         for state in ["warm_up", "active", "degraded", "bypass"] {
             let labels = [("state", state)];
             ConstGauge::new(i64::from(s.state == state)).encode(metric.encode_family(&labels)?)?;

@@ -32,10 +32,16 @@ impl Trace {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::write(path, e))?;
         let mut trace = Self { path: path.to_owned(), file: Some(BufWriter::new(file)), written: 0 };
-        let tracks =
-            [(VIDEO, "video path"), (SINK, "to the sink"), (STATES, "state"), (MAILBOX, "mailbox"), (WORKERS, "worker 0")];
+        let tracks = [
+            (VIDEO, "video path"),
+            (SINK, "to the sink"),
+            (STATES, "state"),
+            (MAILBOX, "mailbox"),
+            (WORKERS, "worker 0"),
+        ];
         for (tid, name) in tracks {
-            trace.put(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}));
+            trace
+                .put(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}));
         }
         Ok(trace)
     }
@@ -58,12 +64,24 @@ impl Trace {
                 self.span("composite", VIDEO, from, e.composite, json!({}));
             }
             Event::Left(e) => {
-                self.span("to the sink", SINK, Nanos(e.at.0.saturating_sub(e.sink.0)), e.sink, json!({"frame": e.frame.0}));
+                self.span(
+                    "to the sink",
+                    SINK,
+                    Nanos(e.at.0.saturating_sub(e.sink.0)),
+                    e.sink,
+                    json!({"frame": e.frame.0}),
+                );
             }
             Event::Mask(e) => {
                 let tid = WORKERS + e.worker;
                 let mut at = e.finished.0.saturating_sub(e.preprocess.0 + e.network.0 + e.postprocess.0);
-                self.span("waits", MAILBOX, Nanos(at.saturating_sub(e.waited.0)), e.waited, json!({"frame": e.frame.0}));
+                self.span(
+                    "waits",
+                    MAILBOX,
+                    Nanos(at.saturating_sub(e.waited.0)),
+                    e.waited,
+                    json!({"frame": e.frame.0}),
+                );
                 for (name, length) in
                     [("preprocess", e.preprocess), ("network", e.network), ("postprocess", e.postprocess)]
                 {
