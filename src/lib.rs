@@ -30,6 +30,7 @@ pub mod overlay;
 pub mod phantom;
 pub mod postprocess;
 pub mod preprocess;
+mod priority;
 #[cfg(feature = "video")]
 pub mod replay;
 pub mod safety;

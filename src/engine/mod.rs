@@ -6,7 +6,6 @@
 
 mod choice;
 pub mod cpu;
-pub(crate) mod priority;
 mod reference;
 
 pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};

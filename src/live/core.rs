@@ -145,6 +145,7 @@ impl Core {
         move |pad| {
             let stamps = stamps.clone();
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                crate::priority::come_first();
                 if let Some(pts) = info.buffer().and_then(|b| b.pts()) {
                     stamps.capture(Pts(pts.nseconds()), epoch.elapsed().into());
                 }
@@ -159,6 +160,7 @@ impl Core {
         let (stamps, feed) = (self.stamps.clone(), self.feed.clone());
         let (period, latency) = (self.period.clone(), self.latency.clone());
         exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            crate::priority::come_first();
             let at = Nanos::from(epoch.elapsed());
             let passed =
                 info.buffer().and_then(|b| b.pts()).and_then(|pts| stamps.arrive(Pts(pts.nseconds())));

@@ -253,7 +253,7 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
     std::thread::Builder::new()
         .name(format!("worker-{k}"))
         .spawn(move || {
-            crate::engine::priority::lower(shared.care.nice);
+            crate::priority::lower(shared.care.nice);
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse, &mine, k)))
                 .unwrap_or_else(|panic| Err((panicked(panic.as_ref()), Reason::Panicked)));
             if let Err((e, reason)) = outcome

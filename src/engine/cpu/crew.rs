@@ -136,7 +136,7 @@ impl<W: Work> Crew<W> {
             let handle = std::thread::Builder::new()
                 .name(format!("engine-{thread}"))
                 .spawn(move || {
-                    crate::engine::priority::lower(nice);
+                    crate::priority::lower(nice);
                     let mut seen = 0;
                     loop {
                         shared.wait(|| shared.frame.load(SeqCst) != seen || shared.leave.load(SeqCst));
