@@ -159,6 +159,7 @@ mod tests {
         p[0].begin(ms(0));
         let v = w.step(ms(150), &p, Some(ms(201)), true);
         assert_eq!((v.state, v.reason, v.draw), (State::Degraded, Reason::TooSlow, false));
+        p[0].done(ms(250));
         // A young mask is drawn at once; the state waits until none has been late for a second.
         let v = w.step(ms(300), &p, Some(ms(100)), true);
         assert_eq!((v.state, v.draw), (State::Degraded, true));
