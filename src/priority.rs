@@ -40,9 +40,12 @@ pub(crate) fn come_first() {
         let me = libc::syscall(libc::SYS_gettid) as libc::pid_t;
         let mut parameters: libc::sched_param = std::mem::zeroed();
         parameters.sched_priority = 1;
-        let refused = libc::sched_setscheduler(me, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) != 0;
+        let refused =
+            libc::sched_setscheduler(me, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) != 0;
         if refused {
-            tracing::debug!("the video path runs as an ordinary thread: real-time scheduling is not allowed here");
+            tracing::debug!(
+                "the video path runs as an ordinary thread: real-time scheduling is not allowed here"
+            );
         }
     }
 }

@@ -64,7 +64,8 @@ pub struct Care {
     /// First pause before a new start; doubles up to `longest_pause`.
     pub pause: Duration,
     pub longest_pause: Duration,
-    /// A worker that takes this long over one frame is given up and replaced.
+    /// A worker that takes this long over one frame is given up and replaced. Long, since it may merely be starved by other
+    /// programs: it runs only where a processor would idle.
     pub patience: Duration,
     /// Aimed at: from a frame's capture to its mask on screen. A frame that would miss it is left for the next one.
     pub annotation_budget: Nanos,
@@ -77,7 +78,7 @@ impl Default for Care {
         Self {
             pause: Duration::from_millis(250),
             longest_pause: Duration::from_millis(1500),
-            patience: Duration::from_secs(2),
+            patience: Duration::from_secs(5),
             annotation_budget: Nanos(120_000_000),
             nice: 0,
         }
