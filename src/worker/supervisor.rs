@@ -179,7 +179,7 @@ impl<J: LiveJob> Drop for Workers<J> {
 /// How often the supervisor looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Workers that hang are left behind, each with the memory of its network; this many at most.
-const HANGING: usize = 2;
+pub const HANGING: usize = 2;
 
 /// Keeps one worker running until the session ends.
 fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) {
@@ -314,11 +314,12 @@ fn work<J: LiveJob>(
                     })
                 }),
         };
+        let (captured, offered) = (job.captured(), job.offered());
+        // Whatever comes next: a buffer that is lost is lost for the session.
+        job.recycle();
         if given_up.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (captured, offered) = (job.captured(), job.offered());
-        job.recycle();
         let spans = outcome.map_err(|(e, reason)| (e.at(id), reason))?;
         let finished = shared.now();
         recent.add(Nanos(finished.0 - start.0));

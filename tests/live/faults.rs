@@ -138,3 +138,20 @@ fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
     assert!((1..=4).contains(&restarts), "{restarts} restarts");
     drop(core);
 }
+
+#[test]
+fn a_worker_that_is_replaced_again_and_again_still_comes_back() {
+    let mut s = Session::start(SOURCE, Mood::Well, USUAL);
+    s.until("active", is_active);
+    for _ in 0..5 {
+        s.moods.set(Mood::Stuck);
+        let before = s.look().stream.len();
+        s.until("a replacement", |seen| seen.stream.len() > before);
+        s.moods.set(Mood::Well);
+        s.until("active again", is_active);
+    }
+    let masks = s.look().masks.len();
+    s.until("more masks", |seen| seen.masks.len() > masks + 5);
+    let (seen, _) = s.stop();
+    assert_whole(&seen);
+}

@@ -23,6 +23,7 @@ use crate::motion::{Mover, Tracker};
 use crate::overlay::{Controls, Overlay, State, Style};
 use crate::safety::{Pulse, Reason, Watch};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
+use crate::worker::HANGING;
 use crate::{Error, Result};
 
 /// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
@@ -73,7 +74,8 @@ pub(super) struct Compositor {
 
 impl Compositor {
     pub(super) fn new(wiring: Wiring) -> Self {
-        let room = wiring.pulses.len().max(1) + 2;
+        // One for each worker and for each that may hang with its own, one that waits, one being filled.
+        let room = wiring.pulses.len().max(1) * (1 + HANGING) + 2;
         Self {
             overlay: Overlay::new(wiring.style),
             copies: Copies::new(room, wiring.epoch),
