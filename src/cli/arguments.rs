@@ -32,27 +32,40 @@ pub struct EngineArgs {
     /// Checkpoint (default: the shipped one)
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value_t = DeviceChoice::Auto)]
-    pub device: DeviceChoice,
+    /// auto, cpu or cuda:N; for `live` several, one worker each
+    #[arg(long, value_delimiter = ',', value_name = "DEVICE", default_value = "auto")]
+    pub device: Vec<DeviceChoice>,
     /// auto, f32, bf16 or f16
     #[arg(long, default_value_t = Precision::Auto)]
     pub precision: Precision,
     /// Threads of the CPU engine (default: all cores)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Keep a GPU busy between frames, so that its clock does not fall
+    #[arg(long)]
+    pub keep_warm: bool,
 }
 
 impl EngineArgs {
+    /// The device, for commands that run one engine.
+    pub fn one_device(&self) -> Result<DeviceChoice> {
+        match self.device[..] {
+            [] => Ok(DeviceChoice::Auto),
+            [one] => Ok(one),
+            _ => Err(Error::usage("--device: this command runs one engine").remedy("name one device")),
+        }
+    }
+
     /// Opens the checkpoint and builds its network.
     pub fn open(&self) -> Result<(Checkpoint, Box<dyn Network>)> {
         let path = Checkpoint::locate(self.weights.as_deref())?;
         let checkpoint = Checkpoint::open(&path)?;
         let options = Options {
-            device: self.device,
+            device: self.one_device()?,
             precision: self.precision,
             threads: self.threads.map(usize::from),
             size: None,
+            keep_warm: self.keep_warm,
             nice: 0,
         };
         let network = engine::open(&checkpoint, options)?;

@@ -135,10 +135,11 @@ fn paced_network(args: &Args, context: &mut Context) -> Result<PacedNetwork> {
     const NICE: i32 = 19;
     let checkpoint = Checkpoint::open(&Checkpoint::locate(args.engine.weights.as_deref())?)?;
     let options = Options {
-        device: args.engine.device,
+        device: args.engine.one_device()?,
         precision: args.engine.precision,
         threads: args.engine.threads.map(usize::from),
         size: args.input_size.map(|s| (s, s)),
+        keep_warm: args.engine.keep_warm,
         nice: NICE,
     };
     let period = Nanos((1e9 / args.fps.fps().unwrap_or(30.0)) as u64);

@@ -218,10 +218,11 @@ impl Args {
         // The worker yields to the video path: it has a whole frame's time, the picture has a few milliseconds.
         const NICE: i32 = 19;
         let options = Options {
-            device: self.engine.device,
+            device: self.engine.device.first().copied().unwrap_or_default(),
             precision: self.engine.precision,
             threads: self.engine.threads.map(usize::from),
             size: self.input_size.map(|s| (s, s)),
+            keep_warm: self.engine.keep_warm,
             nice: NICE,
         };
         let view = self.field_of_view;
@@ -233,10 +234,12 @@ impl Args {
             context.remark(format!("network input {}", sizing.words))?;
             let described =
                 engine::open(&checkpoint, Options { size: Some(sizing.size), ..options })?.describe();
-            (described, sizing.size, 1)
+            (described, sizing.size, self.engine.device.len().max(1))
         };
         let options = Options { size: Some(size), ..options };
         let factory_description = description.clone();
+        // One worker a device.
+        let devices = self.engine.device.clone();
         Ok(Settings {
             ready,
             style: Style { alpha: self.alpha, status: self.status == "on", ..Style::default() },
@@ -246,8 +249,9 @@ impl Args {
             workers,
             motion: self.motion == "on",
             nice: NICE,
-            factory: Box::new(move |_| {
-                let network = engine::open(&checkpoint, options)?;
+            factory: Box::new(move |k| {
+                let device = devices.get(k).copied().unwrap_or_default();
+                let network = engine::open(&checkpoint, Options { device, ..options })?;
                 let analyst: Box<dyn Analyst> =
                     Box::new(Segmenter::new(network, &factory_description, view, threshold));
                 Ok(analyst)

@@ -5,10 +5,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "cuda")]
 use candle_core::{DType, Device as CandleDevice};
 
+use super::Network;
+#[cfg(feature = "cuda")]
+use super::Reference;
 use super::cpu::{Cpu, Path, Settings};
-use super::{Network, Reference};
+use crate::error::Kind;
 use crate::model::Checkpoint;
 use crate::{Error, Result};
 
@@ -51,7 +55,7 @@ impl FromStr for DeviceChoice {
 /// In which number format the network computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// The fastest the machine has that keeps the mask: bf16 where the processor has it, else f32.
+    /// The fastest the device has that keeps the mask: f16 on a GPU, bf16 where the processor has it, else f32.
     #[default]
     Auto,
     F32,
@@ -108,6 +112,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// (height, width) of the network's input; `None` takes the checkpoint's.
     pub size: Option<(usize, usize)>,
+    /// Whether a GPU is kept busy between frames, so that its clock does not fall.
+    pub keep_warm: bool,
     /// Niceness of the engine's own threads; 0 leaves it, higher yields to the video path. The calling thread's own is its
     /// owner's business.
     pub nice: i32,
@@ -118,39 +124,60 @@ pub struct Options {
 /// # Errors
 /// A device or precision the machine does not have, a size that is not a multiple of 32.
 pub fn open(checkpoint: &Checkpoint, options: Options) -> Result<Box<dyn Network>> {
-    match cuda_device(options.device)? {
-        Some(device) => Ok(Box::new(open_cuda(checkpoint, device, options)?)),
-        None => Ok(Box::new(open_cpu(checkpoint, options)?)),
+    match options.device {
+        DeviceChoice::Cpu => Ok(Box::new(open_cpu(checkpoint, options)?)),
+        DeviceChoice::Cuda(ordinal) => open_cuda(checkpoint, ordinal, options),
+        DeviceChoice::Auto if cfg!(feature = "cuda") => match open_cuda(checkpoint, 0, options) {
+            Ok(network) => Ok(network),
+            // A machine without a usable GPU has a processor; anything else is the caller's to hear.
+            Err(e) if e.kind() == Kind::Machine => {
+                tracing::info!("no GPU is used: {e}");
+                Ok(Box::new(open_cpu(checkpoint, options)?))
+            }
+            Err(e) => Err(e),
+        },
+        DeviceChoice::Auto => Ok(Box::new(open_cpu(checkpoint, options)?)),
     }
 }
 
-/// The GPU to use; `None` for the CPU. `auto` takes the first GPU if this build and machine have one.
-fn cuda_device(choice: DeviceChoice) -> Result<Option<CandleDevice>> {
-    match choice {
-        DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Auto if !cfg!(feature = "cuda") => Ok(None),
-        DeviceChoice::Auto => Ok(CandleDevice::new_cuda(0).ok()),
-        DeviceChoice::Cuda(_) if !cfg!(feature = "cuda") => {
-            Err(Error::machine(format!("{choice}: this build has no CUDA"))
-                .remedy("build with `--features cuda`, or use --device cpu"))
-        }
-        DeviceChoice::Cuda(n) => CandleDevice::new_cuda(n).map(Some).map_err(|e| {
-            Error::machine(format!("{choice}: cannot be used ({e})"))
-                .remedy("run `polypscope doctor` to see the devices there are")
-                .because(e)
-        }),
-    }
-}
-
-/// candle's own network on a GPU.
-fn open_cuda(checkpoint: &Checkpoint, device: CandleDevice, options: Options) -> Result<Reference> {
+/// The fused engine in f16; candle's own network where another precision is asked for.
+#[cfg(feature = "cuda")]
+fn open_cuda(checkpoint: &Checkpoint, ordinal: usize, options: Options) -> Result<Box<dyn Network>> {
     let dtype = match options.precision {
+        Precision::F16 | Precision::Auto => {
+            let mut engine = super::cuda::Cuda::new(checkpoint, ordinal, options.size)?;
+            engine.keep_warm(options.keep_warm)?;
+            return Ok(Box::new(engine));
+        }
         Precision::F32 => DType::F32,
-        // candle's f16 convolutions accumulate in f16, its bf16 ones in f32.
-        Precision::Bf16 | Precision::Auto => DType::BF16,
-        Precision::F16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
     };
-    Reference::new(checkpoint, device, dtype, options.size)
+    Ok(Box::new(open_candle(checkpoint, ordinal, dtype, options.size)?))
+}
+
+/// candle's own network on a GPU: what the fused engine is compared with.
+///
+/// # Errors
+/// A device that is not there, no memory.
+#[cfg(feature = "cuda")]
+pub fn open_candle(
+    checkpoint: &Checkpoint,
+    ordinal: usize,
+    dtype: DType,
+    size: Option<(usize, usize)>,
+) -> Result<Reference> {
+    let device = CandleDevice::new_cuda(ordinal).map_err(|e| {
+        Error::machine(format!("cuda:{ordinal}: cannot be used ({e})"))
+            .remedy("run `polypscope doctor` to see the devices there are")
+            .because(e)
+    })?;
+    Reference::new(checkpoint, device, dtype, size)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_: &Checkpoint, ordinal: usize, _: Options) -> Result<Box<dyn Network>> {
+    Err(Error::machine(format!("cuda:{ordinal}: this build has no CUDA"))
+        .remedy("build with `--features cuda`, or use --device cpu"))
 }
 
 /// The CPU engine, for those who want more of it than [`Network`] offers.

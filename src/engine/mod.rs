@@ -2,16 +2,23 @@
 //!
 //! In: one frame of normalised RGB planes. Out: one map of logits per class at the same size.
 //! [`Reference`] runs the plain candle model and is what faster engines are measured against; [`cpu`] is the fused engine
-//! for processors; [`open`] chooses.
+//! for processors, `cuda` the one for GPUs; [`open`] chooses.
 
 mod choice;
 pub mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+pub mod cuda;
+mod layer;
 mod reference;
 
+#[cfg(feature = "cuda")]
+pub use choice::open_candle;
 pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
 use crate::Result;
+use crate::frame::{Picture, Rect};
+use crate::postprocess::Found;
 
 /// A network built for one device, precision and input size.
 ///
@@ -28,6 +35,28 @@ pub trait Network: Send {
 
     /// One line for logs and reports: device and precision.
     fn describe(&self) -> String;
+
+    /// The same engine for those that hand it whole pictures, where it takes them.
+    fn pictures(&mut self) -> Option<&mut dyn Pictures> {
+        None
+    }
+}
+
+/// An engine that converts, reduces and thresholds on its own device, so that planes never pass through the processor.
+pub trait Pictures {
+    /// Runs one frame of a picture's rectangle `view`, which lies in it and is not empty. `inside` receives 1 for each pixel
+    /// of the view whose enlarged logit reaches `level`, else 0; `logits` as in [`Network::run`].
+    ///
+    /// # Errors
+    /// As [`Network::run`]; an output that is no number.
+    fn run_picture(
+        &mut self,
+        picture: &Picture,
+        view: Rect,
+        level: f32,
+        logits: &mut [f32],
+        inside: &mut [u8],
+    ) -> Result<Found>;
 }
 
 /// Size of a network's input and number of its output maps.

@@ -38,6 +38,11 @@ pub fn check_finite(logits: &[f32]) -> Result<()> {
     if sum.is_finite() {
         return Ok(());
     }
-    Err(Error::inference("the network's output is not a number")
-        .remedy("check the checkpoint with `polypscope weights verify`, or try --precision f32"))
+    Err(not_a_number())
+}
+
+/// What is said of such maps.
+pub(crate) fn not_a_number() -> Error {
+    Error::inference("the network's output is not a number")
+        .remedy("check the checkpoint with `polypscope weights verify`, or try --precision f32")
 }

@@ -7,7 +7,7 @@ use opencv::core::{CV_8U, CV_32S, Mat, Point, Vec4i, Vector};
 use opencv::imgproc;
 use opencv::prelude::*;
 
-use super::{Extent, Thresholder, check_finite, logit, sigmoid};
+use super::{Extent, Found, Thresholder, check_finite, logit, sigmoid};
 use crate::engine::Shape;
 use crate::frame::{Mask, Polyp, Rect};
 use crate::{Error, Result};
@@ -70,6 +70,39 @@ impl Postprocessor {
                 .map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
         }
         Ok(())
+    }
+
+    /// The same where an engine has thresholded the map itself: `mask.inside` is filled already, `found` says with what.
+    ///
+    /// # Errors
+    /// A defect of ours.
+    pub fn run_marked(
+        &mut self,
+        logits: &[f32],
+        shape: Shape,
+        view: Rect,
+        found: Found,
+        mask: &mut Mask,
+    ) -> Result<()> {
+        let (w, h) = (view.w as usize, view.h as usize);
+        mask.field_of_view = view;
+        self.large.resize(w * h, 0.0);
+        mask.area_px = found.area;
+        mask.max_probability = sigmoid(found.top);
+        mask.polyps.clear();
+        if !found.extent.is_empty() {
+            let size = (shape.height, shape.width);
+            let large = &mut self.large;
+            self.thresholder.values_within(logits, shape.classes, size, (h, w), found.extent, large);
+            self.regions(mask, found.extent)
+                .map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
+        }
+        Ok(())
+    }
+
+    /// The logit from which on a pixel is marked.
+    pub fn level(&self) -> f32 {
+        logit(self.threshold)
     }
 
     /// Looks at the rectangle of the mask that has pixels in it.

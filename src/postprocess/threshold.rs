@@ -119,6 +119,38 @@ impl Thresholder {
         found
     }
 
+    /// Fills `values` with the enlarged map inside `extent`, for maps that were thresholded elsewhere.
+    pub fn values_within(
+        &mut self,
+        logits: &[f32],
+        classes: usize,
+        (h, w): (usize, usize),
+        (target_h, target_w): (usize, usize),
+        extent: Extent,
+        values: &mut [f32],
+    ) {
+        self.prepare((h, w), (target_h, target_w));
+        for y in extent.top..extent.bottom {
+            for x in extent.left..extent.right {
+                let (down, across) = (self.down[y], self.across[x]);
+                values[y * target_w + x] = if classes == 1 {
+                    sample(&logits[..h * w], w, down, across)
+                } else {
+                    // Classes are joined before the enlargement.
+                    let at = |r: usize, c: usize| {
+                        (0..classes).fold(f32::NEG_INFINITY, |m, k| m.max(logits[(k * h + r) * w + c]))
+                    };
+                    let line = |r: usize| {
+                        let (a, b) = (at(r, across.low), at(r, across.high));
+                        a + (b - a) * across.t
+                    };
+                    let (a, b) = (line(down.low), line(down.high));
+                    a + (b - a) * down.t
+                };
+            }
+        }
+    }
+
     /// Calls `each(y, first column, samples)` for every stretch of a row in which a sample may reach `level`.
     fn visit(
         &mut self,
@@ -248,6 +280,11 @@ mod tests {
                 prop_assert_eq!(&got, &inside);
                 for (i, &o) in got.iter().enumerate() {
                     prop_assert!(o == 0 || got_values[i] == values[i]);
+                }
+                let mut again = vec![f32::NAN; th * tw];
+                t.values_within(&logits, classes, (h, w), (th, tw), found.extent, &mut again);
+                for (i, &o) in got.iter().enumerate() {
+                    prop_assert!(o == 0 || again[i] == values[i]);
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::frame::{Chroma, FieldOrder, Layout, Picture, Rect};
 /// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits. Products of 10-bit values and their
 /// sums stay below 2^26.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Matrix {
+pub(crate) struct Matrix {
     luma: i32,
     luma_offset: i32,
     chroma_offset: i32,
@@ -22,7 +22,7 @@ const FRACTION: u32 = 16;
 
 impl Matrix {
     /// For a picture's own layout and colorimetry.
-    pub(super) fn of(picture: &Picture) -> Self {
+    pub(crate) fn of(picture: &Picture) -> Self {
         Self::new(picture, depth(picture.info.format.layout()))
     }
 
@@ -44,6 +44,13 @@ impl Matrix {
             green_v: fixed(-2.0 * kr * (1.0 - kr) / kg / chroma_range),
             blue_u: fixed(2.0 * (1.0 - kb) / chroma_range),
         }
+    }
+
+    /// Luma, luma offset, chroma offset, red of V, green of U, green of V, blue of U: for kernels on other processors.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn coefficients(&self) -> [i32; 7] {
+        let Self { luma, luma_offset, chroma_offset, red_v, green_u, green_v, blue_u } = *self;
+        [luma, luma_offset, chroma_offset, red_v, green_u, green_v, blue_u]
     }
 
     #[inline(always)]
@@ -81,7 +88,7 @@ impl FieldRows {
     }
 
     /// First and one past the last row that lie in the view; at least one.
-    pub(super) fn of_view(&self, picture: &Picture, view: Rect) -> (usize, usize) {
+    pub(crate) fn of_view(&self, picture: &Picture, view: Rect) -> (usize, usize) {
         let top = self.count(view.y as usize);
         let all = self.count(picture.info.height as usize);
         let bottom = self.count(view.bottom() as usize).max(top + 1).min(all);

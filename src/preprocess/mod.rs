@@ -55,9 +55,19 @@ impl Preprocessor {
     /// # Errors
     /// A given field of view that does not lie in the picture.
     pub fn run(&mut self, picture: &Picture, input: &mut [f32]) -> Result<Rect> {
+        let view = self.view(picture)?;
+        self.reducer.run(picture, view, (self.height, self.width), input, &mut self.small);
+        Ok(view)
+    }
+
+    /// The picture's field of view alone, for engines that read pictures themselves.
+    ///
+    /// # Errors
+    /// A given field of view that does not lie in the picture.
+    pub fn view(&mut self, picture: &Picture) -> Result<Rect> {
         let whole = Rect::full(picture.info.width, picture.info.height);
-        let view = match self.policy {
-            FieldOfView::Full => whole,
+        match self.policy {
+            FieldOfView::Full => Ok(whole),
             FieldOfView::Given(r) => {
                 if r.is_empty() || r.intersect(&whole) != r {
                     return Err(Error::usage(format!(
@@ -66,11 +76,9 @@ impl Preprocessor {
                     ))
                     .remedy("give X,Y,W,H in the source's pixels, or auto"));
                 }
-                r
+                Ok(r)
             }
-            FieldOfView::Auto => self.finder.observe(picture),
-        };
-        self.reducer.run(picture, view, (self.height, self.width), input, &mut self.small);
-        Ok(view)
+            FieldOfView::Auto => Ok(self.finder.observe(picture)),
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(super) const BITS: u32 = 32 - 8 - 2;
 
 /// Which source samples one output sample is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Coefficients {
+pub(crate) struct Coefficients {
     /// (first source sample, number of them) of each output sample.
     spans: Vec<(usize, usize)>,
     /// `taps` values for each output sample, the rest zero.
@@ -40,7 +40,7 @@ pub(super) struct Coefficients {
 }
 
 impl Coefficients {
-    pub(super) fn new(source: usize, target: usize, filter: Filter) -> Self {
+    pub(crate) fn new(source: usize, target: usize, filter: Filter) -> Self {
         let scale = source as f64 / target as f64;
         let width = match filter {
             Filter::Antialiased => scale.max(1.0),
@@ -64,15 +64,15 @@ impl Coefficients {
         Self { spans, weights, taps }
     }
 
-    pub(super) fn spans(&self) -> &[(usize, usize)] {
+    pub(crate) fn spans(&self) -> &[(usize, usize)] {
         &self.spans
     }
 
-    pub(super) fn weights(&self) -> &[i32] {
+    pub(crate) fn weights(&self) -> &[i32] {
         &self.weights
     }
 
-    pub(super) fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.taps
     }
 }

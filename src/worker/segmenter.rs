@@ -69,11 +69,26 @@ impl Segmenter {
         mask.width = picture.info.width;
         mask.height = picture.info.height;
         let start = Instant::now();
+        let shape = self.network.shape();
+        if let Some(network) = self.network.pictures() {
+            let view = self.preprocessor.view(picture)?;
+            mask.inside.resize(view.area() as usize, 0);
+            let prepared = Instant::now();
+            let level = self.postprocessor.level();
+            let found = network.run_picture(picture, view, level, &mut self.logits, &mut mask.inside)?;
+            let inferred = Instant::now();
+            self.postprocessor.run_marked(&self.logits, shape, view, found, mask)?;
+            return Ok(Spans {
+                preprocess: (prepared - start).into(),
+                network: (inferred - prepared).into(),
+                postprocess: inferred.elapsed().into(),
+            });
+        }
         let view = self.preprocessor.run(picture, &mut self.input)?;
         let prepared = Instant::now();
         self.network.run(&self.input, &mut self.logits)?;
         let inferred = Instant::now();
-        self.postprocessor.run(&self.logits, self.network.shape(), view, mask)?;
+        self.postprocessor.run(&self.logits, shape, view, mask)?;
         Ok(Spans {
             preprocess: (prepared - start).into(),
             network: (inferred - prepared).into(),

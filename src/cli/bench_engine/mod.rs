@@ -1,7 +1,10 @@
 //! `polypscope bench engine`: the network alone, beside what the processor can do at most.
 //!
 //! In: a checkpoint (or random parameters, which run as fast). Out: for every precision the time of a frame, GFLOP/s and
-//! share of the peak measured in the same run, whole and by part of the network; as a table or JSON.
+//! share of the peak measured in the same run, whole and by part of the network; as a table or JSON. GPUs: see `cuda`.
+
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ pub struct Args {
     /// Checkpoint (default: the shipped one)
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// auto or cpu
+    /// auto, cpu or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
     /// f32, bf16 or f16; auto: every one the device has
@@ -99,6 +102,7 @@ impl Subject {
             precision,
             threads: args.threads.map(usize::from),
             size: Some((args.size as usize, args.size as usize)),
+            keep_warm: false,
             nice: 0,
         };
         let start = Instant::now();
@@ -198,11 +202,10 @@ impl Subject {
 /// # Errors
 /// A checkpoint that cannot be opened, a precision or size the engine does not have.
 pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<()> {
-    if let DeviceChoice::Cuda(_) = args.device {
-        return Err(Error::machine(format!("{}: this build has no engine for GPUs", args.device))
-            .remedy("use --device cpu"));
-    }
     let checkpoint = Checkpoint::open(&Checkpoint::locate(args.weights.as_deref())?)?;
+    if let DeviceChoice::Cuda(ordinal) = args.device {
+        return on_gpu(args, &checkpoint, ordinal, json, out);
+    }
     let precisions = match args.precision {
         Precision::Auto => Precision::of_this_cpu(),
         one => vec![one],
@@ -226,12 +229,41 @@ pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<()> {
     }
     let report =
         Report { machine: Machine::detect(), runs: subjects.into_iter().map(|s| s.report(args)).collect() };
+    print(&report, table, json, out)
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    ordinal: usize,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    if !matches!(args.precision, Precision::Auto | Precision::F16) {
+        return Err(Error::usage("the fused engine computes in f16 on GPUs").remedy("use --precision auto"));
+    }
+    print(&cuda::measure(args, checkpoint, ordinal)?, cuda::table, json, out)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(_: &Args, _: &Checkpoint, ordinal: usize, _: bool, _: &mut dyn Write) -> Result<()> {
+    Err(Error::machine(format!("cuda:{ordinal}: this build has no CUDA"))
+        .remedy("build with `--features cuda`, or use --device cpu"))
+}
+
+fn print<R: Serialize>(
+    report: &R,
+    table: impl Fn(&R) -> String,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
     let text = if json {
-        serde_json::to_string_pretty(&report)
+        serde_json::to_string_pretty(report)
             .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?
             + "\n"
     } else {
-        table(&report)
+        table(report)
     };
     match out.write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

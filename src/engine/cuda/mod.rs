@@ -1,0 +1,39 @@
+//! The fused engine on NVIDIA GPUs.
+//!
+//! In: a checkpoint, a device, an input size. Out: an engine that runs a frame as one CUDA graph: the picture's bytes (or
+//! normalised planes) up, the network in f16 with f32 sums, the mask (and logits) down.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `kernels/` | the kernels, in CUDA C++; `kernels/emulator.h` lets a processor play the device in tests |
+//! | `params`, `launch` | what a kernel is told, and what a device has to do |
+//! | `tile` | how a convolution is cut into blocks |
+//! | `pack`, `maps`, `assemble`, `network` | from a checkpoint to launches in order |
+//! | `picture` | from a picture's bytes to the network's input, and from logits to marks |
+//! | `driver` | the GPU as a device: context, memory, module, graphs (feature `cuda`) |
+//! | `engine` | the engine itself (feature `cuda`) |
+//!
+//! Maps are `[height][width][channels]`; a convolution is an implicit matrix product on the tensor cores through
+//! `mma.sync`, which every card from Ampere on has, so that one source serves them all. Independent convolutions share a
+//! launch, and long reductions over few pixels are split over the card's multiprocessors. How each launch is cut is
+//! measured when the engine is built.
+
+mod assemble;
+#[cfg(feature = "cuda")]
+mod driver;
+#[cfg(test)]
+mod emulated;
+#[cfg(feature = "cuda")]
+mod engine;
+mod launch;
+mod maps;
+mod network;
+mod pack;
+mod params;
+mod picture;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+#[cfg(feature = "cuda")]
+pub use engine::{Cuda, LaunchReport};
