@@ -24,7 +24,7 @@ pub use facts::{AudioFacts, Facts};
 pub use frame::{Frame, picture_of};
 pub use phantom::PhantomSource;
 pub use pipeline::{LivePipeline, Notice, Parameter, PipelineFile, Ready};
-pub use polypoverlay::{Copied, PolypOverlay, Stamps, Tap, Wiring};
+pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiring};
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
@@ -46,12 +46,14 @@ pub const NEEDED: &[(&str, &str)] = &[
     ("videoconvert", "gstreamer1.0-plugins-base"),
     ("videoscale", "gstreamer1.0-plugins-base"),
     ("appsink", "gstreamer1.0-plugins-base"),
+    ("appsrc", "gstreamer1.0-plugins-base"),
     ("videoflip", "gstreamer1.0-plugins-good"),
     ("qtdemux", "gstreamer1.0-plugins-good"),
     ("matroskademux", "gstreamer1.0-plugins-good"),
     ("avidemux", "gstreamer1.0-plugins-good"),
     ("jpegdec", "gstreamer1.0-plugins-good"),
     ("vp9dec", "gstreamer1.0-plugins-good"),
+    ("splitmuxsink", "gstreamer1.0-plugins-good"),
     ("mp4mux", "gstreamer1.0-plugins-good"),
     ("matroskamux", "gstreamer1.0-plugins-good"),
     ("tsdemux", "gstreamer1.0-plugins-bad"),

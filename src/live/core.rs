@@ -11,8 +11,8 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::Result;
-use crate::capture::{Copied, PolypOverlay, Stamps, Tap, Wiring};
-use crate::frame::{Nanos, Pts};
+use crate::capture::{Copied, Marker, Stamps, Tap, Wiring};
+use crate::frame::{Nanos, PictureInfo, Pts};
 use crate::mailbox::{Inbox, Policy, Traffic, mailbox};
 use crate::mask_slot::mask_slot;
 use crate::overlay::{Controls, Style};
@@ -31,6 +31,8 @@ pub struct CoreSettings {
     pub care: Care,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
+    /// Marks alone go on, for a card that keys them over the signal.
+    pub keyed: bool,
     pub tap: Option<Arc<dyn Tap>>,
 }
 
@@ -43,6 +45,7 @@ impl Default for CoreSettings {
             workers: 1,
             care: Care::default(),
             motion: true,
+            keyed: false,
             tap: None,
         }
     }
@@ -50,7 +53,7 @@ impl Default for CoreSettings {
 
 /// See the module. Dropping it ends the workers; the element then passes frames on with a state that says so.
 pub struct Core {
-    overlay: PolypOverlay,
+    marker: Marker,
     workers: Workers<Box<Copied>>,
     inbox: Inbox<Box<Copied>>,
     controls: Arc<Controls>,
@@ -86,8 +89,8 @@ impl Core {
             period.clone(),
             epoch,
         )?;
-        let overlay = PolypOverlay::new();
-        overlay.wire(Wiring {
+        let marker = Marker::new(settings.keyed);
+        marker.wire(Wiring {
             outbox,
             masks,
             pulses: workers.pulses().to_vec(),
@@ -102,12 +105,17 @@ impl Core {
             epoch,
         });
         let latency = Arc::new(AtomicU64::new(0));
-        Ok((Self { overlay, workers, inbox, controls, stamps, feed, period, latency, epoch }, events))
+        Ok((Self { marker, workers, inbox, controls, stamps, feed, period, latency, epoch }, events))
     }
 
     /// The element to put into a pipeline.
-    pub fn overlay(&self) -> &PolypOverlay {
-        &self.overlay
+    pub fn overlay(&self) -> &gst::Element {
+        self.marker.element()
+    }
+
+    /// The picture that comes in, once its caps are known.
+    pub fn picture_info(&self) -> Option<PictureInfo> {
+        self.marker.picture_info()
     }
 
     pub fn controls(&self) -> &Arc<Controls> {

@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gstreamer::prelude::*;
-
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
 use super::taps::Taps;
@@ -92,12 +90,13 @@ impl Session {
                     ..Care::default()
                 },
                 motion: settings.motion,
+                keyed: settings.ready.keyed,
                 tap: Some(taps.clone()),
             },
             settings.factory,
         )?;
         core.controls().switch(!without);
-        let mut pipeline = LivePipeline::new(settings.ready.clone(), core.overlay().upcast_ref())?;
+        let mut pipeline = LivePipeline::new(settings.ready.clone(), core.overlay())?;
         core.watch_exit(pipeline.exit_pad());
         pipeline.on_entry(core.entry_watcher());
         let collector = Collector::start(
@@ -110,6 +109,7 @@ impl Session {
                 epoch: core.epoch(),
             },
         )?;
+        taps.write_beside(collector.beside());
         pipeline.start()?;
         // The warm-up counts from the first frame's time, not from the phantom's rendering.
         let warm = Nanos::from(core.epoch().elapsed() + settings.warm_up);
@@ -147,7 +147,7 @@ impl Session {
 
     /// The picture that goes through, once its caps are known.
     pub fn picture_info(&self) -> Option<PictureInfo> {
-        self.core.overlay().picture_info()
+        self.core.picture_info()
     }
 
     /// For others who want snapshots.
@@ -203,7 +203,7 @@ impl Session {
     /// As [`Session::finish`]; `look` sees the collector before it goes.
     pub fn finish_with<R>(self, look: impl FnOnce(&Collector) -> R) -> (LiveSummary, R) {
         let Self { pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
-        let info = core.overlay().picture_info();
+        let info = core.picture_info();
         drop(pipeline);
         taps.close();
         drop(core);

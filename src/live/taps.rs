@@ -4,7 +4,7 @@
 //! copies for the recorder. Nothing waits: a lock that is held elsewhere means that this frame is left out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -14,6 +14,7 @@ use gstreamer_video as gst_video;
 use crate::capture::{Recorder, RecorderStatus, Tap, Track, picture_of};
 use crate::frame::{Nanos, Rect};
 use crate::preprocess::resize::{Filter, Resampler};
+use crate::telemetry::Beside;
 use crate::{Error, Result};
 
 /// A picture as it went to the sink.
@@ -28,6 +29,10 @@ pub struct Taps {
     wanted: AtomicBool,
     stills: (Sender<Still>, Receiver<Still>),
     recorder: Mutex<Option<Recorder>>,
+    /// The picture as it is now.
+    info: Mutex<Option<gst_video::VideoInfo>>,
+    /// The JSON lines beside a recording.
+    beside: OnceLock<Beside>,
 }
 
 impl Default for Taps {
@@ -36,11 +41,17 @@ impl Default for Taps {
             wanted: AtomicBool::new(false),
             stills: crossbeam_channel::bounded(1),
             recorder: Mutex::new(None),
+            info: Mutex::new(None),
+            beside: OnceLock::new(),
         }
     }
 }
 
 impl Tap for Taps {
+    fn format(&self, info: &gst_video::VideoInfo) {
+        *self.info() = Some(info.clone());
+    }
+
     fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo) {
         if let Ok(recorder) = self.recorder.try_lock()
             && let Some(recorder) = &*recorder
@@ -99,14 +110,42 @@ impl Taps {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn info(&self) -> std::sync::MutexGuard<'_, Option<gst_video::VideoInfo>> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on JSON lines lie beside recordings.
+    pub(super) fn write_beside(&self, beside: Beside) {
+        let _ = self.beside.set(beside);
+    }
+
     /// Starts recording with a recorder that is ready; returns the one there was.
     pub fn record(&self, recorder: Recorder) -> Option<Recorder> {
+        let info = self.info().clone();
+        if let Some(info) = info {
+            for track in [Track::Raw, Track::Annotated] {
+                if recorder.wants(track) {
+                    recorder.prepare(track, &info);
+                }
+            }
+        }
+        if let Some(beside) = &self.beside.get() {
+            let mut name = recorder.stem().as_os_str().to_owned();
+            name.push(".jsonl");
+            beside.begin(name.into());
+        }
         self.recorder().replace(recorder)
     }
 
     /// Takes the recorder away; the caller stops it, which may take a while.
     pub fn stop_recording(&self) -> Option<Recorder> {
-        self.recorder().take()
+        let recorder = self.recorder().take();
+        if recorder.is_some()
+            && let Some(beside) = self.beside.get()
+        {
+            beside.end();
+        }
+        recorder
     }
 
     /// What the recorder says of itself, if there is one.

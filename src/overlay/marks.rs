@@ -100,19 +100,32 @@ impl Overlay {
     ///
     /// A mask of another size than the picture is not drawn.
     pub fn draw(&mut self, picture: &mut PictureMut, mask: Option<&Mask>, state: State) {
+        self.draw_on(picture, mask, state, false);
+    }
+
+    /// The same as a key: on transparent black, in packed RGB of four bytes whose fourth becomes the opacity. Colours are
+    /// multiplied by it already.
+    pub fn draw_key(&mut self, canvas: &mut PictureMut, mask: Option<&Mask>, state: State) {
+        for y in 0..canvas.info.height as usize {
+            canvas.planes[0].row(y).fill(0);
+        }
+        self.draw_on(canvas, mask, state, true);
+    }
+
+    fn draw_on(&mut self, picture: &mut PictureMut, mask: Option<&Mask>, state: State, key: bool) {
         let size = (picture.info.width, picture.info.height);
         if let Some(mask) = mask.filter(|m| m.area_px > 0 && (m.width, m.height) == size) {
-            self.draw_mask(picture, mask);
+            self.draw_mask(picture, mask, key);
         }
         if let Some(r) = self.status_rect(&picture.info) {
-            self.draw_status(picture, r, state);
+            self.draw_status(picture, r, state, key);
         }
     }
 
-    fn draw_mask(&mut self, picture: &mut PictureMut, mask: &Mask) {
+    fn draw_mask(&mut self, picture: &mut PictureMut, mask: &Mask, key: bool) {
         let fill = (self.style.alpha.clamp(0.0, 1.0) * 256.0).round() as u16;
         let rgb = self.style.rgb;
-        let painter = Painter::new([Ink { rgb, weight: fill }, Ink { rgb, weight: 256 }], picture);
+        let painter = Painter::new([Ink { rgb, weight: fill }, Ink { rgb, weight: 256 }], picture, key);
         // Only the lines and columns that hold polyps.
         let view = mask.field_of_view;
         let Some(bounds) = mask
@@ -146,10 +159,11 @@ impl Overlay {
         });
     }
 
-    fn draw_status(&mut self, picture: &mut PictureMut, r: Rect, state: State) {
+    fn draw_status(&mut self, picture: &mut PictureMut, r: Rect, state: State, key: bool) {
         let painter = Painter::new(
             [Ink { rgb: state.rgb(), weight: 256 }, Ink { rgb: [16, 16, 16], weight: 256 }],
             picture,
+            key,
         );
         let border = r.w / 8;
         for levels in &mut self.levels {

@@ -55,12 +55,20 @@ impl Coded {
 pub(super) struct Painter<const INKS: usize> {
     inks: [Coded; INKS],
     layout: Layout,
+    /// Byte of a packed RGB pixel that holds its opacity, where the picture is a key.
+    opacity: Option<usize>,
 }
 
 impl<const INKS: usize> Painter<INKS> {
-    pub(super) fn new(palette: [Ink; INKS], picture: &PictureMut) -> Self {
+    pub(super) fn new(palette: [Ink; INKS], picture: &PictureMut, key: bool) -> Self {
         let layout = picture.info.format.layout();
-        Self { inks: palette.map(|ink| Coded::new(ink, layout, picture.info.colorimetry)), layout }
+        let opacity = match layout {
+            // The byte that none of the colours has.
+            Layout::Rgb { stride: 4, r, g, b } if key => Some(6 - r - g - b),
+            _ => None,
+        };
+        let inks = palette.map(|ink| Coded::new(ink, layout, picture.info.colorimetry));
+        Self { inks, layout, opacity }
     }
 
     /// Paints pixels `x0 .. x0 + levels.len()` of line `y`.
@@ -86,6 +94,11 @@ impl<const INKS: usize> Painter<INKS> {
                     for (c, at) in [r, g, b].into_iter().enumerate() {
                         let byte = &mut line[x * stride + at];
                         *byte = ink.over(c, (*byte).into()) as u8;
+                    }
+                    if let Some(at) = self.opacity {
+                        let byte = &mut line[x * stride + at];
+                        let old = i32::from(*byte);
+                        *byte = (old + (((255 - old) * ink.weight + 128) >> 8)) as u8;
                     }
                 });
             }

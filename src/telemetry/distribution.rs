@@ -62,6 +62,19 @@ impl Histogram {
         self.0.len()
     }
 
+    /// How many spans lie in each step up to the `bounds` (ascending), and above the last; for Prometheus.
+    pub fn buckets(&self, bounds: &[Nanos]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len() + 1];
+        let mut at = 0;
+        for v in self.0.iter_recorded() {
+            while at < bounds.len() && v.value_iterated_to() > bounds[at].0 {
+                at += 1;
+            }
+            counts[at] += v.count_since_last_iteration();
+        }
+        counts
+    }
+
     /// Share of spans at or below each of the histogram's own steps: (nanoseconds, share), for a CDF plot.
     pub fn cumulative(&self) -> Vec<(u64, f64)> {
         let total = self.count().max(1) as f64;

@@ -11,7 +11,7 @@ mod live_summary;
 mod machine;
 
 #[cfg(feature = "video")]
-pub use collector::{Collector, CollectorSettings, Snapshot};
+pub use collector::{Beside, Collector, CollectorSettings, Snapshot};
 pub use distribution::{Distribution, Histogram};
 pub use event::{Event, Events, Feed, feed};
 pub use live_summary::{LiveCounts, LiveMarks, LiveSummary, Memory, StateChangeRecord};

@@ -136,6 +136,69 @@ fn a_change_of_size_is_survived() {
     assert!(seen.frames.len() - seen.left.len() <= 1);
 }
 
+/// The marks alone: transparent black wherever nothing is drawn, the disc's contour opaque, its fill barely there.
+#[test]
+fn a_key_holds_the_marks_and_nothing_else() {
+    use std::sync::{Arc, Mutex};
+    for source in [
+        SOURCE.to_owned(),
+        SOURCE.replace("NV12", "UYVY").replace("320", "720").replace("240", "576")
+            + ",interlace-mode=interleaved,field-order=top-field-first",
+    ] {
+        let settings = CoreSettings { keyed: true, ..CoreSettings::default() };
+        let mut s = Session::start_with(&source, Mood::Well, USUAL, settings);
+        let keys = Arc::new(Mutex::new(Vec::new()));
+        let kept = keys.clone();
+        let pad = s.core.overlay().static_pad("src").expect("a pad");
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let buffer = info.buffer().expect("a buffer");
+            let map = buffer.map_readable().expect("a key can be read");
+            let caps = pad.current_caps().expect("caps").to_string();
+            let pts = buffer.pts().expect("a timestamp").nseconds();
+            kept.lock().expect("no holder panics").push((pts, caps, map.to_vec()));
+            gst::PadProbeReturn::Ok
+        });
+        s.until("twenty frames with marks", |seen| {
+            seen.frames.iter().filter(|f| f.shown.is_some()).count() >= 20
+        });
+        s.core.controls().switch(false);
+        let already = s.look().frames.len();
+        s.until("ten frames more", |seen| seen.frames.len() >= already + 10);
+        let (seen, untouched) = s.stop();
+        // The source's own buffers are only looked at.
+        assert!(untouched.iter().all(|u| *u));
+        let keys = keys.lock().expect("no holder panics");
+        let (mut marked, mut clean) = (0, 0);
+        for (pts, caps, key) in keys.iter() {
+            // The last ones may have left without having been told of.
+            let Some(frame) = seen.frames.iter().find(|f| f.pts.0 == *pts) else { continue };
+            assert!(caps.contains("BGRA"), "{caps}");
+            let pixels = key.as_chunks::<4>().0;
+            if frame.shown.is_none() {
+                clean += 1;
+                assert!(key.iter().all(|b| *b == 0), "{}: something on a clean key", frame.frame);
+                continue;
+            }
+            marked += 1;
+            let (mut opaque, mut faint) = (0, 0);
+            for p in pixels {
+                match p {
+                    [0, 0, 0, 0] => {}
+                    [190, 255, 0, 255] => opaque += 1,
+                    // A tenth of the colour, multiplied.
+                    [b, g, 0, a] => {
+                        faint += 1;
+                        assert!(a.abs_diff(26) <= 1 && g.abs_diff(26) <= 1 && b.abs_diff(19) <= 1, "{p:?}");
+                    }
+                    _ => panic!("{p:?} is no mark"),
+                }
+            }
+            assert!(opaque > 50 && faint > opaque, "{opaque} opaque, {faint} faint");
+        }
+        assert!(marked >= 20 && clean >= 5, "{marked} marked, {clean} clean");
+    }
+}
+
 #[test]
 fn the_latency_query_is_answered_with_what_the_element_takes() {
     let mut s = Session::start(SOURCE, Mood::Well, USUAL);

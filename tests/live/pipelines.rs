@@ -178,6 +178,179 @@ fn a_network_stream_that_breaks_off_is_taken_up_again() {
     peer.set_state(gst::State::Null).expect("the peer stops");
 }
 
+/// An RTSP server on a port of its own, serving H.264 at /scope; ends with the test's process.
+fn rtsp_peer() -> u16 {
+    use gstreamer_rtsp_server::RTSPMediaFactory;
+    use gstreamer_rtsp_server::prelude::*;
+    let (tell, port) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let context = gst::glib::MainContext::new();
+        let server = gstreamer_rtsp_server::RTSPServer::new();
+        server.set_address("127.0.0.1");
+        server.set_service("0");
+        let factory = RTSPMediaFactory::new();
+        factory.set_launch(
+            "( videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=96,framerate=25/1 ! \
+               x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 config-interval=-1 )",
+        );
+        factory.set_shared(true);
+        server.mount_points().expect("a server has some").add_factory("/scope", factory);
+        let _attached = server.attach(Some(&context)).expect("a free port");
+        tell.send(server.bound_port() as u16).expect("the test waits");
+        gst::glib::MainLoop::new(Some(&context), false).run();
+    });
+    port.recv_timeout(Duration::from_secs(10)).expect("the server starts")
+}
+
+#[test]
+fn an_rtsp_stream_is_decoded_in_its_own_layout() {
+    polypscope::capture::init().expect("GStreamer starts");
+    if gst::ElementFactory::find("rtspsrc").is_none() {
+        eprintln!("skipped: this machine has no rtspsrc");
+        return;
+    }
+    let port = rtsp_peer();
+    for transport in ["tcp", "udp"] {
+        let overlay = identity();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/rtsp.toml");
+        let sets = [
+            ("url".to_owned(), format!("rtsp://127.0.0.1:{port}/scope")),
+            ("transport".into(), transport.into()),
+            ("sync".into(), "false".into()),
+        ];
+        let ready = PipelineFile::open(&path).and_then(|f| f.ready(&sets, Some("null"))).expect("a pipeline");
+        let mut p = LivePipeline::new(ready, &overlay).expect("it builds");
+        let (sent, frames) = std::sync::mpsc::channel();
+        p.exit_pad().add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            let _ = sent.send(());
+            gst::PadProbeReturn::Ok
+        });
+        p.start().expect("it starts");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut seen = 0;
+        while seen < 20 {
+            assert!(Instant::now() < deadline, "only {seen} frames over {transport}");
+            if let Some(Notice::Failed(e)) = p.next(Duration::from_millis(20)) {
+                panic!("{e}");
+            }
+            seen += frames.try_iter().count();
+        }
+        let caps = overlay.static_pad("src").and_then(|p| p.current_caps()).expect("caps").to_string();
+        assert!(caps.contains("I420") && caps.contains("160"), "{caps}");
+    }
+}
+
+/// A display of our own; `None`, and a word on it, where there is no Xvfb.
+fn virtual_display() -> Option<(std::process::Child, String)> {
+    use std::io::BufRead;
+    let spawned = std::process::Command::new("Xvfb")
+        .args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("skipped: no Xvfb ({e})");
+            return None;
+        }
+    };
+    let mut line = String::new();
+    let out = child.stdout.take().expect("it is piped");
+    std::io::BufReader::new(out).read_line(&mut line).expect("Xvfb names its display");
+    Some((child, format!(":{}", line.trim())))
+}
+
+/// The window sink, looked at from outside: the test pattern is on the screen while the session runs.
+#[test]
+fn the_window_shows_the_picture() {
+    polypscope::capture::init().expect("GStreamer starts");
+    if gst::ElementFactory::find("ximagesrc").is_none() {
+        eprintln!("skipped: this machine has no ximagesrc to look at a screen with");
+        return;
+    }
+    let Some((mut server, display)) = virtual_display() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let summary = folder.path().join("s.json");
+    let mut live = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"))
+        .args(["--quiet", "live", "--pipeline"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/test.toml"))
+        .args(["--set", "size=640x480", "--sink", "window", "--no-ai", "--seconds", "6", "--summary"])
+        .arg(&summary)
+        .env("DISPLAY", &display)
+        .env_remove("WAYLAND_DISPLAY")
+        .spawn()
+        .expect("the session starts");
+    // Colours of the pattern's bars, wherever a window without a manager lies.
+    let seen = |display: &str| -> (usize, usize) {
+        let line = format!(
+            "ximagesrc display-name={display} num-buffers=1 use-damage=false ! videoconvert ! video/x-raw,format=RGB ! \
+             appsink name=out sync=false"
+        );
+        let p =
+            gst::parse::launch(&line).expect("it parses").downcast::<gst::Pipeline>().expect("a pipeline");
+        p.set_state(gst::State::Playing).expect("it plays");
+        let out =
+            p.by_name("out").expect("it is there").downcast::<gstreamer_app::AppSink>().expect("an appsink");
+        let sample = out.try_pull_sample(gst::ClockTime::from_seconds(3));
+        let _ = p.set_state(gst::State::Null);
+        let Some(sample) = sample else { return (0, 0) };
+        let map = sample.buffer().expect("a buffer").map_readable().expect("readable");
+        let bright = |v: u8| v > 140;
+        let count = |want: [bool; 3]| map.as_chunks::<3>().0.iter().filter(|p| p.map(bright) == want).count();
+        (count([true, true, false]), count([false, false, true]))
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut found = (0, 0);
+    while live.try_wait().expect("it can be asked").is_none() && Instant::now() < deadline {
+        let (yellow, blue) = seen(&display);
+        found = (found.0.max(yellow), found.1.max(blue));
+        if found.0 > 5000 && found.1 > 5000 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let status = live.wait().expect("the session ends");
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(status.success());
+    assert!(found.0 > 5000 && found.1 > 5000, "yellow and blue pixels on the screen: {found:?}");
+    let text = std::fs::read_to_string(&summary).expect("a summary");
+    let s: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(s["frames"]["out"].as_u64() > Some(60), "{s}");
+}
+
+/// A recording of a session has the session's JSON lines beside it, as private as itself.
+#[test]
+fn a_recording_has_its_lines_beside_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"))
+        .args(["--quiet", "live", "--pipeline"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/test.toml"))
+        .args(["--set", "size=320x240", "--sink", "null", "--no-ai", "--seconds", "4", "--record"])
+        .arg(folder.path())
+        .status()
+        .expect("the session runs");
+    assert!(status.success());
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    let named = |end: &str| files.iter().filter(|p| p.to_string_lossy().ends_with(end)).collect::<Vec<_>>();
+    assert!(!named(".mkv").is_empty(), "{files:?}");
+    let [lines] = named(".jsonl")[..] else { panic!("{files:?}") };
+    let stem = lines.to_string_lossy().trim_end_matches(".jsonl").to_owned();
+    assert!(named(".mkv").iter().all(|p| p.to_string_lossy().starts_with(&stem)), "{files:?}");
+    let mode = std::fs::metadata(lines).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "others may read {}", lines.display());
+    let text = std::fs::read_to_string(lines).expect("lines");
+    let frames = text
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"))
+        .filter(|l| l["frame"].is_u64())
+        .count();
+    assert!(frames > 60, "{frames} frames in {}", lines.display());
+}
+
 #[test]
 fn capture_cards_layouts_pass_without_conversion() {
     // What V4L2 and DeckLink deliver, from a test source: the devices themselves are not here.

@@ -42,6 +42,9 @@ fn default_silence() -> u64 {
 pub struct SinkChoice {
     pub launch: String,
     pub doc: String,
+    /// Takes the marks alone, as BGRA with an opacity: the card keys them over the signal.
+    #[serde(default)]
+    pub keyed: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -80,6 +83,8 @@ pub struct Ready {
     pub silence_s: u64,
     pub sink_name: String,
     pub sink: String,
+    /// The sink takes the marks alone.
+    pub keyed: bool,
 }
 
 impl PipelineFile {
@@ -154,6 +159,7 @@ impl PipelineFile {
             silence_s: self.source.silence_s.max(1),
             sink_name: sink_name.to_owned(),
             sink: self.fill(&sink.launch, sets, &format!("[sinks.{sink_name}]"))?,
+            keyed: sink.keyed,
         };
         ready.check()?;
         Ok(ready)

@@ -13,7 +13,7 @@ use gstreamer_video::prelude::*;
 
 use super::copies::{Copied, Copies};
 use super::stamps::Stamps;
-use crate::capture::frame::picture_info;
+use crate::capture::frame::{picture_info, picture_of};
 use crate::frame::{
     FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, PlaneMut, Pts, Rect,
 };
@@ -29,6 +29,8 @@ use crate::{Error, Result};
 /// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
 /// wait, and must not keep the buffer.
 pub trait Tap: Send + Sync {
+    /// What the next pictures are like.
+    fn format(&self, _info: &gst_video::VideoInfo) {}
     /// The picture as it came.
     fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo);
     /// The picture as it goes on.
@@ -93,6 +95,9 @@ impl Compositor {
 
     /// New caps.
     pub(super) fn format(&mut self, info: &gst_video::VideoInfo) {
+        if let Some(tap) = &self.wiring.tap {
+            tap.format(info);
+        }
         let fps = info.fps();
         let period = match (fps.numer(), fps.denom()) {
             (n, d) if n > 0 && d > 0 => Nanos(1_000_000_000 * d as u64 / n as u64),
@@ -142,8 +147,51 @@ impl Compositor {
         self.wiring.feed.post(event);
     }
 
-    /// One frame. An error leaves the picture as it was.
+    /// One frame, marked in place. An error leaves the picture as it was.
     pub(super) fn frame(&mut self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) -> Result<()> {
+        let (mut event, entered) = self.begin(buffer);
+        if let Some(tap) = &self.wiring.tap {
+            tap.clean(buffer, info);
+        }
+        let mut first_mask = None;
+        let drawn = if self.given_up {
+            Ok(())
+        } else {
+            self.in_place(buffer, info, &mut event).map(|first| first_mask = first)
+        };
+        if let Some(tap) = &self.wiring.tap {
+            tap.marked(buffer, info, self.view);
+        }
+        self.end(event, entered, first_mask);
+        drawn
+    }
+
+    /// One frame whose marks alone go on, on `key`, a BGRA buffer of the same size. Whatever fails, the key is transparent.
+    pub(super) fn key(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        key: &mut gst::BufferRef,
+        key_info: &gst_video::VideoInfo,
+    ) -> Result<()> {
+        let (mut event, entered) = self.begin(buffer);
+        if let Some(tap) = &self.wiring.tap {
+            // What the card puts together nobody here ever has.
+            tap.clean(buffer, info);
+            tap.marked(buffer, info, self.view);
+        }
+        let mut first_mask = None;
+        let drawn = if self.given_up {
+            Err(Error::internal("the overlay gave up on this stream"))
+        } else {
+            self.on_key(buffer, info, key, key_info, &mut event).map(|first| first_mask = first)
+        };
+        self.end(event, entered, first_mask);
+        drawn
+    }
+
+    /// A frame enters: its number and its time.
+    fn begin(&mut self, buffer: &gst::BufferRef) -> (FrameEvent, Nanos) {
         let entered = self.now();
         let frame = self.next;
         self.next = frame.next();
@@ -155,27 +203,47 @@ impl Compositor {
         if captured < entered {
             event.decode = Some(Nanos(entered.0 - captured.0));
         }
-        if let Some(tap) = &self.wiring.tap {
-            tap.clean(buffer, info);
-        }
-        let mut first_mask = None;
-        let drawn = if self.given_up {
-            Ok(())
-        } else {
-            self.draw(buffer, info, &mut event).map(|first| first_mask = first)
-        };
-        if let Some(tap) = &self.wiring.tap {
-            tap.marked(buffer, info, self.view);
-        }
-        let left = self.now();
-        event.element = Nanos(left.0 - entered.0);
-        self.wiring.stamps.leave(pts, frame, left, first_mask);
-        self.post(Event::Frame(event));
-        drawn
+        (event, entered)
     }
 
-    /// Hands the picture over, then draws on it. Returns the capture of the mask's frame if it is shown for the first time.
-    fn draw(
+    /// It leaves.
+    fn end(&mut self, mut event: FrameEvent, entered: Nanos, first_mask: Option<Nanos>) {
+        let left = self.now();
+        event.element = Nanos(left.0 - entered.0);
+        self.wiring.stamps.leave(event.pts, event.frame, left, first_mask);
+        self.post(Event::Frame(event));
+    }
+
+    fn on_key(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        key: &mut gst::BufferRef,
+        key_info: &gst_video::VideoInfo,
+        event: &mut FrameEvent,
+    ) -> Result<Option<Nanos>> {
+        let mut mapped = gst_video::VideoFrameRef::from_buffer_ref_writable(key, key_info)
+            .map_err(|e| Error::internal("the key cannot be written").because(e))?;
+        let stride = usize::try_from(mapped.plane_stride()[0])
+            .map_err(|_| Error::internal("a key stored upside down"))?;
+        let [plane, ..] = mapped.planes_data_mut();
+        let canvas = PictureMut {
+            info: PictureInfo::new(PixelFormat::Bgrx, key_info.width(), key_info.height()),
+            planes: [
+                PlaneMut { data: plane, stride },
+                PlaneMut { data: &mut [], stride: 0 },
+                PlaneMut { data: &mut [], stride: 0 },
+            ],
+        };
+        let mut first = Ok(None);
+        picture_of(buffer, info, |seen| {
+            first = self.draw(Target::Key { seen: *seen, canvas }, event);
+            Ok(())
+        })?;
+        first
+    }
+
+    fn in_place(
         &mut self,
         buffer: &mut gst::BufferRef,
         info: &gst_video::VideoInfo,
@@ -191,17 +259,22 @@ impl Compositor {
         }
         let count = picture_info.format.planes();
         let mut all = mapped.planes_data_mut().into_iter();
-        let mut picture = PictureMut {
+        let picture = PictureMut {
             info: picture_info,
             planes: std::array::from_fn(|i| PlaneMut {
                 data: all.next().unwrap_or(&mut []),
                 stride: if i < count { strides[i] } else { 0 },
             }),
         };
-        self.hand_over(&as_read(&picture), event);
+        self.draw(Target::InPlace(picture), event)
+    }
+
+    /// Hands the picture over, then draws. Returns the capture of the mask's frame if it is shown for the first time.
+    fn draw(&mut self, mut target: Target, event: &mut FrameEvent) -> Result<Option<Nanos>> {
+        self.hand_over(&target.seen(), event);
         let start = Instant::now();
         if let Some(tracker) = &mut self.tracker {
-            tracker.observe(event.frame, &as_read(&picture), self.view);
+            tracker.observe(event.frame, &target.seen(), self.view);
             event.motion = start.elapsed().into();
         }
 
@@ -221,7 +294,7 @@ impl Compositor {
                 reason: verdict.reason,
             }));
         }
-        let shown = mask.filter(|m| verdict.draw && fits(&m.mask, &picture_info));
+        let shown = mask.filter(|m| verdict.draw && fits(&m.mask, &target.seen().info));
         let mut first = None;
         let mut moved = None;
         if let Some(m) = shown {
@@ -241,7 +314,11 @@ impl Compositor {
             });
         }
         self.overlay.set_alpha(controls.alpha());
-        self.overlay.draw(&mut picture, moved.or(shown.map(|m| &m.mask)), verdict.state);
+        let mask = moved.or(shown.map(|m| &m.mask));
+        match &mut target {
+            Target::InPlace(picture) => self.overlay.draw(picture, mask, verdict.state),
+            Target::Key { canvas, .. } => self.overlay.draw_key(canvas, mask, verdict.state),
+        }
         event.composite = start.elapsed().into();
         Ok(first)
     }
@@ -268,6 +345,24 @@ impl Compositor {
         self.last_pts = Some(pts);
         if jumped {
             self.post(Event::Stream(StreamEvent::TimestampJump { at: now, frame }));
+        }
+    }
+}
+
+/// Where marks go.
+enum Target<'a> {
+    /// On the picture itself.
+    InPlace(PictureMut<'a>),
+    /// On a transparent picture of their own.
+    Key { seen: Picture<'a>, canvas: PictureMut<'a> },
+}
+
+impl Target<'_> {
+    /// The picture as the source gave it, until something is drawn.
+    fn seen(&self) -> Picture<'_> {
+        match self {
+            Target::InPlace(picture) => as_read(picture),
+            Target::Key { seen, .. } => *seen,
         }
     }
 }

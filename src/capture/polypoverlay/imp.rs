@@ -24,7 +24,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 /// What the element's own work on a frame may take, as it answers a LATENCY query: sinks then do not take a frame for
 /// late that is merely being drawn on.
-const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
+pub(super) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
 
 #[derive(Debug)]
 struct Settings {
@@ -51,7 +51,7 @@ pub struct PolypOverlay {
     state: Mutex<State>,
 }
 
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::snapshot::{Point, Snapshot};
+use super::snapshot::{BOUNDS, Counted, Point, Snapshot};
 use crate::frame::Nanos;
 use crate::mailbox::Traffic;
 use crate::overlay::State;
@@ -295,8 +295,30 @@ impl Figures {
             .collect()
     }
 
+    fn counted(&self) -> Vec<Counted> {
+        let delays = [
+            ("video_delay", "", &self.video_delay),
+            ("annotation_delay", "", &self.annotation_delay),
+            ("mask_age", "", &self.mask_age),
+        ];
+        let stages = STAGES.iter().zip(&self.stages).map(|(n, h)| ("stage", *n, h));
+        let queues = QUEUES.iter().zip(&self.queues).map(|(n, h)| ("queue", *n, h));
+        delays
+            .into_iter()
+            .chain(stages)
+            .chain(queues)
+            // Without a sample there is nothing to say: 0 would read as perfect.
+            .filter(|(_, _, h)| h.count() > 0)
+            .map(|(metric, of, h)| {
+                let d = h.distribution(1e-9);
+                Counted { metric, of, counts: h.buckets(&BOUNDS), sum_s: d.mean * d.count as f64 }
+            })
+            .collect()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
+            counted: self.counted(),
             at_s: self.now.0 as f64 * 1e-9,
             state: self.state.0.name().into(),
             reason: self.state.1.name().into(),

@@ -2,8 +2,9 @@
 //!
 //! In: events. Out: lines. A disk that is full ends this output with one warning; the session goes on.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -23,7 +24,13 @@ fn us(n: Nanos) -> f64 {
 
 impl Lines {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = File::create_new(path).map_err(|e| Error::write(path, e))?;
+        // As private as the recording it may lie beside.
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::write(path, e))?;
         Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use figures::Figures;
 use lines::Lines;
 pub use prometheus::exposition;
-pub use snapshot::{Point, Snapshot};
+pub use snapshot::{BOUNDS, Counted, Point, Snapshot};
 use trace::Trace;
 
 use super::{Events, LiveSummary, rss_bytes};
@@ -48,6 +48,8 @@ pub struct CollectorSettings {
 struct Shared {
     figures: Mutex<Figures>,
     snapshot: Mutex<Arc<Snapshot>>,
+    /// Where lines beside a recording go from now on, or that they end; `None`: as before.
+    beside: Mutex<Option<Option<PathBuf>>>,
     stop: AtomicBool,
 }
 
@@ -73,6 +75,7 @@ impl Collector {
         let shared = Arc::new(Shared {
             figures: Mutex::new(figures),
             snapshot: Mutex::new(Arc::new(Snapshot::default())),
+            beside: Mutex::new(None),
             stop: AtomicBool::new(false),
         });
         let theirs = shared.clone();
@@ -80,14 +83,21 @@ impl Collector {
             .name("collector".into())
             .spawn(move || {
                 let mut next_snapshot = Instant::now();
+                let mut beside: Option<Lines> = None;
                 loop {
                     // Looked at first: what was posted before the end is still fetched.
                     let last = theirs.stop.load(Ordering::Relaxed);
+                    let turn = lock(&theirs.beside).take();
+                    if let Some(Some(path)) = &turn {
+                        beside = Lines::create(path)
+                            .inspect_err(|e| tracing::warn!("{e}; the recording has no lines beside it"))
+                            .ok();
+                    }
                     {
                         let mut figures = lock(&theirs.figures);
                         for event in events.receiver.try_iter() {
                             figures.take(&event);
-                            if let Some(lines) = &mut lines {
+                            for lines in lines.iter_mut().chain(&mut beside) {
                                 lines.take(&event);
                             }
                             if let Some(trace) = &mut trace {
@@ -98,6 +108,10 @@ impl Collector {
                         figures.lost = events.lost();
                         figures.now = settings.epoch.elapsed().into();
                     }
+                    if let Some(None) = turn {
+                        // What was posted before the recording ended is in it.
+                        beside = None;
+                    }
                     if last || Instant::now() >= next_snapshot {
                         next_snapshot = Instant::now() + SNAPSHOT;
                         let mut figures = lock(&theirs.figures);
@@ -105,7 +119,7 @@ impl Collector {
                         figures.tick();
                         let snapshot = Arc::new(figures.snapshot());
                         *lock(&theirs.snapshot) = snapshot;
-                        if let Some(lines) = &mut lines {
+                        for lines in lines.iter_mut().chain(&mut beside) {
                             lines.flush();
                         }
                     }
@@ -131,6 +145,11 @@ impl Collector {
     pub fn reader(&self) -> impl Fn() -> Arc<Snapshot> + Send + Sync + Clone + 'static {
         let shared = self.shared.clone();
         move || lock(&shared.snapshot).clone()
+    }
+
+    /// For whoever records: lines beside a recording begin and end with it.
+    pub fn beside(&self) -> Beside {
+        Beside(self.shared.clone())
     }
 
     /// Keeps figures of frames captured from `from` on and before `until` (since the session began) only.
@@ -161,6 +180,21 @@ impl Collector {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Switches the JSON lines beside a recording on and off.
+#[derive(Clone)]
+pub struct Beside(Arc<Shared>);
+
+impl Beside {
+    /// From now on lines go here, a new file. One that cannot be made is warned of; the session goes on.
+    pub fn begin(&self, path: PathBuf) {
+        *lock(&self.0.beside) = Some(Some(path));
+    }
+
+    pub fn end(&self) {
+        *lock(&self.0.beside) = Some(None);
     }
 }
 

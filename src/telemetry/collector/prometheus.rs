@@ -1,39 +1,42 @@
 //! A snapshot as Prometheus reads it (text exposition format, base units).
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::Snapshot;
-use crate::telemetry::Distribution;
+use super::{BOUNDS, Snapshot};
 
 #[derive(Debug)]
 struct Exported(Snapshot);
 
 type Encoded = Result<(), std::fmt::Error>;
 
-/// Distributions since the session's warm-up as quantiles, in seconds; those without a sample are left out, since 0 would
-/// read as perfect. `label` tells several of one metric apart.
-fn quantiles<'a>(
+/// Spans since the session's warm-up as a histogram in seconds. `label` tells several of one metric apart.
+fn histogram(
     encoder: &mut DescriptorEncoder,
-    name: &str,
+    s: &Snapshot,
+    metric: &str,
     help: &str,
     label: &str,
-    of: impl Iterator<Item = (&'a str, &'a Distribution)>,
 ) -> Encoded {
-    let mut metric = encoder.encode_descriptor(
-        name,
+    let name = format!("polypscope_{metric}");
+    let mut encoder = encoder.encode_descriptor(
+        &name,
         help,
         Some(&prometheus_client::registry::Unit::Seconds),
-        prometheus_client::metrics::MetricType::Gauge,
+        prometheus_client::metrics::MetricType::Histogram,
     )?;
-    for (which, d) in of.filter(|(_, d)| d.count > 0) {
-        for (q, v) in [("0.5", d.p50), ("0.9", d.p90), ("0.99", d.p99), ("0.999", d.p999), ("1", d.max)] {
-            let labels = [(label, which), ("quantile", q)];
-            let labels = if label.is_empty() { &labels[1..] } else { &labels[..] };
-            ConstGauge::new(v * 1e-6).encode(metric.encode_family(&labels)?)?;
+    let bounds = || BOUNDS.iter().map(|b| b.0 as f64 * 1e-9).chain([f64::MAX]);
+    for c in s.counted.iter().filter(|c| c.metric == metric) {
+        let buckets: Vec<(f64, u64)> = bounds().zip(c.counts.iter().copied()).collect();
+        let count = c.counts.iter().sum();
+        let labels = [(label, c.of)];
+        if label.is_empty() {
+            encoder.encode_histogram::<NoLabelSet>(c.sum_s, count, &buckets, None)?;
+        } else {
+            encoder.encode_family(&labels)?.encode_histogram::<NoLabelSet>(c.sum_s, count, &buckets, None)?;
         }
     }
     Ok(())
@@ -42,31 +45,15 @@ fn quantiles<'a>(
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Encoded {
         let s = &self.0;
-        for (name, help, d) in [
-            ("polypscope_video_delay", "Source's pad to sink's pad", &s.video_delay_us),
-            (
-                "polypscope_annotation_delay",
-                "Capture of a frame to the first picture with its mask",
-                &s.annotation_delay_us,
-            ),
-            ("polypscope_mask_age", "Age of the mask on a frame", &s.mask_age_us),
+        for (metric, help, label) in [
+            ("video_delay", "Source's pad to sink's pad", ""),
+            ("annotation_delay", "Capture of a frame to the first picture with its mask", ""),
+            ("mask_age", "Age of the mask on a frame", ""),
+            ("stage", "Work on a frame", "stage"),
+            ("queue", "Waiting of a frame or a mask", "queue"),
         ] {
-            quantiles(&mut encoder, name, help, "", std::iter::once(("", d)))?;
+            histogram(&mut encoder, s, metric, help, label)?;
         }
-        quantiles(
-            &mut encoder,
-            "polypscope_stage",
-            "Work on a frame",
-            "stage",
-            s.stages_us.iter().map(|(n, d)| (n.as_str(), d)),
-        )?;
-        quantiles(
-            &mut encoder,
-            "polypscope_queue",
-            "Waiting of a frame or a mask",
-            "queue",
-            s.queues_us.iter().map(|(n, d)| (n.as_str(), d)),
-        )?;
         let counters = [
             ("in", s.frames.entered),
             ("out", s.frames.out),
@@ -124,13 +111,27 @@ mod tests {
     #[test]
     fn a_scrape_has_base_units_and_every_line_reads() {
         let mut s = Snapshot { state: "active".into(), ..Snapshot::default() };
-        s.video_delay_us.count = 9;
-        s.video_delay_us.p99 = 2_500.0;
+        let mut h = crate::telemetry::Histogram::new();
+        for us in [300, 1900, 2500, 700_000] {
+            h.record(crate::frame::Nanos(us * 1000));
+        }
+        let counted =
+            |metric, of| super::super::Counted { metric, of, counts: h.buckets(&BOUNDS), sum_s: 0.7047 };
+        s.counted = vec![counted("video_delay", ""), counted("stage", "network")];
         s.frames.entered = 7;
         let text = exposition(&s);
-        assert!(text.contains("polypscope_video_delay_seconds{quantile=\"0.99\"} 0.0025"), "{text}");
+        for line in [
+            "polypscope_video_delay_seconds_bucket{le=\"0.002\"} 2",
+            "polypscope_video_delay_seconds_bucket{le=\"0.004\"} 3",
+            "polypscope_video_delay_seconds_bucket{le=\"+Inf\"} 4",
+            "polypscope_video_delay_seconds_count 4",
+            "polypscope_video_delay_seconds_sum 0.7047",
+            "polypscope_stage_seconds_bucket{le=\"0.0005\",stage=\"network\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
         assert!(text.contains("polypscope_frames_total{kind=\"in\"} 7"), "{text}");
-        assert!(!text.contains("polypscope_mask_age_seconds{"), "{text}");
+        assert!(!text.contains("polypscope_mask_age_seconds_bucket"), "{text}");
         assert!(text.contains("polypscope_state{state=\"active\"} 1"), "{text}");
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let value = line.rsplit(' ').next().expect("a value");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::frame::Nanos;
 use crate::telemetry::{Distribution, LiveCounts, Memory, StateChangeRecord};
 
 /// One second of the charts; `None` where nothing was measured.
@@ -17,9 +18,46 @@ pub struct Point {
     pub mask_age_p99_ms: Option<f64>,
 }
 
+/// Bounds of the counts: finest where the limits lie (5.75 ms of video delay, 33 ms of a frame, 120 ms of annotation delay).
+pub const BOUNDS: [Nanos; 18] = [
+    Nanos(100_000),
+    Nanos(250_000),
+    Nanos(500_000),
+    Nanos(1_000_000),
+    Nanos(2_000_000),
+    Nanos(4_000_000),
+    Nanos(5_750_000),
+    Nanos(8_000_000),
+    Nanos(12_000_000),
+    Nanos(16_700_000),
+    Nanos(25_000_000),
+    Nanos(33_400_000),
+    Nanos(50_000_000),
+    Nanos(75_000_000),
+    Nanos(100_000_000),
+    Nanos(120_000_000),
+    Nanos(200_000_000),
+    Nanos(500_000_000),
+];
+
+/// How many spans of one kind lie between the [`BOUNDS`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counted {
+    /// `video_delay`, `annotation_delay`, `mask_age`, `stage` or `queue`.
+    pub metric: &'static str,
+    /// Which stage or queue; empty for delays.
+    pub of: &'static str,
+    /// One more than there are bounds.
+    pub counts: Vec<u64>,
+    pub sum_s: f64,
+}
+
 /// Figures since the session's warm-up, and the last minutes second by second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
+    /// Counts by length of each delay, stage and queue, for Prometheus.
+    #[serde(skip)]
+    pub counted: Vec<Counted>,
     pub at_s: f64,
     pub state: String,
     pub reason: String,

@@ -1,0 +1,189 @@
+//! `polypkey`'s GStreamer side: any of our layouts in, BGRA of the same size out.
+//!
+//! The state is locked by the streaming thread alone, and by `wire` before the stream runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{LazyLock, Mutex, MutexGuard};
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::subclass::prelude::*;
+use gstreamer_base as gst_base;
+use gstreamer_base::subclass::base_transform::BaseTransformMode;
+use gstreamer_base::subclass::prelude::*;
+use gstreamer_video as gst_video;
+
+use super::compositor::{Compositor, Wiring};
+use super::imp::{PROCESSING, lock};
+use crate::frame::PixelFormat;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("polypkey", gst::DebugColorFlags::empty(), Some("polyp masks as a key"))
+});
+
+#[derive(Default)]
+struct State {
+    /// What comes in and what goes out.
+    infos: Option<(gst_video::VideoInfo, gst_video::VideoInfo)>,
+    compositor: Option<Compositor>,
+    panics: u64,
+}
+
+#[derive(Default)]
+pub struct PolypKey {
+    state: Mutex<State>,
+}
+
+impl PolypKey {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
+        crate::capture::frame::picture_info(&self.state().infos.as_ref()?.0, None).ok()
+    }
+
+    pub(super) fn wire(&self, wiring: Wiring) {
+        self.state().compositor = Some(Compositor::new(wiring));
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for PolypKey {
+    const NAME: &'static str = "PolypKey";
+    type Type = super::PolypKey;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for PolypKey {}
+impl GstObjectImpl for PolypKey {}
+
+/// BGRA of any size.
+fn key_caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::Bgra).build()
+}
+
+impl ElementImpl for PolypKey {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Polyp key",
+                "Filter/Analyzer/Video",
+                "Hands frames to a segmentation worker and passes on its newest mask alone, as BGRA",
+                "Polypscope",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let sides = [
+                ("sink", gst::PadDirection::Sink, crate::capture::raw_caps(&PixelFormat::ALL)),
+                ("src", gst::PadDirection::Src, key_caps()),
+            ];
+            sides
+                .into_iter()
+                .filter_map(|(name, direction, caps)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+                })
+                .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+}
+
+impl BaseTransformImpl for PolypKey {
+    const MODE: BaseTransformMode = BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    /// Size, rate and interlacing stay; the layout does not.
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let formats = if direction == gst::PadDirection::Sink {
+            key_caps()
+        } else {
+            crate::capture::raw_caps(&PixelFormat::ALL)
+        };
+        let format = formats.structure(0)?.value("format").ok()?.clone();
+        let mut other = caps.clone();
+        for s in other.make_mut().iter_mut() {
+            s.set_value("format", format.clone());
+            // They belong to the layout.
+            s.remove_fields(["colorimetry", "chroma-site"]);
+        }
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
+            None => other,
+        })
+    }
+
+    fn unit_size(&self, caps: &gst::Caps) -> Option<usize> {
+        gst_video::VideoInfo::from_caps(caps).ok().map(|i| i.size())
+    }
+
+    fn set_caps(&self, caps: &gst::Caps, out: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = |c: &gst::Caps| {
+            gst_video::VideoInfo::from_caps(c)
+                .map_err(|_| gst::loggable_error!(CAT, "caps without a picture: {c}"))
+        };
+        let (info, key) = (info(caps)?, info(out)?);
+        let mut state = self.state();
+        if let Some(compositor) = &mut state.compositor {
+            compositor.format(&info);
+        }
+        state.infos = Some((info, key));
+        Ok(())
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
+            let (live, min, max) = latency.result();
+            latency.set(live, min + PROCESSING, max.map(|m| m + PROCESSING));
+        }
+        true
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::FlushStop(_) = event.view()
+            && let Some(compositor) = &mut self.state().compositor
+        {
+            compositor.forget();
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn transform(
+        &self,
+        buffer: &gst::Buffer,
+        key: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut state = self.state();
+        let State { infos, compositor, panics } = &mut *state;
+        let done = match (infos.as_ref(), compositor.as_mut()) {
+            (Some((info, key_info)), Some(compositor)) => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| compositor.key(buffer, info, key, key_info)));
+                if outcome.is_err() {
+                    *panics += 1;
+                    compositor.give_up();
+                    gst::error!(CAT, imp = self, "the key panicked ({panics} times); it stays transparent");
+                }
+                matches!(outcome, Ok(Ok(())))
+            }
+            _ => false,
+        };
+        if !done && let Ok(mut map) = key.map_writable() {
+            // Over the endoscope's picture nothing may lie that nobody drew.
+            map.as_mut_slice().fill(0);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
