@@ -28,6 +28,7 @@ help:
 	@echo "make build  the release binary"
 	@echo "make soak   ten minutes of live video, nothing dropped"
 	@echo "make bench  benchmarks of the kernels and parts"
+	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting and clippy"
 
 # Installs only what is missing; asks for nothing where all is there.
@@ -82,6 +83,36 @@ soak: build
 
 bench: setup
 	cargo bench --locked
+
+# A CUDA toolkit to compile with: the machine's own (CUDA_HOME, or nvcc on the path), or one without a GPU or a driver, made
+# by the script beside this repository where there is one.
+CUDA_TOOLKIT_SCRIPT ?= ../shared/cuda/make-toolkit.sh
+CUDA_TOOLKIT := $(CURDIR)/target/cuda-toolkit
+ifdef CUDA_HOME
+CUDA_ENV := CUDA_HOME=$(CUDA_HOME) PATH=$(CUDA_HOME)/bin:$(PATH)
+else ifneq ($(shell command -v nvcc),)
+CUDA_ENV := CUDA_HOME=$(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc)))
+else
+CUDA_ENV := CUDA_HOME=$(CUDA_TOOLKIT)/cuda PATH=$(CUDA_TOOLKIT)/cuda/bin:$(PATH)
+endif
+# candle's kernels are compiled for one architecture; ours for all that are named in build.rs.
+CUDA_COMPUTE_CAP ?= 90
+CUDA_ENV += CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDAFORGE_THREADS=$(shell nproc)
+
+.PHONY: cuda cuda-toolkit cuda-check
+cuda-toolkit:
+	@if env $(CUDA_ENV) sh -c 'command -v nvcc' >/dev/null; then exit 0; fi; \
+	if [ ! -f "$(CUDA_TOOLKIT_SCRIPT)" ]; then echo "no nvcc: install the CUDA toolkit, or name it in CUDA_HOME"; exit 1; fi; \
+	cargo fetch --locked --quiet && rm -rf $(CUDA_TOOLKIT) && mkdir -p $(CUDA_TOOLKIT) && \
+	bash $(CUDA_TOOLKIT_SCRIPT) $(CUDA_TOOLKIT) >$(CUDA_TOOLKIT).log 2>&1 || { tail -n 3 $(CUDA_TOOLKIT).log; exit 1; }
+
+cuda: setup cuda-toolkit
+	env $(CUDA_ENV) cargo build --release --locked --features cuda
+
+# Builds, links and checks the CUDA side on a machine without a GPU; the kernels' own tests are in `make test`.
+cuda-check: cuda-toolkit
+	env $(CUDA_ENV) cargo build --locked --no-default-features --features cuda
+	env $(CUDA_ENV) cargo clippy --locked --no-default-features --features cuda --all-targets -- -D warnings
 
 lint:
 	cargo fmt --check

@@ -526,6 +526,7 @@ fn the_network_gives_the_cpu_engines_logits() {
     on_devices(|device| {
         let mut r = Random(19);
         let plan = network::build(&checkpoint, device, (height, width)).expect("a plan");
+        assert_eq!(plan.steps.len(), 101);
         assert_eq!(plan.steps.iter().map(|s| s.macs).sum::<u64>(), cpu.macs());
         assert!(plan.steps.iter().all(|s| s.bytes > 0 && !s.group.is_empty()));
         assert!(plan.bytes.0 > 0 && plan.bytes.1 > 0);
@@ -678,4 +679,127 @@ fn marks_are_the_plain_steps_marks() {
             assert!((highest - found.top).abs() < 1e-3, "{highest} is not {}", found.top);
         }
     });
+}
+
+/// Real pictures through everything, bytes to marks, at the full input size: f16 against the CPU engine in f32. Minutes on
+/// a played device, so not among the daily tests: `cargo test --release real_pictures -- --ignored --nocapture`, with
+/// POLYPSCOPE_PICTURES for another number of pictures than 8.
+#[test]
+#[ignore = "takes minutes where a processor plays the device"]
+#[allow(clippy::print_stderr)]
+fn real_pictures_keep_their_masks() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/images/kvasir/images");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        eprintln!("skipped: {} is not here", folder.display());
+        return;
+    };
+    let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    let wanted = std::env::var("POLYPSCOPE_PICTURES").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    // Spread over the folder.
+    let step = (files.len() / wanted).max(1);
+    let files: Vec<_> = files.into_iter().step_by(step).take(wanted).collect();
+    let checkpoint = shipped();
+    let mut cpu =
+        Cpu::new(&checkpoint, Settings { path: Path::best_f32(), threads: None, size: None, nice: 0 })
+            .expect("the CPU engine");
+    let shape = cpu.shape();
+    let description = checkpoint.description();
+    let level = crate::postprocess::logit(description.threshold);
+    let cases: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let image = image::open(file).expect("a picture").to_rgb8();
+            let info = PictureInfo::new(PixelFormat::Rgb, image.width(), image.height());
+            let view = Rect::full(info.width, info.height);
+            let mut input = vec![0.0; shape.input_len()];
+            let mut small = vec![0; shape.input_len()];
+            let filter = Filter::from(description.resize);
+            let picture = Picture::packed(info, image.as_raw()).expect("long enough");
+            crate::preprocess::fused::Reducer::new(filter, description.mean, description.std).run(
+                &picture,
+                view,
+                (shape.height, shape.width),
+                &mut input,
+                &mut small,
+            );
+            let mut logits = vec![0.0; shape.logits_len()];
+            cpu.run(&input, &mut logits).expect("a frame");
+            (info, image.into_raw(), view, logits)
+        })
+        .collect();
+    drop(cpu);
+    let devices = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
+    let found: Vec<(usize, usize, usize, f32, f32)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..devices)
+            .map(|k| {
+                let (cases, checkpoint) = (&cases, &checkpoint);
+                scope.spawn(move || {
+                    let mut results = Vec::new();
+                    #[cfg(feature = "cuda")]
+                    let gpu = super::driver::Gpu::open(0).ok();
+                    #[cfg(not(feature = "cuda"))]
+                    let gpu: Option<Emulated> = None;
+                    let mut device: Box<dyn Device> = match gpu {
+                        Some(gpu) => Box::new(gpu),
+                        None => match Emulated::new() {
+                            Some(emulated) => Box::new(emulated),
+                            None => return results,
+                        },
+                    };
+                    let device = device.as_mut();
+                    let size = (shape.height, shape.width);
+                    let plan = network::build(checkpoint, device, size).expect("a plan");
+                    let mut stage = PictureStage::new(checkpoint.description());
+                    for (info, bytes, view, wanted) in cases.iter().skip(k).step_by(devices) {
+                        let picture = Picture::packed(*info, bytes).expect("long enough");
+                        stage.prepare(device, &plan, shape, &picture, *view, level).expect("launches");
+                        device.upload(stage.picture(), bytes).expect("an upload");
+                        let steps = plan.steps.iter().map(|s| &s.launch);
+                        for launch in stage.before().iter().chain(steps).chain(stage.after()) {
+                            device.launch(launch).expect("a launch");
+                        }
+                        let got: Vec<f32> = get(device, plan.logits, shape.logits_len());
+                        let inside: Vec<u8> = get(device, stage.inside(), view.area() as usize);
+                        let top = wanted.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+                        let worst = wanted.iter().zip(&got).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
+                        let flips = wanted
+                            .iter()
+                            .zip(&got)
+                            .filter(|(a, b)| {
+                                (**a >= level) != (**b >= level) && (**a - level).abs() > 0.02 * top
+                            })
+                            .count();
+                        let (mut both, mut either, mut i) = (0, 0, 0);
+                        let target = (view.h as usize, view.w as usize);
+                        Upsampler::default().run(wanted, shape.classes, size, target, |_, row| {
+                            for v in row {
+                                let (a, b) = (*v >= level, inside[i] != 0);
+                                both += usize::from(a && b);
+                                either += usize::from(a || b);
+                                i += 1;
+                            }
+                        });
+                        results.push((flips, both, either, worst, top));
+                    }
+                    results
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
+    });
+    let sum = |f: fn(&(usize, usize, usize, f32, f32)) -> usize| found.iter().map(f).sum::<usize>();
+    let (flips, both, either) = (sum(|f| f.0), sum(|f| f.1), sum(|f| f.2));
+    let iou = both as f64 / either.max(1) as f64;
+    let off = found.iter().fold(0.0, |m: f32, f| m.max(f.3 / f.4));
+    eprintln!(
+        "{} pictures: pooled IoU of the marks {iou:.5}, {flips} flips away from the level, logits off by {:.2} % of the map's \
+         largest at most",
+        found.len(),
+        100.0 * off
+    );
+    if !found.is_empty() {
+        assert_eq!(flips, 0);
+        assert!(iou >= 0.998, "pooled IoU {iou}");
+    }
 }

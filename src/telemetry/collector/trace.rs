@@ -26,24 +26,24 @@ pub(super) struct Trace {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     written: u64,
+    /// Workers whose tracks have a name.
+    workers: u32,
 }
 
 impl Trace {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::write(path, e))?;
-        let mut trace = Self { path: path.to_owned(), file: Some(BufWriter::new(file)), written: 0 };
-        let tracks = [
-            (VIDEO, "video path"),
-            (SINK, "to the sink"),
-            (STATES, "state"),
-            (MAILBOX, "mailbox"),
-            (WORKERS, "worker 0"),
-        ];
+        let mut trace =
+            Self { path: path.to_owned(), file: Some(BufWriter::new(file)), written: 0, workers: 0 };
+        let tracks = [(VIDEO, "video path"), (SINK, "to the sink"), (STATES, "state"), (MAILBOX, "mailbox")];
         for (tid, name) in tracks {
-            trace
-                .put(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}));
+            trace.name(tid, name);
         }
         Ok(trace)
+    }
+
+    fn name(&mut self, tid: u32, name: &str) {
+        self.put(json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}));
     }
 
     /// A span of `length` from `from`.
@@ -73,6 +73,10 @@ impl Trace {
                 );
             }
             Event::Mask(e) => {
+                while self.workers <= e.worker {
+                    self.name(WORKERS + self.workers, &format!("worker {}", self.workers));
+                    self.workers += 1;
+                }
                 let tid = WORKERS + e.worker;
                 let mut at = e.finished.0.saturating_sub(e.preprocess.0 + e.network.0 + e.postprocess.0);
                 self.span(
