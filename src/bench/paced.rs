@@ -109,6 +109,7 @@ pub fn run(settings: &RunSettings, network: &PacedNetwork, stop: &Arc<AtomicBool
         }),
         engine: network.engine.clone(),
         network_size: network.size,
+        side_now: None,
         warm_up: span(settings.warm_up),
         length: Some(span(settings.total())),
         lines: None,

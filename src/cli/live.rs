@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -15,7 +15,7 @@ use crate::capture::{PipelineFile, Recorder, RecorderSettings};
 use crate::control::{Control, Routes};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
-use crate::live::{Session, Settings, Step, sizing};
+use crate::live::{Adapting, Build, Session, Settings, Step, sizing};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::phantom::Rate;
@@ -238,6 +238,10 @@ impl Args {
         };
         let options = Options { size: Some(size), ..options };
         let factory_description = description.clone();
+        let checkpoint = Arc::new(checkpoint);
+        let side_now = (self.input_size.is_none() && !self.no_ai).then(|| Arc::new(AtomicUsize::new(size.1)));
+        let adapting = side_now.clone();
+        let limit = sizing::beside(budget, period);
         // One worker a device.
         let devices = self.engine.device.clone();
         Ok(Settings {
@@ -251,13 +255,26 @@ impl Args {
             nice: NICE,
             factory: Box::new(move |k| {
                 let device = devices.get(k).copied().unwrap_or_default();
-                let network = engine::open(&checkpoint, Options { device, ..options })?;
-                let analyst: Box<dyn Analyst> =
-                    Box::new(Segmenter::new(network, &factory_description, view, threshold));
-                Ok(analyst)
+                let (checkpoint, description) = (checkpoint.clone(), factory_description.clone());
+                let build = move |size: (usize, usize)| {
+                    let options = Options { device, size: Some(size), ..options };
+                    let network = engine::open(&checkpoint, options)?;
+                    let analyst: Box<dyn Analyst> =
+                        Box::new(Segmenter::new(network, &description, view, threshold));
+                    Result::<_, Error>::Ok(analyst)
+                };
+                match &adapting {
+                    // A size the user asked for stays.
+                    None => build(size),
+                    Some(side) => {
+                        let build: Arc<Build> = Arc::new(move |side| build((side, side)));
+                        Ok(Box::new(Adapting::new(build, side.clone(), limit)?))
+                    }
+                }
             }),
             engine,
             network_size: size,
+            side_now,
             warm_up: Duration::from_secs(2),
             length: self.seconds.map(Duration::from_secs_f64),
             lines: self.lines.clone(),

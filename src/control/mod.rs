@@ -5,6 +5,7 @@
 //! browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site.
 
 mod api;
+mod door;
 mod guard;
 
 use std::net::SocketAddr;
@@ -119,7 +120,7 @@ impl Control {
                         Ok(listener) => listener,
                         Err(e) => return tracing::warn!("{addr}: {e}"),
                     };
-                    let serve = axum::serve(listener, router);
+                    let serve = axum::serve(door::Door::new(listener), router);
                     tokio::select! {
                         ended = serve => if let Err(e) = ended { tracing::warn!("{addr}: {e}") },
                         _ = stopped => {}

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::taps::Taps;
@@ -22,6 +23,7 @@ pub struct LiveDesk {
     pub(super) input: String,
     pub(super) engine: String,
     pub(super) network_size: [usize; 2],
+    pub(super) side_now: Option<Arc<AtomicUsize>>,
     pub(super) epoch: Instant,
     /// Where recordings go; `None`: nobody named a folder.
     pub(super) recorder: Option<RecorderSettings>,
@@ -45,7 +47,10 @@ impl Desk for LiveDesk {
             recording_stopped_because: stopped,
             input: self.input.clone(),
             engine: self.engine.clone(),
-            network_size: self.network_size,
+            network_size: self
+                .side_now
+                .as_ref()
+                .map_or(self.network_size, |side| [side.load(Ordering::Relaxed); 2]),
             uptime_s: self.epoch.elapsed().as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").into(),
         }

@@ -3,12 +3,14 @@
 //! In: a pipeline file and an engine. Out: the source's picture with the newest mask on it, and what the session comes to.
 //! The video path never waits for anything in here.
 
+mod adapting;
 mod core;
 mod desk;
 mod session;
 pub mod sizing;
 mod taps;
 
+pub use adapting::{Adapting, Build};
 pub use core::{Core, CoreSettings};
 pub use desk::LiveDesk;
 pub use session::{Session, Settings, Step};

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, CoreSettings};
@@ -35,6 +36,8 @@ pub struct Settings {
     /// Device, precision and input size, for the summary.
     pub engine: String,
     pub network_size: (usize, usize),
+    /// Side of the network's square input as it is now, where it may change.
+    pub side_now: Option<Arc<AtomicUsize>>,
     pub warm_up: Duration,
     /// How long it runs; `None` until it is stopped.
     pub length: Option<Duration>,
@@ -65,6 +68,7 @@ pub struct Session {
     ready: Ready,
     engine: String,
     network_size: (usize, usize),
+    side_now: Option<Arc<AtomicUsize>>,
     /// The end of the warm-up, since the session began.
     warm: Nanos,
     end: Option<Instant>,
@@ -124,6 +128,7 @@ impl Session {
             ready: settings.ready,
             engine: settings.engine,
             network_size: settings.network_size,
+            side_now: settings.side_now,
             end: settings.length.map(|l| Instant::now() + l),
         })
     }
@@ -164,6 +169,7 @@ impl Session {
             input: self.ready.name.clone(),
             engine: self.engine.clone(),
             network_size: [self.network_size.0, self.network_size.1],
+            side_now: self.side_now.clone(),
             epoch: self.core.epoch(),
             recorder,
         }
@@ -173,6 +179,15 @@ impl Session {
     pub fn step(&mut self, patience: Duration) -> Step {
         if self.end.is_some_and(|end| Instant::now() >= end) {
             return Step::Done;
+        }
+        if let Some(side) = self.side_now.as_ref().map(|s| s.load(Ordering::Relaxed))
+            && side != self.network_size.1
+        {
+            self.network_size = (side, side);
+            return Step::Remark(format!(
+                "this machine has become slower: the network's input is {side}x{side} from now on, which meets the annotation \
+                 delay; small polyps are missed more often"
+            ));
         }
         let now = || Nanos::from(self.core.epoch().elapsed());
         match self.pipeline.next(patience) {

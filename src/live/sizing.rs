@@ -37,6 +37,16 @@ fn longest(budget: Nanos, period: Nanos) -> f64 {
     (budget.0 as f64 - 1.5 * period.0 as f64).max(0.0) / BESIDE
 }
 
+/// The longest a frame of the network may take beside the live picture.
+pub fn beside(budget: Nanos, period: Nanos) -> Nanos {
+    Nanos((longest(budget, period) * BESIDE) as u64)
+}
+
+/// The next smaller side; `None` for the smallest.
+pub fn smaller(side: usize) -> Option<usize> {
+    SIDES.into_iter().find(|s| *s < side)
+}
+
 /// Chooses the largest size that meets the budget, measured on this machine. A size the user gave is only measured.
 ///
 /// # Errors
