@@ -13,8 +13,11 @@ use crate::Result;
 use crate::frame::{Mask, Nanos, Picture};
 use crate::worker::{Analyst, Spans};
 
-/// Frames whose median decides: some seconds, so that a browser that starts does not.
-const WINDOW: usize = 150;
+/// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at most
+/// so many.
+const LEAST: usize = 30;
+const WORK: Nanos = Nanos(5_000_000_000);
+const MOST: usize = 600;
 
 /// Builds an analyst whose network has square input of so many pixels a side.
 pub type Build = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
@@ -28,6 +31,8 @@ pub struct Adapting {
     /// What a frame may take beside everything else.
     limit: Nanos,
     recent: Vec<u64>,
+    /// Their sum.
+    spent: u64,
     threshold: Option<f64>,
 }
 
@@ -38,7 +43,7 @@ impl Adapting {
     /// As `build`.
     pub fn new(build: Arc<Build>, side: Arc<AtomicUsize>, limit: Nanos) -> Result<Self> {
         let inner = build(side.load(Ordering::Relaxed))?;
-        Ok(Self { inner, build, side, limit, recent: Vec::with_capacity(WINDOW), threshold: None })
+        Ok(Self { inner, build, side, limit, recent: Vec::with_capacity(MOST), spent: 0, threshold: None })
     }
 
     /// Looks at the last frames; takes the next smaller network if they were too slow.
@@ -46,6 +51,7 @@ impl Adapting {
         self.recent.sort_unstable();
         let usual = self.recent[self.recent.len() / 2];
         self.recent.clear();
+        self.spent = 0;
         let side = self.side.load(Ordering::Relaxed);
         if usual <= self.limit.0 {
             return;
@@ -73,8 +79,11 @@ impl Adapting {
 impl Analyst for Adapting {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
         let spans = self.inner.analyse(picture, mask)?;
-        self.recent.push(spans.preprocess.0 + spans.network.0 + spans.postprocess.0);
-        if self.recent.len() == WINDOW {
+        let took = spans.preprocess.0 + spans.network.0 + spans.postprocess.0;
+        self.recent.push(took);
+        self.spent += took;
+        let n = self.recent.len();
+        if n == MOST || (n >= LEAST && self.spent >= WORK.0) {
             self.consider();
         }
         Ok(spans)
@@ -122,18 +131,18 @@ mod tests {
                 analyst.analyse(&picture, &mut Mask::default()).unwrap();
             }
         };
-        frames(3 * WINDOW);
+        frames(400);
         assert_eq!(side.load(Ordering::Relaxed), 352);
         slowness.store(1300, Ordering::Relaxed);
-        frames(WINDOW);
+        frames(160);
         assert_eq!(side.load(Ordering::Relaxed), 320);
-        frames(3 * WINDOW);
+        frames(400);
         assert_eq!(side.load(Ordering::Relaxed), 320);
         slowness.store(1000, Ordering::Relaxed);
-        frames(3 * WINDOW);
+        frames(400);
         assert_eq!(side.load(Ordering::Relaxed), 320);
         slowness.store(20_000, Ordering::Relaxed);
-        frames(20 * WINDOW);
+        frames(400);
         assert_eq!(side.load(Ordering::Relaxed), 160);
     }
 }
