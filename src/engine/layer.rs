@@ -6,7 +6,7 @@
 //! add). Weights stored as I8 are therefore exact in bf16 and f16.
 
 use crate::Result;
-use crate::model::Checkpoint;
+use crate::model::{CHANNELS, Checkpoint};
 
 /// PyTorch's default.
 const BATCH_NORM_EPS: f32 = 1e-5;
@@ -67,6 +67,23 @@ impl Layer {
             }
         }
         Ok(Self { out, cin, kernel: size, weights, scale, shift })
+    }
+
+    /// A kernel with a batch-norm, keys `kernel.weight` and those of `norm`.
+    pub(crate) fn with_norm(
+        checkpoint: &Checkpoint,
+        kernel: &str,
+        shape: (usize, usize, usize),
+        norm: &str,
+    ) -> Result<Self> {
+        Self::load(checkpoint, &format!("{kernel}.weight"), shape, None, Some(norm))
+    }
+
+    /// The decoder's 3x3 convolution with bias and batch-norm, keys `at.0` and `at.1`.
+    pub(crate) fn decoder(checkpoint: &Checkpoint, at: &str, cin: usize) -> Result<Self> {
+        let shape = (CHANNELS, cin, 3);
+        let (kernel, bias) = (format!("{at}.0.weight"), format!("{at}.0.bias"));
+        Self::load(checkpoint, &kernel, shape, Some(&bias), Some(&format!("{at}.1")))
     }
 
     /// Moves the scale into the weights.

@@ -9,6 +9,8 @@ pub mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 pub mod cuda;
 mod layer;
+#[cfg(test)]
+mod random;
 mod reference;
 
 #[cfg(feature = "cuda")]
@@ -16,9 +18,10 @@ pub use choice::open_candle;
 pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
-use crate::Result;
 use crate::frame::{Picture, Rect};
+use crate::model::Checkpoint;
 use crate::postprocess::Found;
+use crate::{Error, Result};
 
 /// A network built for one device, precision and input size.
 ///
@@ -69,6 +72,22 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Of a checkpoint's network at this (height, width), the checkpoint's own if `None`.
+    ///
+    /// # Errors
+    /// A size that is not a multiple of 32.
+    pub fn of(checkpoint: &Checkpoint, size: Option<(usize, usize)>) -> Result<Self> {
+        let description = checkpoint.description();
+        let (height, width) = size.unwrap_or((description.input_size[0], description.input_size[1]));
+        if height == 0 || width == 0 || height % 32 != 0 || width % 32 != 0 {
+            return Err(Error::usage(format!(
+                "the network's input size {width}x{height} is not a multiple of 32"
+            ))
+            .remedy("choose one that is, such as 352x352"));
+        }
+        Ok(Self { height, width, classes: checkpoint.architecture().classes })
+    }
+
     pub const fn input_len(&self) -> usize {
         3 * self.height * self.width
     }

@@ -22,16 +22,8 @@ impl Reference {
         dtype: DType,
         size: Option<(usize, usize)>,
     ) -> Result<Self> {
-        let description = checkpoint.description();
-        let (height, width) = size.unwrap_or((description.input_size[0], description.input_size[1]));
-        if height == 0 || width == 0 || height % 32 != 0 || width % 32 != 0 {
-            return Err(Error::usage(format!(
-                "the network's input size {width}x{height} is not a multiple of 32"
-            ))
-            .remedy("choose one that is, such as 352x352"));
-        }
+        let shape = Shape::of(checkpoint, size)?;
         let network = M2SNet::new(checkpoint.architecture(), checkpoint.var_builder(dtype, &device)?)?;
-        let shape = Shape { height, width, classes: checkpoint.architecture().classes };
         Ok(Self { network, device, dtype, shape })
     }
 }

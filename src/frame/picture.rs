@@ -282,6 +282,27 @@ impl<'a> Picture<'a> {
         }
         Some(Self { info, planes })
     }
+
+    /// Copies the planes behind one another without padding into `out`, at least [`packed_len`] bytes; what a plane lacks at
+    /// its end stays as it was there. `None` if `out` is too short.
+    pub fn pack_into(&self, out: &mut [u8]) -> Option<()> {
+        let mut rest = out;
+        for (i, plane) in self.planes.iter().enumerate().take(self.info.format.planes()) {
+            let (row, rows) = self.info.format.plane_size(i, self.info.width, self.info.height);
+            let (into, after) = rest.split_at_mut_checked(row * rows)?;
+            if plane.stride == row && plane.data.len() >= into.len() {
+                into.copy_from_slice(&plane.data[..row * rows]);
+            } else {
+                for (y, line) in into.chunks_exact_mut(row.max(1)).enumerate() {
+                    let from = plane.row(y);
+                    let n = row.min(from.len());
+                    line[..n].copy_from_slice(&from[..n]);
+                }
+            }
+            rest = after;
+        }
+        Some(())
+    }
 }
 
 impl<'a> PictureMut<'a> {

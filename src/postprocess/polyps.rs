@@ -55,21 +55,14 @@ impl Postprocessor {
     pub fn run(&mut self, logits: &[f32], shape: Shape, view: Rect, mask: &mut Mask) -> Result<()> {
         check_finite(logits)?;
         let (w, h) = (view.w as usize, view.h as usize);
-        let level = logit(self.threshold);
+        let level = self.level();
         mask.field_of_view = view;
         mask.inside.resize(w * h, 0);
         self.large.resize(w * h, 0.0);
         let size = (shape.height, shape.width);
         let (inside, large) = (&mut mask.inside, &mut self.large);
         let found = self.thresholder.run(logits, shape.classes, size, (h, w), level, inside, large);
-        mask.area_px = found.area;
-        mask.max_probability = sigmoid(found.top);
-        mask.polyps.clear();
-        if !found.extent.is_empty() {
-            self.regions(mask, found.extent)
-                .map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
-        }
-        Ok(())
+        self.describe(mask, found)
     }
 
     /// The same where an engine has thresholded the map itself: `mask.inside` is filled already, `found` says with what.
@@ -87,13 +80,17 @@ impl Postprocessor {
         let (w, h) = (view.w as usize, view.h as usize);
         mask.field_of_view = view;
         self.large.resize(w * h, 0.0);
+        let size = (shape.height, shape.width);
+        self.thresholder.values_within(logits, shape.classes, size, (h, w), found.extent, &mut self.large);
+        self.describe(mask, found)
+    }
+
+    /// Area, largest probability and regions of a mask whose pixels and values are there.
+    fn describe(&mut self, mask: &mut Mask, found: Found) -> Result<()> {
         mask.area_px = found.area;
         mask.max_probability = sigmoid(found.top);
         mask.polyps.clear();
         if !found.extent.is_empty() {
-            let size = (shape.height, shape.width);
-            let large = &mut self.large;
-            self.thresholder.values_within(logits, shape.classes, size, (h, w), found.extent, large);
             self.regions(mask, found.extent)
                 .map_err(|e| Error::internal(format!("mask analysis: {e}")).because(e))?;
         }

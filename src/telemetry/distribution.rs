@@ -62,6 +62,11 @@ impl Histogram {
         self.0.len()
     }
 
+    /// Of all spans together, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.0.mean() * self.count() as f64 * 1e-9
+    }
+
     /// How many spans lie in each step up to the `bounds` (ascending), and above the last; for Prometheus.
     pub fn buckets(&self, bounds: &[Nanos]) -> Vec<u64> {
         let mut counts = vec![0; bounds.len() + 1];

@@ -84,22 +84,7 @@ impl Copies {
             Err(_) => return None,
         };
         copy.bytes.resize(packed_len(&picture.info), 0);
-        let mut rest = copy.bytes.as_mut_slice();
-        for plane in 0..picture.info.format.planes() {
-            let (row, rows) = picture.info.format.plane_size(plane, picture.info.width, picture.info.height);
-            let source = picture.planes[plane];
-            let (into, after) = rest.split_at_mut_checked(row * rows)?;
-            if source.stride == row && source.data.len() >= into.len() {
-                into.copy_from_slice(&source.data[..row * rows]);
-            } else {
-                for (y, line) in into.chunks_exact_mut(row.max(1)).enumerate() {
-                    let from = source.row(y);
-                    let n = row.min(from.len());
-                    line[..n].copy_from_slice(&from[..n]);
-                }
-            }
-            rest = after;
-        }
+        picture.pack_into(&mut copy.bytes)?;
         copy.id = id;
         copy.pts = pts;
         copy.captured = captured;

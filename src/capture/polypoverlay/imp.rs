@@ -55,6 +55,24 @@ pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Adds what an element's own work takes to the answer to a LATENCY query.
+pub(super) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
+    if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
+        let (live, min, max) = latency.result();
+        latency.set(live, min + ours, max.map(|m| m + ours));
+    }
+}
+
+/// The two pads of an element, always there.
+pub(super) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
+    [("sink", gst::PadDirection::Sink, sink), ("src", gst::PadDirection::Src, src)]
+        .into_iter()
+        .filter_map(|(name, direction, caps)| {
+            gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).ok()
+        })
+        .collect()
+}
+
 impl PolypOverlay {
     pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
         crate::capture::frame::picture_info(lock(&self.state).info.as_ref()?, None).ok()
@@ -119,12 +137,7 @@ impl ElementImpl for PolypOverlay {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = crate::capture::raw_caps(&PixelFormat::ALL);
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .into_iter()
-                .filter_map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
-                })
-                .collect()
+            pad_templates(&caps, &caps)
         });
         TEMPLATES.as_ref()
     }
@@ -150,11 +163,7 @@ impl BaseTransformImpl for PolypOverlay {
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
-        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
-            let (live, min, max) = latency.result();
-            let ours = lock(&self.settings).latency;
-            latency.set(live, min + ours, max.map(|m| m + ours));
-        }
+        add_latency(query, lock(&self.settings).latency);
         true
     }
 

@@ -14,7 +14,7 @@ use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use super::compositor::{Compositor, Wiring};
-use super::imp::{PROCESSING, lock};
+use super::imp::{PROCESSING, add_latency, lock, pad_templates};
 use crate::frame::PixelFormat;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -77,18 +77,8 @@ impl ElementImpl for PolypKey {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let sides = [
-                ("sink", gst::PadDirection::Sink, crate::capture::raw_caps(&PixelFormat::ALL)),
-                ("src", gst::PadDirection::Src, key_caps()),
-            ];
-            sides
-                .into_iter()
-                .filter_map(|(name, direction, caps)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
-                })
-                .collect()
-        });
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| pad_templates(&crate::capture::raw_caps(&PixelFormat::ALL), &key_caps()));
         TEMPLATES.as_ref()
     }
 }
@@ -145,10 +135,7 @@ impl BaseTransformImpl for PolypKey {
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
-        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
-            let (live, min, max) = latency.result();
-            latency.set(live, min + PROCESSING, max.map(|m| m + PROCESSING));
-        }
+        add_latency(query, PROCESSING);
         true
     }
 

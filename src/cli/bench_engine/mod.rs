@@ -24,7 +24,7 @@ pub struct Args {
     /// Checkpoint (default: the shipped one)
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// auto, cpu or cuda:N
+    /// cpu (auto is the same here) or cuda:N
     #[arg(long, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
     /// f32, bf16 or f16; auto: every one the device has

@@ -11,30 +11,12 @@ use super::plan::Step;
 use super::pool::{Kind, Pool};
 use super::resize::{Axis, Join};
 use super::subtract::{Subtract, Terms};
-
-/// Repeatable numbers (splitmix64).
-struct Random(u64);
+use crate::engine::random::Random;
 
 impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    fn between(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high - low + 1)
-    }
-
     /// In [-1, 1), exact in bf16 where `coarse`, so that storage loses nothing.
     fn value(&mut self, coarse: bool) -> f32 {
-        let v = (self.bits() >> 40) as f32 * 2f32.powi(-23) - 1.0;
+        let v = self.unit();
         if coarse { bf16_value(bf16_bits(v)) } else { v }
     }
 

@@ -83,20 +83,19 @@ impl Cpu {
             Error::machine(format!("this processor cannot run the engine's {} kernels", settings.path))
                 .remedy("use --precision auto")
         })?;
-        let description = checkpoint.description();
-        let (height, width) = settings.size.unwrap_or((description.input_size[0], description.input_size[1]));
-        if height == 0 || width == 0 || height % 32 != 0 || width % 32 != 0 {
-            return Err(Error::usage(format!(
-                "the network's input size {width}x{height} is not a multiple of 32"
-            ))
-            .remedy("choose one that is, such as 352x352"));
-        }
+        let shape = Shape::of(checkpoint, settings.size)?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = settings.threads.unwrap_or_else(available).max(1);
-        let (plan, low) = network::build(checkpoint, isa, (height, width), threads)?;
-        let shape = Shape { height, width, classes: checkpoint.architecture().classes };
+        let (plan, low) = network::build(checkpoint, isa, (shape.height, shape.width), threads)?;
         let crew = Crew::new(plan, threads, settings.nice)?;
-        Ok(Self { crew, shape, path: settings.path, threads, low, low_size: (height / 4, width / 4) })
+        Ok(Self {
+            crew,
+            shape,
+            path: settings.path,
+            threads,
+            low,
+            low_size: (shape.height / 4, shape.width / 4),
+        })
     }
 
     pub fn path(&self) -> Path {

@@ -7,7 +7,7 @@ use super::driver::{Gpu, Graph, Pinned, Warmer};
 use super::launch::Device;
 use super::network::{self, Plan};
 use super::params::Statistics;
-use super::picture::{PictureStage, pack_planes, unsorted};
+use super::picture::{PictureStage, unsorted};
 use crate::engine::{Network, Pictures, Shape};
 use crate::frame::{Picture, Rect, packed_len};
 use crate::model::Checkpoint;
@@ -55,17 +55,9 @@ impl Cuda {
     /// # Errors
     /// No such device, no memory, an input size (height, width) that is not a multiple of 32, a broken checkpoint.
     pub fn new(checkpoint: &Checkpoint, ordinal: usize, size: Option<(usize, usize)>) -> Result<Self> {
-        let description = checkpoint.description();
-        let (height, width) = size.unwrap_or((description.input_size[0], description.input_size[1]));
-        if height == 0 || width == 0 || height % 32 != 0 || width % 32 != 0 {
-            return Err(Error::usage(format!(
-                "the network's input size {width}x{height} is not a multiple of 32"
-            ))
-            .remedy("choose one that is, such as 352x352"));
-        }
+        let shape = Shape::of(checkpoint, size)?;
         let mut gpu = Gpu::open(ordinal)?;
-        let plan = network::build(checkpoint, &mut gpu, (height, width))?;
-        let shape = Shape { height, width, classes: checkpoint.architecture().classes };
+        let plan = network::build(checkpoint, &mut gpu, (shape.height, shape.width))?;
         let input = gpu.pinned(4 * shape.input_len())?;
         let logits = gpu.pinned(4 * shape.logits_len())?;
         let statistics = gpu.pinned(size_of::<Statistics>())?;
@@ -75,7 +67,7 @@ impl Cuda {
             planes_graph: None,
             picture_graph: None,
             plan,
-            stage: PictureStage::new(description),
+            stage: PictureStage::new(checkpoint.description()),
             shape,
             ordinal,
             card: gpu.name(),
@@ -150,24 +142,21 @@ impl Cuda {
         self.picture_graph.as_ref().map(|g| g.nodes)
     }
 
-    /// Microseconds from the start of the network to the end of each launch, by events; `spread` 1 puts an event behind
-    /// every launch, which itself takes time, a large one only behind the last.
-    pub fn profile(&mut self, spread: usize) -> Result<Vec<(usize, f32)>> {
-        let ends: Vec<usize> = (0..self.plan.steps.len())
-            .filter(|i| (i + 1) % spread.max(1) == 0 || i + 1 == self.plan.steps.len())
-            .collect();
-        let events = self.gpu.events(ends.len() + 1)?;
+    /// Microseconds from the start of the network to the end of each launch, by an event behind each, which itself takes
+    /// time.
+    ///
+    /// # Errors
+    /// Whatever CUDA says.
+    pub fn profile(&mut self) -> Result<Vec<f32>> {
+        let count = self.plan.steps.len();
+        let events = self.gpu.events(count + 1)?;
         self.gpu.record(&events, 0)?;
-        let mut next = 1;
         for (i, step) in self.plan.steps.iter().enumerate() {
             self.gpu.launch(&step.launch)?;
-            if ends.get(next - 1) == Some(&i) {
-                self.gpu.record(&events, next)?;
-                next += 1;
-            }
+            self.gpu.record(&events, i + 1)?;
         }
         self.gpu.synchronize()?;
-        ends.iter().enumerate().map(|(k, &i)| Ok((i, self.gpu.between(&events, 0, k + 1)?))).collect()
+        (1..=count).map(|end| self.gpu.between(&events, 0, end)).collect()
     }
 
     /// One frame from planes without a graph: every launch from the host.
@@ -233,8 +222,10 @@ impl Cuda {
             })?);
         }
         // SAFETY: the last frame was waited for.
-        pack_planes(picture, &mut unsafe { self.picture.bytes() }[..whole]);
-        Ok(())
+        let room = unsafe { self.picture.bytes() };
+        picture
+            .pack_into(room)
+            .ok_or_else(|| Error::internal("network: a picture has no room in page-locked memory"))
     }
 
     /// Replays the last picture's graph over the bytes that lie in pinned memory, and waits: what benchmarks time.

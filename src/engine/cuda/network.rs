@@ -92,18 +92,11 @@ impl Builder<'_, '_> {
     }
 
     fn norm_layer(&self, kernel: &str, shape: (usize, usize, usize), norm: &str) -> Result<Layer> {
-        Layer::load(self.checkpoint, &format!("{kernel}.weight"), shape, None, Some(norm))
+        Layer::with_norm(self.checkpoint, kernel, shape, norm)
     }
 
-    /// Convolution with bias and batch-norm, keys `at.0` and `at.1`.
     fn cnr_layer(&self, at: &str, cin: usize) -> Result<Layer> {
-        Layer::load(
-            self.checkpoint,
-            &format!("{at}.0.weight"),
-            (CHANNELS, cin, 3),
-            Some(&format!("{at}.0.bias")),
-            Some(&format!("{at}.1")),
-        )
+        Layer::decoder(self.checkpoint, at, cin)
     }
 
     /// 3x3 s2, 3x3, 3x3, max-pool: x1.

@@ -197,27 +197,6 @@ impl PictureStage {
     }
 }
 
-/// Copies the planes behind one another without padding; what a plane lacks at its end stays as it was.
-pub(crate) fn pack_planes(picture: &Picture, out: &mut [u8]) {
-    let info = picture.info;
-    let mut rest = out;
-    for i in 0..info.format.planes() {
-        let (stride, lines) = info.format.plane_size(i, info.width, info.height);
-        let (plane, tail) = rest.split_at_mut(stride * lines);
-        let from = &picture.planes[i];
-        if from.stride == stride && from.data.len() >= plane.len() {
-            plane.copy_from_slice(&from.data[..plane.len()]);
-        } else {
-            for (y, row) in plane.chunks_exact_mut(stride).enumerate() {
-                let line = from.row(y);
-                let n = line.len().min(stride);
-                row[..n].copy_from_slice(&line[..n]);
-            }
-        }
-        rest = tail;
-    }
-}
-
 /// The float behind the kernels' integers that sort as floats do.
 pub(crate) fn unsorted(key: u32) -> f32 {
     f32::from_bits(if key >> 31 != 0 { key & 0x7fff_ffff } else { !key })

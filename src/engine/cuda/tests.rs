@@ -10,48 +10,26 @@ use super::emulated::Emulated;
 use super::launch::{Device, Kernel, Launch, bytes_of};
 use super::network::{self, Plan};
 use super::pack::Spread;
-use super::params::{Address, CONVS, Conv, ConvGroup, Join, Pool, Statistics, Subtract};
-use super::picture::{PictureStage, pack_planes};
+use super::params::{Address, CONVS, Join, Pool, Statistics, Subtract};
+use super::picture::PictureStage;
 use super::tile::{Cut, Size, Tile};
 use crate::engine::cpu::{Cpu, Path, Settings};
 use crate::engine::layer::Layer;
+use crate::engine::random::Random;
 use crate::engine::{Network, Shape};
 use crate::frame::{Colorimetry, FieldOrder, Matrix, Picture, PictureInfo, PixelFormat, Rect, packed_len};
 use crate::model::Checkpoint;
 use crate::postprocess::{Thresholder, Upsampler};
 use crate::preprocess::resize::{Filter, Resampler};
 
-/// Repeatable numbers (splitmix64).
-struct Random(u64);
-
 impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    fn between(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high - low + 1)
-    }
-
-    fn value(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 * 2f32.powi(-23) - 1.0
-    }
-
-    fn values(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.value()).collect()
+    fn units(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
     }
 
     /// Values f16 holds.
     fn halves(&mut self, n: usize) -> Vec<f16> {
-        (0..n).map(|_| f16::from_f32(self.value())).collect()
+        (0..n).map(|_| f16::from_f32(self.unit())).collect()
     }
 }
 
@@ -94,7 +72,7 @@ fn random_map(r: &mut Random, pixels: usize, spread: Spread) -> Vec<f16> {
     for p in 0..pixels {
         for g in 0..spread.groups {
             for c in 0..spread.each {
-                map[p * spread.stored() + g * spread.padded() + c] = f16::from_f32(r.value());
+                map[p * spread.stored() + g * spread.padded() + c] = f16::from_f32(r.unit());
             }
         }
     }
@@ -102,9 +80,9 @@ fn random_map(r: &mut Random, pixels: usize, spread: Spread) -> Vec<f16> {
 }
 
 fn random_layer(r: &mut Random, out: usize, cin: usize, kernel: usize) -> Layer {
-    let weights = r.values(out * cin * kernel * kernel);
-    let scale = r.values(out).iter().map(|v| 0.1 + v.abs() * 0.2).collect();
-    Layer { out, cin, kernel, weights, scale, shift: r.values(out) }
+    let weights = r.units(out * cin * kernel * kernel);
+    let scale = r.units(out).iter().map(|v| 0.1 + v.abs() * 0.2).collect();
+    Layer { out, cin, kernel, weights, scale, shift: r.units(out) }
 }
 
 /// The definition: sums in f64, at output pixel (y, x) and stored channel.
@@ -305,7 +283,6 @@ fn convolutions_of_one_launch_do_not_mix() {
                 }
             }
         }
-        let _ = (size_of::<ConvGroup>(), size_of::<Conv>());
     });
 }
 
@@ -335,7 +312,7 @@ fn resized(
 fn subtraction_units_follow_their_definition() {
     on_devices(|device| {
         let mut r = Random(11);
-        let terms = r.values(256);
+        let terms = r.units(256);
         let terms_at = put(device, &terms);
         let mut units = Vec::new();
         for case in 0..4 {
@@ -532,13 +509,13 @@ fn the_network_gives_the_cpu_engines_logits() {
         assert!(plan.bytes.0 > 0 && plan.bytes.1 > 0);
         for frame in 0..2 {
             // Blobs, not noise: noise has no structure a network reacts to.
-            let (cy, cx, size) = (r.value() * 20.0 + 32.0, r.value() * 30.0 + 48.0, 8.0 + r.value() * 4.0);
-            let tint = r.values(3);
+            let (cy, cx, size) = (r.unit() * 20.0 + 32.0, r.unit() * 30.0 + 48.0, 8.0 + r.unit() * 4.0);
+            let tint = r.units(3);
             let input: Vec<f32> = (0..shape.input_len())
                 .map(|i| {
                     let (c, y, x) = (i / (height * width), i / width % height, i % width);
                     let d = ((y as f32 - cy).powi(2) + (x as f32 - cx).powi(2)) / size.powi(2);
-                    tint[c] + 1.5 * (-d).exp() + 0.1 * r.value()
+                    tint[c] + 1.5 * (-d).exp() + 0.1 * r.unit()
                 })
                 .collect();
             let mut wanted = vec![0.0; shape.logits_len()];
@@ -591,7 +568,7 @@ fn pictures_become_the_plain_steps_input() {
                 assert!(stage.prepare(device, &plan, shape, &picture, view, 0.0).expect("launches"));
                 assert!(!stage.prepare(device, &plan, shape, &picture, view, 0.0).expect("launches"));
                 let mut packed = vec![0; packed_len(&info)];
-                pack_planes(&picture, &mut packed);
+                picture.pack_into(&mut packed).expect("long enough");
                 assert_eq!(packed, bytes);
                 device.upload(stage.picture(), &packed).expect("an upload");
                 for launch in stage.before() {
@@ -634,8 +611,8 @@ fn marks_are_the_plain_steps_marks() {
             let bytes = vec![90; packed_len(&info)];
             let picture = Picture::packed(info, &bytes).expect("long enough");
             let view = Rect::new(3, 5, w - 7, h - 6);
-            let level = if case == 5 { 50.0 } else { r.value() };
-            let noise = r.values(shape.logits_len());
+            let level = if case == 5 { 50.0 } else { r.unit() };
+            let noise = r.units(shape.logits_len());
             let logits: Vec<f32> = (0..shape.logits_len())
                 .map(|i| 4.0 * ((i % 32) as f32 / 5.0).sin() * ((i / 32) as f32 / 7.0).cos() + noise[i])
                 .collect();

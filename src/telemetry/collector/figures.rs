@@ -309,10 +309,7 @@ impl Figures {
             .chain(queues)
             // Without a sample there is nothing to say: 0 would read as perfect.
             .filter(|(_, _, h)| h.count() > 0)
-            .map(|(metric, of, h)| {
-                let d = h.distribution(1e-9);
-                Counted { metric, of, counts: h.buckets(&BOUNDS), sum_s: d.mean * d.count as f64 }
-            })
+            .map(|(metric, of, h)| Counted { metric, of, counts: h.buckets(&BOUNDS), sum_s: h.sum_seconds() })
             .collect()
     }
 
