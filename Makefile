@@ -12,7 +12,7 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-tools \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
 	gstreamer1.0-libav gstreamer1.0-x \
-	libopencv-core-dev libopencv-imgproc-dev libopencv-video-dev
+	libopencv-core-dev libopencv-imgproc-dev
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
 TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp

@@ -2,11 +2,8 @@
 //!
 //! In: frames in order. Out: for a place on an earlier frame, where it lies on the newest.
 
-use opencv::core::{CV_8UC1, Mat, Ptr};
-use opencv::prelude::*;
-use opencv::video::{DISOpticalFlow, DISOpticalFlow_PRESET_ULTRAFAST};
-
 use super::Affine;
+use super::flow::Flow;
 use super::small::{Grid, Reducer};
 use crate::frame::{FrameId, Picture, Rect};
 
@@ -22,8 +19,8 @@ const UNEXPLAINED: f64 = 0.6;
 /// The flow from one frame to the next.
 struct Step {
     to: FrameId,
-    /// Small pixels, x and y interleaved, `[height, width, 2]`.
-    flow: Vec<f32>,
+    /// Small pixels, x and y, in row order.
+    flow: Vec<[f32; 2]>,
     sure: bool,
 }
 
@@ -36,8 +33,8 @@ pub struct Tracker {
     last: Option<FrameId>,
     steps: Vec<Step>,
     next: usize,
-    flow: Mat,
-    search: Option<Ptr<DISOpticalFlow>>,
+    /// Made for the grid's size; another grid gets another.
+    search: Option<Flow>,
     points: Vec<[f64; 4]>,
 }
 
@@ -48,20 +45,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// OpenCV is told to use one thread, in the whole process: its pool would wait for cores the network has.
     pub fn new() -> Self {
-        let _ = opencv::core::set_num_threads(1);
-        let search = DISOpticalFlow::create(DISOpticalFlow_PRESET_ULTRAFAST).and_then(|mut s| {
-            s.set_finest_scale(0)?;
-            s.set_patch_size(8)?;
-            s.set_patch_stride(4)?;
-            s.set_gradient_descent_iterations(12)?;
-            s.set_variational_refinement_iterations(0)?;
-            Ok(s)
-        });
-        if let Err(e) = &search {
-            tracing::warn!("masks do not follow the picture: {e}");
-        }
         Self {
             reducer: Reducer::default(),
             grid: None,
@@ -70,8 +54,7 @@ impl Tracker {
             last: None,
             steps: Vec::with_capacity(STEPS),
             next: 0,
-            flow: Mat::default(),
-            search: search.ok(),
+            search: None,
             points: Vec::with_capacity(POINTS * POINTS),
         }
     }
@@ -80,6 +63,7 @@ impl Tracker {
     pub fn restart(&mut self) {
         self.grid = None;
         self.last = None;
+        self.search = None;
         for step in &mut self.steps {
             step.sure = false;
         }
@@ -94,32 +78,19 @@ impl Tracker {
             self.grid = grid;
         }
         let Some(grid) = grid else { return };
+        if self.search.is_none() {
+            self.search = Flow::new(grid.width, grid.height);
+        }
         std::mem::swap(&mut self.previous, &mut self.newest);
         self.reducer.run(picture, &grid, &mut self.newest);
-        let before = self.last.replace(id);
-        if before.is_none() {
-            return;
-        }
-        let outcome = self.search(&grid);
+        self.last = Some(id);
         let slot = self.slot();
+        let Some(flow) = self.search.as_mut().and_then(|s| s.next(&self.newest)) else { return };
         let step = &mut self.steps[slot];
         step.to = id;
-        step.sure = match outcome {
-            Ok(sure) => {
-                step.flow.clear();
-                match self.flow.data_typed::<opencv::core::Vec2f>() {
-                    Ok(flow) => {
-                        step.flow.extend(flow.iter().flat_map(|v| [v[0], v[1]]));
-                        sure
-                    }
-                    Err(_) => false,
-                }
-            }
-            Err(e) => {
-                tracing::debug!("{id}: no motion ({e})");
-                false
-            }
-        };
+        step.sure = explains(&self.previous, &self.newest, flow, &grid);
+        step.flow.clear();
+        step.flow.extend_from_slice(flow);
     }
 
     /// The place of the oldest step, made where there is none yet.
@@ -130,18 +101,6 @@ impl Tracker {
         }
         self.next = (self.next + 1) % STEPS;
         self.next
-    }
-
-    /// Flow from the previous small image to the newest; whether it explains the change.
-    fn search(&mut self, grid: &Grid) -> opencv::Result<bool> {
-        let Some(search) = &mut self.search else { return Ok(false) };
-        let (h, w) = (grid.height as i32, grid.width as i32);
-        let from = Mat::new_rows_cols_with_data(h, w, &self.previous)?;
-        let to = Mat::new_rows_cols_with_data(h, w, &self.newest)?;
-        debug_assert_eq!(from.typ(), CV_8UC1);
-        search.calc(&from, &to, &mut self.flow)?;
-        let flow = self.flow.data_typed::<opencv::core::Vec2f>()?;
-        Ok(explains(&self.previous, &self.newest, flow, grid))
     }
 
     fn step(&self, to: FrameId) -> Option<&Step> {
@@ -204,14 +163,12 @@ impl Tracker {
 }
 
 /// Flow at a place between pixels; beyond the edge that of the edge.
-fn sample(flow: &[f32], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
+fn sample(flow: &[[f32; 2]], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
     let x = x.clamp(0.0, (grid.width - 1) as f64);
     let y = y.clamp(0.0, (grid.height - 1) as f64);
     let (xi, yi) = ((x as usize).min(grid.width - 2), (y as usize).min(grid.height - 2));
     let (fx, fy) = (x - xi as f64, y - yi as f64);
-    let at = |x: usize, y: usize, k: usize| {
-        f64::from(flow.get((y * grid.width + x) * 2 + k).copied().unwrap_or(0.0))
-    };
+    let at = |x: usize, y: usize, k: usize| f64::from(flow.get(y * grid.width + x).map_or(0.0, |v| v[k]));
     let mix = |k: usize| {
         let top = at(xi, yi, k) * (1.0 - fx) + at(xi + 1, yi, k) * fx;
         let bottom = at(xi, yi + 1, k) * (1.0 - fx) + at(xi + 1, yi + 1, k) * fx;
@@ -222,7 +179,7 @@ fn sample(flow: &[f32], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
 
 /// Whether moving the old image along the flow makes it like the new one. The light changes from frame to frame, so means
 /// are taken out; an image with nothing in it is explained by anything.
-fn explains(from: &[u8], to: &[u8], flow: &[opencv::core::Vec2f], grid: &Grid) -> bool {
+fn explains(from: &[u8], to: &[u8], flow: &[[f32; 2]], grid: &Grid) -> bool {
     let (mut n, mut sum, mut square) = (0.0, 0.0, 0.0);
     let (mut values, mut value_squares) = (0.0, 0.0);
     for y in (2..grid.height - 2).step_by(3) {

@@ -19,6 +19,8 @@ pub struct Postprocessor {
     thresholder: Thresholder,
     /// Logits at the field of view's size, where they may reach the threshold.
     large: Vec<f32>,
+    /// Size of the field of view that OpenCV's buffers below were made for.
+    made_for: (u32, u32),
     labels: Mat,
     stats: Mat,
     centroids: Mat,
@@ -29,11 +31,15 @@ pub struct Postprocessor {
 
 impl Postprocessor {
     /// `threshold`: probability from which on a pixel belongs to a polyp, 0 < threshold < 1.
+    ///
+    /// OpenCV is told to use one thread, in the whole process: its pool would wait for cores the network has.
     pub fn new(threshold: f64) -> Self {
+        let _ = opencv::core::set_num_threads(1);
         Self {
             threshold,
             thresholder: Thresholder::default(),
             large: Vec::new(),
+            made_for: (0, 0),
             labels: Mat::default(),
             stats: Mat::default(),
             centroids: Mat::default(),
@@ -105,6 +111,12 @@ impl Postprocessor {
     /// Looks at the rectangle of the mask that has pixels in it.
     fn regions(&mut self, mask: &mut Mask, extent: Extent) -> opencv::Result<()> {
         let view = mask.field_of_view;
+        // Nothing that C++ keeps outlives the size it was made for.
+        if self.made_for != (view.w, view.h) {
+            self.made_for = (view.w, view.h);
+            (self.labels, self.stats, self.centroids) = (Mat::default(), Mat::default(), Mat::default());
+            (self.contours, self.hierarchy) = (Vector::new(), Vector::new());
+        }
         let (w, h) = (view.w as i32, view.h as i32);
         let whole = Mat::new_rows_cols_with_data(h, w, &mask.inside)?;
         debug_assert_eq!(whole.typ(), CV_8U);

@@ -10,4 +10,5 @@ mod control;
 mod faults;
 mod overlay;
 mod pipelines;
+mod sizes;
 mod stand_in;
