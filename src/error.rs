@@ -25,6 +25,20 @@ pub enum Kind {
     Internal,
 }
 
+/// What broke, for those who act on a failure instead of reading it: the safety state, the figures of a session, whoever
+/// may try again. Set where the failure is noticed; nobody looks for it in the sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The network gave NaN or infinity.
+    NotANumber,
+    /// The device does not answer any more, or cannot be used again by this process without a new context.
+    DeviceLost,
+    /// The device or the machine has no memory left.
+    OutOfMemory,
+    /// A thread panicked.
+    Panicked,
+}
+
 /// A failure, as one sentence: what, where, and what to do.
 ///
 /// The text is complete in itself: it names the file, stage, frame or key concerned. It is meant to be shown as it is.
@@ -32,6 +46,7 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: Kind,
+    fault: Option<Fault>,
     what: String,
     remedy: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -40,7 +55,7 @@ struct Inner {
 impl Error {
     /// A failure of the given kind; `what` names the place and the fault, without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, what: what.into(), remedy: None, source: None }))
+        Self(Box::new(Inner { kind, fault: None, what: what.into(), remedy: None, source: None }))
     }
 
     pub fn usage(what: impl Into<String>) -> Self {
@@ -105,6 +120,13 @@ impl Error {
         self
     }
 
+    /// Says what broke, for those who act on it.
+    #[must_use]
+    pub fn caused_by(mut self, fault: impl Into<Option<Fault>>) -> Self {
+        self.0.fault = fault.into();
+        self
+    }
+
     /// Puts where it happened in front of the sentence.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
@@ -114,6 +136,11 @@ impl Error {
 
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// What broke, where that is one of the causes somebody acts on.
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.fault
     }
 
     /// Exit code of a process that ends with this error (INTERFACES: 1 failed, 2 wrong usage).
@@ -147,6 +174,9 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
+        if let Some(fault) = self.0.fault {
+            write!(f, " ({fault:?})")?;
+        }
         if let Some(source) = &self.0.source {
             write!(f, " (cause: {source:?})")?;
         }
@@ -162,7 +192,12 @@ impl std::error::Error for Error {
 
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        Self::inference(format!("network: {e}")).because(e)
+        #[cfg(feature = "cuda")]
+        let fault = crate::engine::cuda::fault_of_candle(&e);
+        #[cfg(not(feature = "cuda"))]
+        let fault: Option<Fault> = None;
+        let kind = if fault == Some(Fault::OutOfMemory) { Kind::Machine } else { Kind::Inference };
+        Self::new(kind, format!("network: {e}")).caused_by(fault).because(e)
     }
 }
 
@@ -176,6 +211,14 @@ mod tests {
         assert_eq!(e.to_string(), "pipelines: no polyps.toml; write one");
         assert_eq!(e.exit_code(), 1);
         assert_eq!(Error::usage("x").exit_code(), 2);
+    }
+
+    /// Rewording a sentence changes nothing for those who act on what broke.
+    #[test]
+    fn what_broke_travels_beside_the_sentence() {
+        let e = Error::inference("whatever it says").caused_by(Fault::DeviceLost).at("frame 3").remedy("x");
+        assert_eq!((e.fault(), e.kind()), (Some(Fault::DeviceLost), Kind::Inference));
+        assert_eq!(Error::inference("CUDA is out of memory: not a number").fault(), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod frame;
 pub mod live;
 pub mod mailbox;
 pub mod mask_slot;
+pub mod memory;
 pub mod model;
 #[cfg(feature = "video")]
 pub mod motion;
@@ -34,8 +35,9 @@ mod priority;
 #[cfg(feature = "video")]
 pub mod replay;
 pub mod safety;
+pub mod small_file;
 pub mod telemetry;
 #[cfg(feature = "video")]
 pub mod worker;
 
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Fault, Kind, Result};

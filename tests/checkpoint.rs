@@ -191,6 +191,74 @@ fn a_file_without_description_is_told_by_its_keys() {
     assert_eq!(read.values("output1.0.bias").unwrap(), [0.1; 5]);
 }
 
+/// Whatever a framework put in front of every key is taken off and said; two networks in one file are never one.
+#[test]
+fn what_stands_in_front_of_every_key_is_taken_off_and_named() {
+    let folder = folder();
+    let under = |prefix: &str| {
+        let prefix = prefix.to_owned();
+        move |t: &mut HashMap<String, Entry>| {
+            *t = t.drain().map(|(k, e)| (format!("{prefix}{k}"), e)).collect();
+        }
+    };
+    for prefix in ["segmentor.", "student.net.", "model.module."] {
+        let path = safetensors_file(&folder, "prefixed.safetensors", under(prefix));
+        let read = Checkpoint::open(&path).unwrap();
+        assert_eq!((read.prefix(), read.architecture()), (prefix, M2SNET));
+        assert!(read.strangers().is_empty());
+        assert_eq!(
+            read.values("output1.0.bias").unwrap(),
+            generated().values("output1.0.bias").unwrap(),
+            "{prefix}"
+        );
+    }
+    let plain = safetensors_file(&folder, "plain.safetensors", |_| {});
+    assert_eq!(Checkpoint::open(&plain).unwrap().prefix(), "");
+
+    // A part of the network missing is said by its own key, and the variant is the right one.
+    let path = safetensors_file(&folder, "part.safetensors", |t| {
+        t.remove("conv_5.norm.weight");
+        under("segmentor.")(t);
+    });
+    assert!(
+        refusal(&path).starts_with("conv_5.norm.weight is missing, m2snet wants it with the shape [64]"),
+        "{}",
+        refusal(&path)
+    );
+
+    // A student without the multi-scale norms beside a teacher with them.
+    let path = safetensors_file(&folder, "both.safetensors", |t| {
+        let mut student = t.clone();
+        student.retain(|k, _| !k.starts_with("conv_"));
+        under("student.")(&mut student);
+        under("teacher.")(t);
+        t.extend(student);
+    });
+    let said = refusal(&path);
+    assert!(said.starts_with("holds several networks, under \"student.\" and \"teacher.\"; keep"), "{said}");
+    assert!(said.contains("k.startswith(\"teacher.\")"), "{said}");
+}
+
+/// What lies beside a checkpoint is read as a small regular file, or not at all.
+#[cfg(unix)]
+#[test]
+fn a_description_without_an_end_is_refused_at_once() {
+    let folder = folder();
+    let path = safetensors_file(&folder, "net.safetensors", |_| {});
+    let beside = Description::path_beside(&path);
+    std::os::unix::fs::symlink("/dev/zero", &beside).unwrap();
+    let e = Checkpoint::open(&path).unwrap_err().to_string();
+    assert_eq!(e, format!("{}: is not a regular file; give a checkpoint's description", beside.display()));
+    std::fs::remove_file(&beside).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&beside).status().unwrap().success());
+    let e = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(e.contains("is not a regular file"), "{e}");
+    std::fs::remove_file(&beside).unwrap();
+    std::fs::File::create(&beside).unwrap().set_len(1 << 40).unwrap();
+    let e = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(e.contains("has more than 1048576 bytes"), "{e}");
+}
+
 /// Each fault, and the exact sentence for it.
 #[test]
 fn what_cannot_be_the_network_is_refused_by_key() {
@@ -565,6 +633,8 @@ fn torch_files_are_read_in_every_wrapping() {
         ("optimizer".to_owned(), Object::Dict(vec![("state".to_owned(), momentum)])),
     ]);
     std::fs::write(&path, torch_file::zip(&training)).unwrap();
+    let read = Checkpoint::open(&path).unwrap();
+    assert_eq!((read.container(), read.prefix()), ("state_dict", "module."));
     holds_generated(&path, |key, x| if key.starts_with("conv_") { x } else { f16::from_f32(x).to_f32() });
 
     // The format of before 1.6, in bf16.

@@ -16,11 +16,13 @@ use crossbeam_channel::RecvTimeoutError;
 use super::record::{RunRecord, thinned_us};
 use super::settings::{RunSettings, Slow};
 use crate::capture::{Ended, Facts, Frame, Next, PhantomSource, Recording, Source, Span};
-use crate::engine::{Network, Shape};
-use crate::frame::{FrameId, Nanos, Pts};
+use crate::engine::{Network, Pictures, Route, Shape};
+use crate::frame::{FrameId, Nanos, Picture, Pts, Rect};
 use crate::mailbox::{Policy, mailbox};
+use crate::memory;
 use crate::overlay::{Overlay, State, Style};
 use crate::phantom;
+use crate::postprocess::Found;
 use crate::replay::reader;
 use crate::telemetry::{Histogram, LiveCounts, Machine, Memory, Stage, StageHistograms, rss_bytes};
 use crate::worker::{self, Finished, Segmenter};
@@ -115,6 +117,12 @@ fn open(settings: &RunSettings) -> Result<Box<dyn Source>> {
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         ..Default::default()
     };
+    let (w, h) = settings.size;
+    memory::afford(
+        &format!("a phantom of {} frames of {w}x{h} pixels", phantom.frames),
+        phantom.working_bytes() + phantom.frames * u64::from(w) * u64::from(h) * 3,
+        |_| "choose a smaller --size".to_owned(),
+    )?;
     let mut source = PhantomSource::new(phantom)?;
     let name = PathBuf::from(format!("phantom {} (seed {})", settings.preset, settings.seed));
     let mut frames = Vec::new();
@@ -241,6 +249,30 @@ impl Network for Slowed {
     fn describe(&self) -> String {
         self.network.describe()
     }
+
+    fn route(&mut self) -> Route<'_> {
+        match self.network.route() {
+            Route::Planes => Route::Planes,
+            Route::Pictures(_) => Route::Pictures(self),
+        }
+    }
+}
+
+impl Pictures for Slowed {
+    fn run_picture(
+        &mut self,
+        picture: &Picture,
+        view: Rect,
+        level: f32,
+        logits: &mut [f32],
+        inside: &mut [u8],
+    ) -> Result<Found> {
+        std::thread::sleep(self.by);
+        match self.network.route() {
+            Route::Pictures(network) => network.run_picture(picture, view, level, logits, inside),
+            Route::Planes => Err(Error::internal("network: a picture was handed to one that takes planes")),
+        }
+    }
 }
 
 /// What the measured frames came to.
@@ -365,4 +397,75 @@ fn cpu_seconds() -> f64 {
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{PictureInfo, PixelFormat};
+
+    /// Takes pictures, as an engine on a GPU does.
+    struct OfPictures;
+
+    impl Network for OfPictures {
+        fn shape(&self) -> Shape {
+            Shape { height: 32, width: 32, classes: 1 }
+        }
+
+        fn run(&mut self, _: &[f32], _: &mut [f32]) -> Result<()> {
+            Err(Error::internal("planes"))
+        }
+
+        fn describe(&self) -> String {
+            "pictures".into()
+        }
+
+        fn route(&mut self) -> Route<'_> {
+            Route::Pictures(self)
+        }
+    }
+
+    impl Pictures for OfPictures {
+        fn run_picture(
+            &mut self,
+            _: &Picture,
+            _: Rect,
+            _: f32,
+            _: &mut [f32],
+            inside: &mut [u8],
+        ) -> Result<Found> {
+            inside.fill(1);
+            Ok(Found { area: 16, top: 0.0, extent: crate::postprocess::Extent::default() })
+        }
+    }
+
+    /// What is slowed is what would have run: the wrapper takes what the wrapped network takes.
+    #[test]
+    fn a_slowed_network_keeps_its_route() {
+        let mut slowed = Slowed { network: Box::new(OfPictures), by: Duration::from_millis(5) };
+        let bytes = [0; 16];
+        let picture = Picture::packed(PictureInfo::new(PixelFormat::Gray8, 4, 4), &bytes).unwrap();
+        let (start, mut inside) = (Instant::now(), [0; 16]);
+        let Route::Pictures(network) = slowed.route() else { panic!("planes") };
+        network.run_picture(&picture, Rect::new(0, 0, 4, 4), 0.0, &mut [], &mut inside).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(5) && inside == [1; 16]);
+
+        struct OfPlanes;
+        impl Network for OfPlanes {
+            fn shape(&self) -> Shape {
+                OfPictures.shape()
+            }
+            fn run(&mut self, _: &[f32], _: &mut [f32]) -> Result<()> {
+                Ok(())
+            }
+            fn describe(&self) -> String {
+                "planes".into()
+            }
+            fn route(&mut self) -> Route<'_> {
+                Route::Planes
+            }
+        }
+        let mut slowed = Slowed { network: Box::new(OfPlanes), by: Duration::ZERO };
+        assert!(matches!(slowed.route(), Route::Planes));
+    }
 }

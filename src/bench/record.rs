@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry::{Distribution, Histogram, LiveSummary, Machine};
-use crate::{Error, Result};
+use crate::{Error, Result, small_file};
 
 /// Points of a curve in the file: enough to draw it.
 const MOST_POINTS: usize = 200;
@@ -128,7 +128,7 @@ impl PipelineReport {
     /// # Errors
     /// A file that cannot be read, holds something else, or no run.
     pub fn read(path: &std::path::Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let text = small_file::read_text(path, small_file::LARGE, "a result of `bench pipeline --json`")?;
         let foreign = || {
             Error::input(format!("{}: is no result of `bench pipeline --json`", path.display()))
                 .remedy("give the file that command wrote")

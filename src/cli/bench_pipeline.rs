@@ -1,7 +1,7 @@
 //! `polypscope bench pipeline`: the whole pipeline under measurement.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arguments::size;
 use super::interrupt::interrupt_flag;
@@ -146,10 +146,15 @@ fn paced_network(args: &Args, context: &mut Context) -> Result<PacedNetwork> {
     let sizing = sizing::choose(&checkpoint, options, Nanos(120_000_000), period)?;
     context.remark(format!("network input {}", sizing.words))?;
     let options = Options { size: Some(sizing.size), ..options };
-    let engine = engine::open(&checkpoint, options)?.describe();
+    let engine = sizing.network.describe();
     let description = checkpoint.description().clone();
+    // The first run has the network that was measured; each later one builds its own.
+    let measured = Mutex::new(Some(sizing.network));
     Ok(PacedNetwork {
-        build: Arc::new(move || engine::open(&checkpoint, options)),
+        build: Arc::new(move || {
+            let measured = measured.lock().unwrap_or_else(PoisonError::into_inner).take();
+            measured.map_or_else(|| engine::open(&checkpoint, options), Ok)
+        }),
         description,
         engine,
         size: sizing.size,

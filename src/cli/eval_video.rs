@@ -15,7 +15,7 @@ use crate::evaluation::video::{
     VideoScorer,
 };
 use crate::preprocess::FieldOfView;
-use crate::{Error, Result};
+use crate::{Error, Result, small_file};
 
 /// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
 #[derive(Debug, ClapArgs)]
@@ -181,11 +181,10 @@ fn read(
 /// The picture's size, from the summary beside a replay's records.
 fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
     let path = records.with_file_name("summary.json");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::read(&path, e)),
-    };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = small_file::read(&path, small_file::LARGE, "the summary.json of a replay")?;
     let summary: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
         Error::input(format!("{}: is no summary of a replay ({e})", path.display())).because(e)
     })?;

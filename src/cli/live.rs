@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -15,14 +15,14 @@ use crate::capture::{PipelineFile, Recorder, RecorderSettings};
 use crate::control::{Control, Routes};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
-use crate::live::{Adapting, Build, Session, Settings, Step, sizing};
+use crate::live::{Adapting, Build, Built, Session, Settings, Sides, Step, sizing};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::phantom::Rate;
 use crate::preprocess::FieldOfView;
 use crate::telemetry::{LiveSummary, Snapshot};
 use crate::worker::{Analyst, Segmenter, log_panics};
-use crate::{Error, Result};
+use crate::{Error, Result, small_file};
 
 /// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
 /// terminal or the window: o overlay on/off, r recording on/off, q quit. SIGUSR1 also switches the overlay.
@@ -168,7 +168,7 @@ impl Args {
     /// The token of the control, from its file.
     fn token(&self) -> Result<Option<String>> {
         let Some(path) = &self.control_token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let text = small_file::read_text(path, small_file::SMALL, "a file with the token")?;
         let token = text.trim().to_owned();
         if token.len() < 16 {
             return Err(Error::usage(format!("{}: the token is too short", path.display()))
@@ -227,19 +227,21 @@ impl Args {
         };
         let view = self.field_of_view;
         let threshold = self.threshold;
-        let (engine, size, workers): (String, (usize, usize), usize) = if self.no_ai {
-            ("none".into(), (0, 0), 0)
+        // The network that was measured is the first worker's; later ones, and that one's successors, build their own.
+        let (engine, size, workers, measured) = if self.no_ai {
+            ("none".into(), (0, 0), 0, None)
         } else {
             let sizing = sizing::choose(&checkpoint, options, budget, period)?;
             context.remark(format!("network input {}", sizing.words))?;
-            let described =
-                engine::open(&checkpoint, Options { size: Some(sizing.size), ..options })?.describe();
-            (described, sizing.size, self.engine.device.len().max(1))
+            let workers = self.engine.device.len().max(1);
+            (sizing.network.describe(), sizing.size, workers, Some(sizing.network))
         };
+        let measured = Mutex::new(measured);
         let options = Options { size: Some(size), ..options };
         let factory_description = description.clone();
         let checkpoint = Arc::new(checkpoint);
-        let side_now = (self.input_size.is_none() && !self.no_ai).then(|| Arc::new(AtomicUsize::new(size.1)));
+        let side_now =
+            (self.input_size.is_none() && !self.no_ai).then(|| Arc::new(Sides::new(workers, size.1)));
         let adapting = side_now.clone();
         let limit = sizing::beside(budget, period);
         // One worker a device.
@@ -256,19 +258,22 @@ impl Args {
             factory: Box::new(move |k| {
                 let device = devices.get(k).copied().unwrap_or_default();
                 let (checkpoint, description) = (checkpoint.clone(), factory_description.clone());
-                let build = move |size: (usize, usize)| {
-                    let options = Options { device, size: Some(size), ..options };
-                    let network = engine::open(&checkpoint, options)?;
-                    let analyst: Box<dyn Analyst> =
-                        Box::new(Segmenter::new(network, &description, view, threshold));
+                let measured = if k == 0 { lock(&measured).take() } else { None };
+                let measured = Mutex::new(measured);
+                let build = move |wanted: (usize, usize)| {
+                    let network = match lock(&measured).take() {
+                        Some(network) if wanted == size => network,
+                        _ => engine::open(&checkpoint, Options { device, size: Some(wanted), ..options })?,
+                    };
+                    let analyst: Built = Box::new(Segmenter::new(network, &description, view, threshold));
                     Result::<_, Error>::Ok(analyst)
                 };
                 match &adapting {
                     // A size the user asked for stays.
-                    None => build(size),
-                    Some(side) => {
+                    None => build(size).map(|analyst| -> Box<dyn Analyst> { analyst }),
+                    Some(sides) => {
                         let build: Arc<Build> = Arc::new(move |side| build((side, side)));
-                        Ok(Box::new(Adapting::new(build, side.clone(), limit)?))
+                        Ok(Box::new(Adapting::new(build, sides.clone(), k, limit, NICE)?))
                     }
                 }
             }),
@@ -281,6 +286,10 @@ impl Args {
             trace: self.trace.clone(),
         })
     }
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {

@@ -81,6 +81,10 @@ struct Inspection<'a> {
     described: Option<Described>,
     description: &'a Description,
     parameters: usize,
+    /// What stood in front of every key and was taken off; empty for none.
+    prefix: &'a str,
+    /// The dict of a PyTorch file they lie in; empty for the file itself.
+    container: &'a str,
     unused: &'a [String],
     tensors: Vec<TensorLine<'a>>,
 }
@@ -109,6 +113,8 @@ fn inspect(file: &Path, json: bool, verbose: bool, out: &mut dyn Write) -> Resul
             described: checkpoint.described(),
             description: checkpoint.description(),
             parameters: count,
+            prefix: checkpoint.prefix(),
+            container: checkpoint.container(),
             unused: checkpoint.strangers(),
             tensors,
         };
@@ -136,6 +142,12 @@ fn report(checkpoint: &Checkpoint, file: &Path, count: usize, tensors: usize) ->
     line("sha256", checkpoint.sha256().unwrap_or_default().to_owned());
     line("network", format!("{}, {} class{}", d.network, d.classes, if d.classes == 1 { "" } else { "es" }));
     line("parameters", format!("{} in {tensors} tensors", thousands(count)));
+    if !checkpoint.container().is_empty() {
+        line("found in", checkpoint.container().to_owned());
+    }
+    if !checkpoint.prefix().is_empty() {
+        line("prefix", format!("{} (taken off the keys)", checkpoint.prefix()));
+    }
     line("described", whence(checkpoint.described()).to_owned());
     line("input", format!("{}x{} {}, {}", d.input_size[1], d.input_size[0], d.colour, d.resize));
     line("normalised", format!("minus {:?}, over {:?} (of values from 0 to 1)", d.mean, d.std));

@@ -19,7 +19,7 @@ pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
 use crate::frame::{Picture, Rect};
-use crate::model::Checkpoint;
+use crate::model::{Checkpoint, LARGEST_SIDE, is_side};
 use crate::postprocess::Found;
 use crate::{Error, Result};
 
@@ -39,10 +39,17 @@ pub trait Network: Send {
     /// One line for logs and reports: device and precision.
     fn describe(&self) -> String;
 
-    /// The same engine for those that hand it whole pictures, where it takes them.
-    fn pictures(&mut self) -> Option<&mut dyn Pictures> {
-        None
-    }
+    /// What it is best given. There is no default: who wraps a network has to say that it takes what the wrapped one takes
+    /// (see [`Route`]), and whoever measures through the wrapper measures the same route.
+    fn route(&mut self) -> Route<'_>;
+}
+
+/// What a network is handed.
+pub enum Route<'a> {
+    /// Normalised planes, through [`Network::run`]. Every network takes these.
+    Planes,
+    /// Whole pictures; planes would only cost time.
+    Pictures(&'a mut dyn Pictures),
 }
 
 /// An engine that converts, reduces and thresholds on its own device, so that planes never pass through the processor.
@@ -75,7 +82,7 @@ impl Shape {
     /// Of a checkpoint's network at this (height, width), the checkpoint's own if `None`.
     ///
     /// # Errors
-    /// A size that is not a multiple of 32.
+    /// A size that is not a multiple of 32, or beyond [`LARGEST_SIDE`].
     pub fn of(checkpoint: &Checkpoint, size: Option<(usize, usize)>) -> Result<Self> {
         let description = checkpoint.description();
         let (height, width) = size.unwrap_or((description.input_size[0], description.input_size[1]));
@@ -84,6 +91,10 @@ impl Shape {
                 "the network's input size {width}x{height} is not a multiple of 32"
             ))
             .remedy("choose one that is, such as 352x352"));
+        }
+        if !is_side(height) || !is_side(width) {
+            return Err(Error::usage(format!("the network's input size {width}x{height} is too large"))
+                .remedy(format!("choose at most {LARGEST_SIDE}x{LARGEST_SIDE}, such as 352x352")));
         }
         Ok(Self { height, width, classes: checkpoint.architecture().classes })
     }

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Network, Shape};
-use crate::model::{Checkpoint, M2SNet};
-use crate::{Error, Result};
+use super::{Network, Route, Shape};
+use crate::model::{Checkpoint, M2SNet, frame_bytes};
+use crate::{Error, Result, memory};
 
 /// [`M2SNet`] run by candle, one frame at a time.
 pub struct Reference {
@@ -23,6 +23,13 @@ impl Reference {
         size: Option<(usize, usize)>,
     ) -> Result<Self> {
         let shape = Shape::of(checkpoint, size)?;
+        if matches!(device, Device::Cpu) {
+            memory::afford(
+                &format!("candle's network at an input of {}x{} pixels", shape.width, shape.height),
+                frame_bytes(shape.height, shape.width, shape.classes),
+                |_| "choose a smaller input size".to_owned(),
+            )?;
+        }
         let network = M2SNet::new(checkpoint.architecture(), checkpoint.var_builder(dtype, &device)?)?;
         Ok(Self { network, device, dtype, shape })
     }
@@ -50,5 +57,9 @@ impl Network for Reference {
             other => format!("{:?}", other.location()).to_lowercase(),
         };
         format!("candle reference, {device}, {:?}", self.dtype).to_lowercase()
+    }
+
+    fn route(&mut self) -> Route<'_> {
+        Route::Planes
     }
 }

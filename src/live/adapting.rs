@@ -4,9 +4,14 @@
 //! chosen when the session began was measured on the machine as it was then; hours later another program or a warm
 //! processor may have taken a third of it. It only ever becomes smaller: a size that goes up and down would make polyps
 //! come and go.
+//!
+//! The smaller network is built by a thread of its own while the present one goes on: packing its weights takes seconds on
+//! a machine that is just then overloaded, and a worker that does not answer for so long is taken for stalled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::sizing;
 use crate::Result;
@@ -19,17 +24,88 @@ const LEAST: usize = 30;
 const WORK: Nanos = Nanos(5_000_000_000);
 const MOST: usize = 600;
 
+/// An analyst that one thread builds and another one runs.
+pub type Built = Box<dyn Analyst + Send>;
+
 /// Builds an analyst whose network has square input of so many pixels a side.
-pub type Build = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
+pub type Build = dyn Fn(usize) -> Result<Built> + Send + Sync;
+
+/// The input sizes of a session's workers. Each worker has its own: devices differ in speed.
+///
+/// They outlive the workers: one that is started anew begins with the size its predecessor had, and takes over the network
+/// that was being built for it.
+pub struct Sides(Vec<Seat>);
+
+/// One worker's place.
+struct Seat {
+    /// Pixels of a side of the network in use.
+    side: AtomicUsize,
+    coming: Mutex<Option<Coming>>,
+}
+
+/// A smaller network under construction.
+struct Coming {
+    side: usize,
+    built: Receiver<Result<Built>>,
+}
+
+impl Sides {
+    /// Every one of `workers` begins with the same side.
+    pub fn new(workers: usize, side: usize) -> Self {
+        let seat = |_| Seat { side: AtomicUsize::new(side), coming: Mutex::new(None) };
+        Self((0..workers.max(1)).map(seat).collect())
+    }
+
+    /// The smallest in use: what is said of the session.
+    pub fn smallest(&self) -> usize {
+        self.0.iter().map(|s| s.side.load(Ordering::Relaxed)).min().unwrap_or_default()
+    }
+
+    fn seat(&self, worker: usize) -> &Seat {
+        &self.0[worker % self.0.len()]
+    }
+}
+
+impl Seat {
+    /// Held for the length of a look; no thread builds or waits while it holds it.
+    fn coming(&self) -> MutexGuard<'_, Option<Coming>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The smaller network, once it is built; its side is the seat's from then on.
+    fn take(&self) -> Option<Built> {
+        let mut coming = self.coming();
+        let Coming { side, built } = coming.as_ref()?;
+        let (side, outcome) = match built.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Ok(outcome) => (*side, outcome.map_err(|e| e.to_string())),
+            Err(TryRecvError::Disconnected) => (*side, Err("its thread panicked".to_owned())),
+        };
+        *coming = None;
+        match outcome {
+            Ok(network) => {
+                self.side.store(side, Ordering::Relaxed);
+                tracing::info!("the network's input is {side}x{side} now");
+                Some(network)
+            }
+            Err(e) => {
+                tracing::warn!("the network of {side}x{side} cannot be built, the larger one stays: {e}");
+                None
+            }
+        }
+    }
+}
 
 /// See the module.
 pub struct Adapting {
-    inner: Box<dyn Analyst>,
+    inner: Built,
     build: Arc<Build>,
-    /// The side in use; workers that are started anew begin with it.
-    side: Arc<AtomicUsize>,
+    sides: Arc<Sides>,
+    worker: usize,
     /// What a frame may take beside everything else.
     limit: Nanos,
+    /// Niceness of the thread that builds.
+    nice: i32,
     recent: Vec<u64>,
     /// Their sum.
     spent: u64,
@@ -37,47 +113,69 @@ pub struct Adapting {
 }
 
 impl Adapting {
-    /// `limit`: what a frame may take, see [`sizing::beside`]. The side's own network is built at once.
+    /// `limit`: what a frame may take, see [`sizing::beside`]. The worker's own network is built at once.
     ///
     /// # Errors
     /// As `build`.
-    pub fn new(build: Arc<Build>, side: Arc<AtomicUsize>, limit: Nanos) -> Result<Self> {
-        let inner = build(side.load(Ordering::Relaxed))?;
-        Ok(Self { inner, build, side, limit, recent: Vec::with_capacity(MOST), spent: 0, threshold: None })
+    pub fn new(build: Arc<Build>, sides: Arc<Sides>, worker: usize, limit: Nanos, nice: i32) -> Result<Self> {
+        let seat = sides.seat(worker);
+        let inner = match seat.take() {
+            Some(inner) => inner,
+            None => build(seat.side.load(Ordering::Relaxed))?,
+        };
+        let recent = Vec::with_capacity(MOST);
+        Ok(Self { inner, build, sides, worker, limit, nice, recent, spent: 0, threshold: None })
     }
 
-    /// Looks at the last frames; takes the next smaller network if they were too slow.
+    /// Forgets how long frames took: those of another network, or beside one being built, decide nothing.
+    fn forget(&mut self) {
+        self.recent.clear();
+        self.spent = 0;
+    }
+
+    /// Looks at the last frames; has the next smaller network built if they were too slow.
     fn consider(&mut self) {
         self.recent.sort_unstable();
         let usual = self.recent[self.recent.len() / 2];
-        self.recent.clear();
-        self.spent = 0;
-        let side = self.side.load(Ordering::Relaxed);
+        self.forget();
+        let seat = self.sides.seat(self.worker);
         if usual <= self.limit.0 {
             return;
         }
-        let Some(smaller) = sizing::smaller(side) else { return };
-        match (self.build)(smaller) {
-            Ok(inner) => {
-                self.inner = inner;
-                if let Some(threshold) = self.threshold {
-                    self.inner.set_threshold(threshold);
-                }
-                self.side.store(smaller, Ordering::Relaxed);
+        let Some(smaller) = sizing::smaller(seat.side.load(Ordering::Relaxed)) else { return };
+        let mut coming = seat.coming();
+        if coming.is_some() {
+            return;
+        }
+        let (done, built) = bounded(1);
+        let (build, nice) = (self.build.clone(), self.nice);
+        let thread = std::thread::Builder::new().name("worker-smaller".into()).spawn(move || {
+            crate::priority::lower(nice);
+            // Nobody listens any more where the session has ended.
+            let _ = done.send(build(smaller));
+        });
+        match thread {
+            Ok(_) => {
                 tracing::info!(
-                    "a frame took {:.1} ms: the network's input is {smaller}x{smaller} now",
+                    "a frame took {:.1} ms: a network with an input of {smaller}x{smaller} is built",
                     usual as f64 / 1e6
                 );
+                *coming = Some(Coming { side: smaller, built });
             }
-            Err(e) => {
-                tracing::warn!("the network of {smaller}x{smaller} cannot be built, {side}x{side} stays: {e}")
-            }
+            Err(e) => tracing::warn!("a smaller network cannot be built: {e}"),
         }
     }
 }
 
 impl Analyst for Adapting {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
+        if let Some(inner) = self.sides.seat(self.worker).take() {
+            self.inner = inner;
+            self.forget();
+            if let Some(threshold) = self.threshold {
+                self.inner.set_threshold(threshold);
+            }
+        }
         let spans = self.inner.analyse(picture, mask)?;
         let took = spans.preprocess.0 + spans.network.0 + spans.postprocess.0;
         self.recent.push(took);
@@ -115,34 +213,115 @@ mod tests {
         fn set_threshold(&mut self, _: f64) {}
     }
 
+    /// Analysts that take no time and say how much they would have taken.
+    fn timed(slowness: &Arc<AtomicUsize>) -> Arc<Build> {
+        let slowness = slowness.clone();
+        Arc::new(move |side| Ok(Box::new(Timed { side, slowness: slowness.clone() }) as Built))
+    }
+
+    fn frames(analyst: &mut Adapting, n: usize) {
+        let bytes = [0; 16];
+        let picture = Picture::packed(PictureInfo::new(PixelFormat::Gray8, 4, 4), &bytes).unwrap();
+        for _ in 0..n {
+            analyst.analyse(&picture, &mut Mask::default()).unwrap();
+        }
+    }
+
+    /// Waits until what is being built has been built.
+    fn settle(sides: &Sides) {
+        for seat in &sides.0 {
+            let built = seat.coming().as_ref().map(|c| c.built.clone());
+            while built.as_ref().is_some_and(Receiver::is_empty) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn adapted(analyst: &mut Adapting, sides: &Sides, n: usize) {
+        for _ in 0..n {
+            frames(analyst, 1);
+            settle(sides);
+        }
+    }
+
+    // 352² needs 49.6 ms at first.
+    const LIMIT: Nanos = Nanos(55_000_000);
+
     #[test]
     fn a_machine_that_slows_down_gets_a_smaller_network_and_keeps_it() {
         let slowness = Arc::new(AtomicUsize::new(1000));
-        let theirs = slowness.clone();
-        let build: Arc<Build> =
-            Arc::new(move |side| Ok(Box::new(Timed { side, slowness: theirs.clone() }) as Box<dyn Analyst>));
-        let side = Arc::new(AtomicUsize::new(352));
-        // 352² needs 49.6 ms at first.
-        let mut analyst = Adapting::new(build, side.clone(), Nanos(55_000_000)).unwrap();
-        let bytes = [0; 16];
-        let picture = Picture::packed(PictureInfo::new(PixelFormat::Gray8, 4, 4), &bytes).unwrap();
-        let mut frames = |n: usize| {
-            for _ in 0..n {
-                analyst.analyse(&picture, &mut Mask::default()).unwrap();
-            }
-        };
-        frames(400);
-        assert_eq!(side.load(Ordering::Relaxed), 352);
+        let sides = Arc::new(Sides::new(1, 352));
+        let mut analyst = Adapting::new(timed(&slowness), sides.clone(), 0, LIMIT, 0).unwrap();
+        adapted(&mut analyst, &sides, 400);
+        assert_eq!(sides.smallest(), 352);
         slowness.store(1300, Ordering::Relaxed);
-        frames(160);
-        assert_eq!(side.load(Ordering::Relaxed), 320);
-        frames(400);
-        assert_eq!(side.load(Ordering::Relaxed), 320);
+        adapted(&mut analyst, &sides, 160);
+        assert_eq!(sides.smallest(), 320);
+        adapted(&mut analyst, &sides, 400);
+        assert_eq!(sides.smallest(), 320);
         slowness.store(1000, Ordering::Relaxed);
-        frames(400);
-        assert_eq!(side.load(Ordering::Relaxed), 320);
+        adapted(&mut analyst, &sides, 400);
+        assert_eq!(sides.smallest(), 320);
         slowness.store(20_000, Ordering::Relaxed);
-        frames(400);
-        assert_eq!(side.load(Ordering::Relaxed), 160);
+        adapted(&mut analyst, &sides, 400);
+        assert_eq!(sides.smallest(), 160);
+    }
+
+    /// However long it takes, and whoever asked for it.
+    #[test]
+    fn the_smaller_network_is_built_beside_the_present_one() {
+        let slowness = Arc::new(AtomicUsize::new(1300));
+        let (open, gate) = bounded::<()>(0);
+        let inner = timed(&slowness);
+        let build: Arc<Build> = Arc::new(move |side| {
+            if side < 352 {
+                let _ = gate.recv();
+            }
+            inner(side)
+        });
+        let sides = Arc::new(Sides::new(1, 352));
+        let mut analyst = Adapting::new(build.clone(), sides.clone(), 0, LIMIT, 0).unwrap();
+        frames(&mut analyst, 2000);
+        assert_eq!(sides.smallest(), 352, "it is not built yet, and every frame was analysed");
+        // The worker is given up meanwhile. Its successor does not begin again.
+        drop(analyst);
+        let mut analyst = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        frames(&mut analyst, 10);
+        assert_eq!(sides.smallest(), 352);
+        open.send(()).unwrap();
+        settle(&sides);
+        frames(&mut analyst, 1);
+        assert_eq!(sides.smallest(), 320);
+    }
+
+    #[test]
+    fn each_worker_has_its_own_size() {
+        let (slow, fast) = (Arc::new(AtomicUsize::new(1300)), Arc::new(AtomicUsize::new(1000)));
+        let sides = Arc::new(Sides::new(2, 352));
+        let mut first = Adapting::new(timed(&slow), sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut second = Adapting::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
+        adapted(&mut first, &sides, 200);
+        adapted(&mut second, &sides, 200);
+        let side = |k: usize| sides.seat(k).side.load(Ordering::Relaxed);
+        assert_eq!((side(0), side(1), sides.smallest()), (320, 352, 320));
+        // The second one's next step is from its own size.
+        fast.store(1300, Ordering::Relaxed);
+        adapted(&mut second, &sides, 200);
+        assert_eq!((side(0), side(1)), (320, 320));
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_built_leaves_the_present_one() {
+        let slowness = Arc::new(AtomicUsize::new(1300));
+        let inner = timed(&slowness);
+        let build: Arc<Build> = Arc::new(move |side| match side {
+            352 => inner(side),
+            320 => Err(crate::Error::machine("no memory")),
+            _ => panic!("a defect"),
+        });
+        let sides = Arc::new(Sides::new(1, 352));
+        let mut analyst = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        adapted(&mut analyst, &sides, 500);
+        assert_eq!(sides.smallest(), 352);
     }
 }

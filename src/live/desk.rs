@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::adapting::Sides;
 use super::taps::Taps;
 use crate::capture::{Recorder, RecorderSettings};
 use crate::control::{Desk, Status};
@@ -23,7 +23,7 @@ pub struct LiveDesk {
     pub(super) input: String,
     pub(super) engine: String,
     pub(super) network_size: [usize; 2],
-    pub(super) side_now: Option<Arc<AtomicUsize>>,
+    pub(super) side_now: Option<Arc<Sides>>,
     pub(super) epoch: Instant,
     /// Where recordings go; `None`: nobody named a folder.
     pub(super) recorder: Option<RecorderSettings>,
@@ -47,10 +47,7 @@ impl Desk for LiveDesk {
             recording_stopped_because: stopped,
             input: self.input.clone(),
             engine: self.engine.clone(),
-            network_size: self
-                .side_now
-                .as_ref()
-                .map_or(self.network_size, |side| [side.load(Ordering::Relaxed); 2]),
+            network_size: self.side_now.as_ref().map_or(self.network_size, |sides| [sides.smallest(); 2]),
             uptime_s: self.epoch.elapsed().as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").into(),
         }

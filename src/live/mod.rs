@@ -10,7 +10,7 @@ mod session;
 pub mod sizing;
 mod taps;
 
-pub use adapting::{Adapting, Build};
+pub use adapting::{Adapting, Build, Built, Sides};
 pub use core::{Core, CoreSettings};
 pub use desk::LiveDesk;
 pub use session::{Session, Settings, Step};

@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::adapting::Sides;
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
 use super::taps::Taps;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub engine: String,
     pub network_size: (usize, usize),
     /// Side of the network's square input as it is now, where it may change.
-    pub side_now: Option<Arc<AtomicUsize>>,
+    pub side_now: Option<Arc<Sides>>,
     pub warm_up: Duration,
     /// How long it runs; `None` until it is stopped.
     pub length: Option<Duration>,
@@ -68,7 +68,7 @@ pub struct Session {
     ready: Ready,
     engine: String,
     network_size: (usize, usize),
-    side_now: Option<Arc<AtomicUsize>>,
+    side_now: Option<Arc<Sides>>,
     /// The end of the warm-up, since the session began.
     warm: Nanos,
     end: Option<Instant>,
@@ -180,7 +180,7 @@ impl Session {
         if self.end.is_some_and(|end| Instant::now() >= end) {
             return Step::Done;
         }
-        if let Some(side) = self.side_now.as_ref().map(|s| s.load(Ordering::Relaxed))
+        if let Some(side) = self.side_now.as_ref().map(|s| s.smallest())
             && side != self.network_size.1
         {
             self.network_size = (side, side);

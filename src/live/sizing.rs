@@ -1,13 +1,14 @@
 //! Which input size the network gets, so that a slow machine still meets the annotation delay.
 //!
-//! In: a checkpoint, the engine's options, the source's period and the delay aimed at. Out: the size, and why, in words.
+//! In: a checkpoint, the engine's options, the source's period and the delay aimed at. Out: the size, why, in words, and the
+//! network itself, which has just been built to be measured.
 //! The network is trained at one size but convolutional throughout: smaller inputs cost accuracy on small polyps and save
 //! time in proportion to their pixels.
 
 use std::time::Instant;
 
-use crate::engine::{self, Options};
-use crate::frame::Nanos;
+use crate::engine::{self, Network, Options, Route};
+use crate::frame::{Nanos, Picture, PictureInfo, PixelFormat, Rect};
 use crate::model::Checkpoint;
 use crate::{Error, Result};
 
@@ -21,9 +22,13 @@ const FRAMES: usize = 4;
 /// frame takes beside them than alone.
 const BESIDE: f64 = 1.2;
 
+/// The picture that engines which take pictures are measured with.
+const MEASURED: (u32, u32) = (1920, 1080);
+
 /// A choice and its reason.
-#[derive(Clone, Debug, PartialEq)]
 pub struct Sizing {
+    /// Built for that size: the first worker may have it.
+    pub network: Box<dyn Network>,
     /// (height, width) of the network's input.
     pub size: (usize, usize),
     /// Median of a frame of the network at that size, alone on the machine.
@@ -55,17 +60,19 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
     let limit = longest(budget, period);
     let ms = |ns: f64| ns / 1e6;
     if let Some(size) = options.size {
-        let alone = measure(checkpoint, options)?;
+        let (network, alone) = measure(checkpoint, options)?;
         let words = format!("{}x{} as asked, {:.1} ms alone", size.1, size.0, ms(alone.0 as f64));
-        return Ok(Sizing { size, alone, words });
+        return Ok(Sizing { network, size, alone, words });
     }
-    let mut last = None;
+    let mut last: Option<Sizing> = None;
     let mut skip_above = f64::INFINITY;
     for side in SIDES {
         if (side * side) as f64 > skip_above && side != SIDES[SIDES.len() - 1] {
             continue;
         }
-        let alone = measure(checkpoint, Options { size: Some((side, side)), ..options })?;
+        // The one that was too slow gives its memory back first.
+        drop(last.take());
+        let (network, alone) = measure(checkpoint, Options { size: Some((side, side)), ..options })?;
         let spent = alone.0 as f64;
         let words = format!(
             "{side}x{side}: {:.1} ms alone, up to {:.1} ms meets the annotation delay of {:.0} ms{}",
@@ -75,7 +82,7 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
             if side < 224 { "; this machine is slow, small polyps are likely missed" } else { "" }
         );
         let fits = spent <= limit;
-        last = Some(Sizing { size: (side, side), alone, words });
+        last = Some(Sizing { network, size: (side, side), alone, words });
         if fits {
             break;
         }
@@ -85,17 +92,42 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
     last.ok_or_else(|| Error::internal("there is no input size to choose from"))
 }
 
-/// Median time of a frame.
-fn measure(checkpoint: &Checkpoint, options: Options) -> Result<Nanos> {
+/// The network, and the median time of a frame by the route it will be used by.
+fn measure(checkpoint: &Checkpoint, options: Options) -> Result<(Box<dyn Network>, Nanos)> {
     let mut network = engine::open(checkpoint, options)?;
+    let alone = time(network.as_mut())?;
+    Ok((network, alone))
+}
+
+fn time(network: &mut dyn Network) -> Result<Nanos> {
     let shape = network.shape();
-    let input: Vec<f32> = (0..shape.input_len()).map(|i| ((i * 7919) % 255) as f32 / 128.0 - 1.0).collect();
     let mut logits = vec![0.0; shape.logits_len()];
     let mut spans = Vec::with_capacity(FRAMES);
-    for _ in 0..FRAMES {
+    let mut frame = |run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         let start = Instant::now();
-        network.run(&input, &mut logits)?;
+        run()?;
         spans.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        Ok(())
+    };
+    let noise = |i: usize| (i * 7919) % 255;
+    if matches!(network.route(), Route::Pictures(_)) {
+        let (width, height) = MEASURED;
+        let info = PictureInfo::new(PixelFormat::Rgb, width, height);
+        let bytes: Vec<u8> = (0..3 * width as usize * height as usize).map(|i| noise(i) as u8).collect();
+        let picture =
+            Picture::packed(info, &bytes).ok_or_else(|| Error::internal("a picture is too short"))?;
+        let mut inside = vec![0; width as usize * height as usize];
+        for _ in 0..FRAMES {
+            if let Route::Pictures(network) = network.route() {
+                let view = Rect::full(width, height);
+                frame(&mut || network.run_picture(&picture, view, 0.0, &mut logits, &mut inside).map(drop))?;
+            }
+        }
+    } else {
+        let input: Vec<f32> = (0..shape.input_len()).map(|i| noise(i) as f32 / 128.0 - 1.0).collect();
+        for _ in 0..FRAMES {
+            frame(&mut || network.run(&input, &mut logits))?;
+        }
     }
     let spans = &mut spans[1..];
     spans.sort_unstable();
@@ -105,6 +137,44 @@ fn measure(checkpoint: &Checkpoint, options: Options) -> Result<Nanos> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An engine that takes pictures is measured with pictures, and no planes are made for it.
+    #[test]
+    fn the_route_that_is_used_is_the_one_measured() {
+        struct OfPictures(usize);
+        impl Network for OfPictures {
+            fn shape(&self) -> engine::Shape {
+                engine::Shape { height: 32, width: 32, classes: 1 }
+            }
+            fn run(&mut self, _: &[f32], _: &mut [f32]) -> Result<()> {
+                Err(Error::internal("planes"))
+            }
+            fn describe(&self) -> String {
+                String::new()
+            }
+            fn route(&mut self) -> Route<'_> {
+                Route::Pictures(self)
+            }
+        }
+        impl engine::Pictures for OfPictures {
+            fn run_picture(
+                &mut self,
+                picture: &Picture,
+                view: Rect,
+                _: f32,
+                logits: &mut [f32],
+                inside: &mut [u8],
+            ) -> Result<crate::postprocess::Found> {
+                assert_eq!((picture.info.width, logits.len()), (MEASURED.0, 1024));
+                assert_eq!(inside.len() as u64, view.area());
+                self.0 += 1;
+                Ok(crate::postprocess::Found { area: 0, top: 0.0, extent: Default::default() })
+            }
+        }
+        let mut network = OfPictures(0);
+        time(&mut network).unwrap();
+        assert_eq!(network.0, FRAMES);
+    }
 
     #[test]
     fn what_is_left_of_the_budget_shrinks_with_the_period() {

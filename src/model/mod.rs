@@ -26,6 +26,20 @@ pub(crate) use subtraction::CHANNELS;
 use std::fmt;
 use std::str::FromStr;
 
+/// Largest side of a network's input, in pixels: far above what a video has to give.
+pub const LARGEST_SIDE: usize = 4096;
+
+/// Whether a network's input can have this many rows or columns: it is halved five times on its way.
+pub const fn is_side(n: usize) -> bool {
+    n > 0 && n.is_multiple_of(32) && n <= LARGEST_SIDE
+}
+
+/// Bytes the plain network takes for a frame on a processor, at most: the maps it holds at once, measured, and the logits.
+pub(crate) const fn frame_bytes(height: usize, width: usize, classes: usize) -> u64 {
+    const MAPS_PER_PIXEL: u64 = 2000;
+    (height * width) as u64 * (MAPS_PER_PIXEL + 8 * classes as u64)
+}
+
 /// Which of the two published networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

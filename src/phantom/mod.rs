@@ -52,7 +52,7 @@ use self::raster::{Bands, DISTANCE, MATERIAL, NOTHING, Projected, Surface};
 use self::shade::{Light, Material, Row};
 use self::space::{Pose, Vec3, dot, length, scale, sub};
 use self::texture::Tile;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 pub use self::settings::{MAX_FRAMES, MAX_SIDE, MIN_SIDE, Preset, Rate, Settings, View};
 pub use self::truth::{STILL, Truth, TruthWriter, VisiblePolyp};
@@ -107,9 +107,14 @@ struct Worker {
 impl Phantom {
     /// Builds the colon: a second of work and some 70 MB at 1280x720, four times the pixels another 100.
     ///
-    /// Fails with the sentence of [`Settings::validate`], or if the threads cannot be started.
+    /// Fails with the sentence of [`Settings::validate`], or if there is no memory for it or the threads cannot be started.
     pub fn new(settings: Settings) -> Result<Self> {
         settings.validate()?;
+        memory::afford(
+            &format!("phantom: a picture of {}x{} pixels", settings.width, settings.height),
+            settings.working_bytes(),
+            |_| "choose a smaller size or fewer threads".to_owned(),
+        )?;
         let (width, height) = (settings.width as usize, settings.height as usize);
         let plan = Plan::new(&settings);
         let scene = Scene::new(&settings, &plan);

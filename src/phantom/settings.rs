@@ -36,7 +36,9 @@ impl FromStr for Rate {
             numerator: n.trim().parse().map_err(|_| wrong())?,
             denominator: d.trim().parse().map_err(|_| wrong())?,
         };
-        if rate.numerator == 0 || rate.denominator == 0 { Err(wrong()) } else { Ok(rate) }
+        // GStreamer's fractions have a sign.
+        let sane = |n: u32| n > 0 && i32::try_from(n).is_ok();
+        if sane(rate.numerator) && sane(rate.denominator) { Ok(rate) } else { Err(wrong()) }
     }
 }
 
@@ -156,6 +158,12 @@ pub const MAX_SIDE: u32 = 8192;
 /// Longest clip: a day at 120 frames/s.
 pub const MAX_FRAMES: u64 = 10_368_000;
 
+/// What a phantom works in, measured at several sizes and rounded up: textures and the colon itself; rays, picture, blur and
+/// truth of each pixel; what each thread keeps for the band of rows it draws.
+const FIXED_BYTES: u64 = 48 << 20;
+const BYTES_PER_PIXEL: u64 = 40;
+const BYTES_PER_COLUMN: u64 = 1024;
+
 impl Settings {
     /// Reports the first thing that makes no sense, before anything is built.
     pub fn validate(&self) -> Result<()> {
@@ -192,6 +200,12 @@ impl Settings {
         Ok(())
     }
 
+    /// Bytes a phantom of this size works in, whatever the length of its clip.
+    pub fn working_bytes(&self) -> u64 {
+        let (width, height) = (u64::from(self.width), u64::from(self.height));
+        FIXED_BYTES + width * height * BYTES_PER_PIXEL + self.threads as u64 * width * BYTES_PER_COLUMN
+    }
+
     /// Seconds the clip lasts.
     pub fn seconds(&self) -> f64 {
         self.frames as f64 / self.rate.as_f64()
@@ -209,7 +223,7 @@ mod tests {
             assert!((rate.as_f64() - fps).abs() < 0.001);
             assert_eq!(rate, rate.to_string().parse().expect("own text"));
         }
-        for text in ["", "x", "30/0", "0", "-3", "30/1/1"] {
+        for text in ["", "x", "30/0", "0", "0/0", "-3", "30/1/1", "4294967295/4294967295", "99999999999"] {
             let e = text.parse::<Rate>().expect_err(text);
             assert!(e.to_string().contains("30000/1001"), "{e}");
         }

@@ -19,7 +19,7 @@ pub use polyps::Postprocessor;
 pub use threshold::{Extent, Found, Thresholder};
 pub use upsample::Upsampler;
 
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// `1 / (1 + e^-x)`
 pub fn sigmoid(x: f32) -> f32 {
@@ -44,5 +44,6 @@ pub fn check_finite(logits: &[f32]) -> Result<()> {
 /// What is said of such maps.
 pub(crate) fn not_a_number() -> Error {
     Error::inference("the network's output is not a number")
+        .caused_by(Fault::NotANumber)
         .remedy("check the checkpoint with `polypscope weights verify`, or try --precision f32")
 }

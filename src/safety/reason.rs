@@ -17,8 +17,10 @@ pub enum Reason {
     Panicked,
     /// The network's output was not a number.
     NotANumber,
-    /// The device is lost or out of memory.
+    /// The device is lost.
     DeviceLost,
+    /// The device or the machine has no memory left.
+    OutOfMemory,
     /// Another failure of the worker.
     Failed,
     /// The user switched the overlay off.
@@ -26,7 +28,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Starting,
         Reason::Normal,
         Reason::TooSlow,
@@ -34,6 +36,7 @@ impl Reason {
         Reason::Panicked,
         Reason::NotANumber,
         Reason::DeviceLost,
+        Reason::OutOfMemory,
         Reason::Failed,
         Reason::SwitchedOff,
     ];
@@ -48,6 +51,7 @@ impl Reason {
             Reason::Panicked => "panicked",
             Reason::NotANumber => "not_a_number",
             Reason::DeviceLost => "device_lost",
+            Reason::OutOfMemory => "out_of_memory",
             Reason::Failed => "failed",
             Reason::SwitchedOff => "switched_off",
         }
@@ -62,7 +66,8 @@ impl Reason {
             Reason::Stalled => "the worker does not answer",
             Reason::Panicked => "the worker panicked",
             Reason::NotANumber => "the network's output is not a number",
-            Reason::DeviceLost => "the device is lost or out of memory",
+            Reason::DeviceLost => "the device is lost",
+            Reason::OutOfMemory => "the device or the machine has no memory left",
             Reason::Failed => "the worker failed",
             Reason::SwitchedOff => "switched off by the user",
         }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use crate::Result;
-use crate::engine::Network;
+use crate::engine::{Network, Route};
 use crate::frame::{Mask, Nanos, Picture};
 use crate::model::checkpoint::Description;
 use crate::postprocess::Postprocessor;
@@ -70,7 +70,7 @@ impl Segmenter {
         mask.height = picture.info.height;
         let start = Instant::now();
         let shape = self.network.shape();
-        if let Some(network) = self.network.pictures() {
+        if let Route::Pictures(network) = self.network.route() {
             let view = self.preprocessor.view(picture)?;
             mask.inside.resize(view.area() as usize, 0);
             let prepared = Instant::now();

@@ -18,7 +18,7 @@ use crate::mask_slot::Giver;
 use crate::overlay::Controls;
 use crate::safety::{Pulse, Reason};
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// What turns a picture into its mask: a [`Segmenter`], or a stand-in that misbehaves in a test.
 pub trait Analyst: 'static {
@@ -256,11 +256,11 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
         .spawn(move || {
             crate::priority::lower(shared.care.nice);
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse, &mine, k)))
-                .unwrap_or_else(|panic| Err((panicked(panic.as_ref()), Reason::Panicked)));
-            if let Err((e, reason)) = outcome
+                .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            if let Err(e) = outcome
                 && !mine.load(Ordering::Relaxed)
             {
-                pulse.fail(reason);
+                pulse.fail(reason_of(&e));
                 tracing::warn!("worker {k}: {e}");
             }
         })
@@ -270,13 +270,8 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
 }
 
 /// One worker, from building its analyst to the end of the session or its first failure.
-fn work<J: LiveJob>(
-    shared: &Shared<J>,
-    pulse: &Pulse,
-    given_up: &AtomicBool,
-    k: usize,
-) -> Result<(), (Error, Reason)> {
-    let mut analyst = (shared.factory)(k).map_err(|e| (e, Reason::Failed))?;
+fn work<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
+    let mut analyst = (shared.factory)(k)?;
     let mut recent = Recent::default();
     let mut threshold = f64::NAN;
     loop {
@@ -304,15 +299,9 @@ fn work<J: LiveJob>(
         out.mask.frame = id;
         out.mask.pts = job.pts();
         let outcome = match job.picture() {
-            None => Err((Error::internal(format!("{id}: its copy is incomplete")), Reason::Failed)),
+            None => Err(Error::internal("its copy is incomplete")),
             Some(picture) => catch_unwind(AssertUnwindSafe(|| analyst.analyse(&picture, &mut out.mask)))
-                .map_err(|panic| (panicked(panic.as_ref()), Reason::Panicked))
-                .and_then(|r| {
-                    r.map_err(|e| {
-                        let reason = reason_of(&e);
-                        (e, reason)
-                    })
-                }),
+                .unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
         };
         let (captured, offered) = (job.captured(), job.offered());
         // Whatever comes next: a buffer that is lost is lost for the session.
@@ -320,7 +309,7 @@ fn work<J: LiveJob>(
         if given_up.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let spans = outcome.map_err(|(e, reason)| (e.at(id), reason))?;
+        let spans = outcome.map_err(|e| e.at(id))?;
         let finished = shared.now();
         recent.add(Nanos(finished.0 - start.0));
         shared.feed.post(Event::Mask(MaskEvent {
@@ -355,15 +344,14 @@ fn too_old<J>(shared: &Shared<J>, now: Nanos, captured: Nanos, usual: Option<Nan
     rest + period / 8 < budget && age + rest > budget
 }
 
-/// What kind of failure the error is.
+/// What the video path is told of a worker's failure.
 fn reason_of(e: &Error) -> Reason {
-    let text = e.to_string();
-    if text.contains("not a number") {
-        Reason::NotANumber
-    } else if text.contains("CUDA") || text.contains("out of memory") {
-        Reason::DeviceLost
-    } else {
-        Reason::Failed
+    match e.fault() {
+        Some(Fault::NotANumber) => Reason::NotANumber,
+        Some(Fault::DeviceLost) => Reason::DeviceLost,
+        Some(Fault::OutOfMemory) => Reason::OutOfMemory,
+        Some(Fault::Panicked) => Reason::Panicked,
+        None => Reason::Failed,
     }
 }
 
@@ -389,5 +377,30 @@ impl Recent {
         let sorted = &mut sorted[..n];
         sorted.sort_unstable();
         Some(Nanos(sorted[n / 2]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By its cause; its words may say what they like.
+    #[test]
+    fn a_failures_reason_does_not_depend_on_its_sentence() {
+        let said = "CUDA is out of memory and its output is not a number";
+        assert_eq!(reason_of(&Error::inference(said)), Reason::Failed);
+        for (fault, reason) in [
+            (Fault::NotANumber, Reason::NotANumber),
+            (Fault::DeviceLost, Reason::DeviceLost),
+            (Fault::OutOfMemory, Reason::OutOfMemory),
+            (Fault::Panicked, Reason::Panicked),
+        ] {
+            assert_eq!(reason_of(&Error::inference("x").caused_by(fault).at("frame 1")), reason);
+        }
+        assert_eq!(reason_of(&panicked(&"oh")), Reason::Panicked);
+        assert_eq!(
+            reason_of(&crate::postprocess::check_finite(&[f32::NAN]).unwrap_err()),
+            Reason::NotANumber
+        );
     }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use super::{Segmenter, Spans};
 use crate::frame::{FrameId, Mask, Nanos, Picture, Pts};
 use crate::mailbox::{Inbox, Taken};
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// What the worker must know of a job.
 pub trait Job: Send + 'static {
@@ -81,7 +81,9 @@ pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .map(|s| (*s).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no reason given".to_owned());
-    Error::inference(format!("the inference thread panicked ({words})")).remedy("please report this")
+    Error::inference(format!("the inference thread panicked ({words})"))
+        .caused_by(Fault::Panicked)
+        .remedy("please report this")
 }
 
 /// From now on a panic of a worker's thread is one line in the log. The usual message with its backtrace takes longer than

@@ -10,7 +10,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
 use polypscope::capture::Tap;
-use polypscope::engine::{Network, Shape};
+use polypscope::engine::{Network, Route, Shape};
 use polypscope::frame::{Nanos, Rect};
 use polypscope::live::{Core, CoreSettings};
 use polypscope::model::checkpoint::Description;
@@ -88,6 +88,10 @@ impl Network for Disc {
 
     fn describe(&self) -> String {
         "stand-in".into()
+    }
+
+    fn route(&mut self) -> Route<'_> {
+        Route::Planes
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use polypscope::Result;
 use polypscope::capture::{Ended, Facts, Next, Recording, Source, Span};
-use polypscope::engine::{Network, Shape};
+use polypscope::engine::{Network, Route, Shape};
 use polypscope::replay::replay;
 
 use crate::common::recordings::{MS, Moving, decode, grey, write};
@@ -204,6 +204,10 @@ impl Network for Failing {
 
     fn describe(&self) -> String {
         "fails".into()
+    }
+
+    fn route(&mut self) -> Route<'_> {
+        Route::Planes
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use polypscope::Result;
 use polypscope::capture::{EncoderSettings, Facts, Recording, Source, Span};
-use polypscope::engine::{Network, Shape};
+use polypscope::engine::{Network, Route, Shape};
 use polypscope::frame::Pts;
 use polypscope::model::{Architecture, checkpoint::Description};
 use polypscope::overlay::Style;
@@ -48,6 +48,10 @@ impl Network for RedFinder {
 
     fn describe(&self) -> String {
         "finds red".into()
+    }
+
+    fn route(&mut self) -> Route<'_> {
+        Route::Planes
     }
 }
 

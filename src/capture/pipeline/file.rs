@@ -11,10 +11,13 @@ use gstreamer::prelude::*;
 use serde::Deserialize;
 
 use super::parameter::Parameter;
-use crate::{Error, Result};
+use crate::{Error, Result, small_file};
 
 /// Sinks every pipeline file may name.
 const COMMON_SINKS: &str = include_str!("../../../pipelines/sinks.toml");
+
+/// Longest time a source may be silent before it is started anew: a day.
+const LONGEST_SILENCE_S: u64 = 86_400;
 
 /// Longest file read: far more than anybody writes by hand.
 const LONGEST: u64 = 1 << 20;
@@ -93,11 +96,7 @@ impl PipelineFile {
     /// # Errors
     /// A file that cannot be read, that is not TOML, or that has keys nobody knows.
     pub fn open(path: &Path) -> Result<Self> {
-        let length = std::fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
-        if length > LONGEST {
-            return Err(Error::input(format!("{}: is too long for a pipeline file", path.display())));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let text = small_file::read_text(path, LONGEST, "a pipeline file")?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -115,6 +114,10 @@ impl PipelineFile {
             file.parameters.entry(key).or_insert(parameter);
         }
         file.name = name.to_owned();
+        if file.source.silence_s > LONGEST_SILENCE_S {
+            return Err(Error::input(format!("{name}: silence_s is {}", file.source.silence_s))
+                .remedy(format!("give 1 to {LONGEST_SILENCE_S} seconds")));
+        }
         if !file.sinks.contains_key(&file.default_sink) {
             return Err(file.no_sink(&file.default_sink));
         }

@@ -15,6 +15,7 @@ use gstreamer_base::subclass::base_src::CreateSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
+use crate::memory;
 use crate::phantom::{Phantom, Preset, Rate, Settings as Colon, Truth, View};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -94,6 +95,24 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether the whole loop fits into memory, asked before it is rendered: that takes minutes.
+fn check_memory(colon: &Colon, frame: usize, available: Option<u64>) -> crate::Result<()> {
+    let (frame, working) = (frame as u64, colon.working_bytes());
+    let what = format!(
+        "a phantom loop of {:.0} s of {}x{} pixels at {} frames/s",
+        colon.seconds(),
+        colon.width,
+        colon.height,
+        colon.rate
+    );
+    memory::within(available, &what, colon.frames.saturating_mul(frame).saturating_add(working), |usable| {
+        match (usable.saturating_sub(working) as f64 / frame as f64 / colon.rate.as_f64()) as u64 {
+            0 => "choose a smaller size".to_owned(),
+            fit => format!("choose a loop of at most {fit} s (loop_seconds), or a smaller size"),
+        }
+    })
+}
+
 /// Renders and converts the whole loop.
 fn film(settings: &Settings) -> crate::Result<Film> {
     let colon = settings.colon()?;
@@ -106,6 +125,7 @@ fn film(settings: &Settings) -> crate::Result<Film> {
         gst_video::VideoInfo::builder(format, colon.width, colon.height).fps(fps).build().map_err(refused)
     };
     let (rgb_info, info) = (describe(gst_video::VideoFormat::Rgb)?, describe(gst_video::VideoFormat::Nv12)?);
+    check_memory(&colon, info.size(), memory::available())?;
     let converter = gst_video::VideoConverter::new(&rgb_info, &info, None).map_err(refused)?;
     let mut phantom = Phantom::new(colon.clone())?;
     let mut truth = Truth::new(colon.width, colon.height);
@@ -315,5 +335,31 @@ impl PushSrcImpl for PolypPhantomSrc {
         }
         debug_assert_eq!(film.info.size(), film.frames[0].len());
         Ok(CreateSuccess::NewBuffer(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(seconds: u32, size: (u32, u32), available: u64) -> crate::Result<()> {
+        let settings = Settings { width: size.0, height: size.1, seconds, ..Settings::default() };
+        check_memory(&settings.colon()?, (size.0 * size.1 * 3 / 2) as usize, Some(available))
+    }
+
+    #[test]
+    fn a_loop_that_does_not_fit_is_refused_with_what_fits() {
+        asked(6, (1280, 720), 1 << 30).unwrap();
+        let e = asked(600, (1280, 720), 4_000_000_000).unwrap_err();
+        let said = e.to_string();
+        assert!(
+            said.starts_with("a phantom loop of 600 s of 1280x720 pixels at 30 frames/s needs 25.0 GB"),
+            "{said}"
+        );
+        let fit = said.split("at most ").nth(1).and_then(|s| s.split(' ').next()).unwrap();
+        asked(fit.parse().unwrap(), (1280, 720), 4_000_000_000).expect("what is offered fits");
+        assert!(asked(fit.parse::<u32>().unwrap() + 2, (1280, 720), 4_000_000_000).is_err());
+        let e = asked(1, (8192, 8192), 1 << 30).unwrap_err().to_string();
+        assert!(e.ends_with("choose a smaller size"), "{e}");
     }
 }

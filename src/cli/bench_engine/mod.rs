@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = 352, value_parser = clap::value_parser!(u32).range(32..=4096))]
     size: u32,
     /// Frames measured at each precision
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=1_000_000))]
     frames: u32,
 }
 

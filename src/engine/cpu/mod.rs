@@ -37,9 +37,9 @@ pub use peak::peak_gflops;
 
 use self::conv::Plane;
 use self::crew::Crew;
-use crate::engine::{Network, Shape};
+use crate::engine::{Network, Route, Shape};
 use crate::model::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// How a [`Cpu`] engine is built.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,26 @@ pub struct Cpu {
     low_size: (usize, usize),
 }
 
+/// Bytes a plan will take, asked before it is built, with what its caller holds for it (input and logits).
+///
+/// A sum of parts that were measured at many sizes and rounded up; a test compares it with what plans really take.
+fn needed(shape: Shape, element: u64, threads: u64) -> u64 {
+    let Shape { height, width, classes } = shape;
+    let (width, pixels, classes) = (width as u64, (height * width) as u64, classes as u64);
+    let packed = WEIGHTS * element;
+    let maps = pixels * VALUES_PER_PIXEL * element;
+    let scratch = threads * (SCRATCH + width * SCRATCH_PER_COLUMN);
+    // Planes and logits in f32, the last map at a quarter of the size.
+    let ends = pixels * (3 + classes + classes.div_ceil(16)) * size_of::<f32>() as u64;
+    packed + maps + scratch + ends
+}
+
+/// Values of the packed weights; of the maps for each pixel of the input; bytes of scratch of a thread.
+const WEIGHTS: u64 = 90_000_000;
+const VALUES_PER_PIXEL: u64 = 100;
+const SCRATCH: u64 = 4 << 20;
+const SCRATCH_PER_COLUMN: u64 = 4096;
+
 /// One wave of a plan, for reports.
 #[derive(Clone, Copy, Debug)]
 pub struct WaveReport {
@@ -86,6 +106,11 @@ impl Cpu {
         let shape = Shape::of(checkpoint, settings.size)?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = settings.threads.unwrap_or_else(available).max(1);
+        memory::afford(
+            &format!("the network at an input of {}x{} pixels", shape.width, shape.height),
+            needed(shape, isa.element as u64, threads as u64),
+            |_| "choose a smaller input size".to_owned(),
+        )?;
         let (plan, low) = network::build(checkpoint, isa, (shape.height, shape.width), threads)?;
         let crew = Crew::new(plan, threads, settings.nice)?;
         Ok(Self {
@@ -157,5 +182,65 @@ impl Network for Cpu {
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         format!("cpu, {}, {threads}", self.path)
+    }
+
+    fn route(&mut self) -> Route<'_> {
+        Route::Planes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::checkpoint::Description;
+    use crate::model::{Architecture, parameters};
+
+    fn checkpoint(classes: usize) -> Checkpoint {
+        use candle_core::{DType, Device, Tensor};
+        let architecture = Architecture { classes, ..Architecture::default() };
+        let ones = |p: &crate::model::Parameter| {
+            Tensor::ones(p.shape.as_slice(), DType::F32, &Device::Cpu).expect("a tensor")
+        };
+        let tensors = parameters(architecture).iter().map(|p| (p.key.clone(), ones(p))).collect();
+        Checkpoint::from_tensors(Description::published("ones", architecture), tensors).expect("a checkpoint")
+    }
+
+    /// What is asked of the machine is what a plan takes, a third more at most where that is much; the maps are only
+    /// reserved here, nothing touches them.
+    #[test]
+    fn a_plans_memory_is_known_before_it_is_built() {
+        let checkpoint = checkpoint(1);
+        for path in [Path::best_f32()].into_iter().chain(Path::best_bf16()) {
+            for (size, threads) in
+                [((32, 32), 1), ((352, 352), 2), ((96, 4096), 1), ((1024, 1024), 3), ((2048, 2048), 8)]
+            {
+                let settings = Settings { path, threads: Some(threads), size: Some(size), nice: 0 };
+                let engine = Cpu::new(&checkpoint, settings).expect("it is built");
+                let shape = engine.shape;
+                let held = engine.bytes() + 4 * (shape.input_len() + shape.logits_len());
+                let element = path.isa().expect("it is this machine's").element as u64;
+                let asked = needed(shape, element, threads as u64) as usize;
+                assert!(asked >= held, "{path} {size:?}: {held} bytes, {asked} were asked for");
+                assert!(
+                    asked <= held / 3 * 4 + (64 << 20),
+                    "{path} {size:?}: {held} bytes, {asked} were asked for"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_any_picture_are_refused_in_a_sentence() {
+        let checkpoint = checkpoint(1);
+        for side in [4128, 100_000, 1 << 31, usize::MAX - 31] {
+            let settings =
+                Settings { path: Path::best_f32(), threads: Some(1), size: Some((side, side)), nice: 0 };
+            let e = Cpu::new(&checkpoint, settings).err().expect("it is refused");
+            assert_eq!(e.exit_code(), 2, "{e}");
+            assert!(
+                e.to_string().contains(if side % 32 == 0 { "is too large" } else { "multiple of 32" }),
+                "{e}"
+            );
+        }
     }
 }

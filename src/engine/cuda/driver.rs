@@ -17,9 +17,10 @@ use cudarc::driver::result::{
 };
 use cudarc::driver::{DriverError, sys};
 
+use super::codes;
 use super::launch::{Device, Kernel, Launch};
 use super::params::{Address, Spin};
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// The kernels, compiled when this crate was: machine code for every architecture named in `build.rs`, and PTX for what
 /// comes later.
@@ -522,5 +523,24 @@ fn failed(ordinal: usize, what: &str, e: DriverError) -> Error {
         }
         _ => Error::inference(text).remedy("check the card with nvidia-smi"),
     }
+    .caused_by(codes::fault(e.0 as u32))
     .because(e)
+}
+
+/// The cause behind an error of candle's CUDA side, by the driver's number in it.
+pub(crate) fn fault_of_candle(e: &candle_core::Error) -> Option<Fault> {
+    use candle_core::Error as Candle;
+    use candle_core::cuda_backend::CudaError;
+    match e {
+        Candle::Cuda(inner) => match inner.downcast_ref::<CudaError>() {
+            Some(CudaError::Cuda(driver) | CudaError::Load { cuda: driver, .. }) => {
+                codes::fault(driver.0 as u32)
+            }
+            _ => None,
+        },
+        Candle::Context { inner, .. }
+        | Candle::WithPath { inner, .. }
+        | Candle::WithBacktrace { inner, .. } => fault_of_candle(inner),
+        _ => None,
+    }
 }

@@ -8,7 +8,7 @@ use super::launch::Device;
 use super::network::{self, Plan};
 use super::params::Statistics;
 use super::picture::{PictureStage, unsorted};
-use crate::engine::{Network, Pictures, Shape};
+use crate::engine::{Network, Pictures, Route, Shape};
 use crate::frame::{Picture, Rect, packed_len};
 use crate::model::Checkpoint;
 use crate::postprocess::{Extent, Found, not_a_number};
@@ -279,8 +279,8 @@ impl Network for Cuda {
         format!("cuda:{}, f16, {}", self.ordinal, self.card)
     }
 
-    fn pictures(&mut self) -> Option<&mut dyn Pictures> {
-        Some(self)
+    fn route(&mut self) -> Route<'_> {
+        Route::Pictures(self)
     }
 }
 

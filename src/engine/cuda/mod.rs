@@ -11,6 +11,7 @@
 //! | `pack`, `maps`, `assemble`, `network` | from a checkpoint to launches in order |
 //! | `picture` | from a picture's bytes to the network's input, and from logits to marks |
 //! | `driver` | the GPU as a device: context, memory, module, graphs (feature `cuda`) |
+//! | `codes` | what a driver's error number means for who has to act |
 //! | `engine` | the engine itself (feature `cuda`) |
 //!
 //! Maps are `[height][width][channels]`; a convolution is an implicit matrix product on the tensor cores through
@@ -19,6 +20,7 @@
 //! measured when the engine is built.
 
 mod assemble;
+mod codes;
 #[cfg(feature = "cuda")]
 mod driver;
 #[cfg(test)]
@@ -35,5 +37,7 @@ mod picture;
 mod tests;
 mod tile;
 
+#[cfg(feature = "cuda")]
+pub(crate) use driver::fault_of_candle;
 #[cfg(feature = "cuda")]
 pub use engine::{Cuda, LaunchReport};

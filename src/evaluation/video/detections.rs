@@ -1,8 +1,6 @@
 //! What was detected in a video: a replay's `frames.jsonl`, a folder of predicted maps or finished masks flow in, the
 //! regions of one frame after the other flow out.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,6 +8,7 @@ use serde::Deserialize;
 use super::region::{Region, components};
 use crate::evaluation::images::{natural_order, read};
 use crate::frame::Mask;
+use crate::small_file::Lines;
 use crate::{Error, Result};
 
 /// The regions marked on one frame.
@@ -49,7 +48,7 @@ pub struct Detections {
 
 #[derive(Debug)]
 enum Kind {
-    Lines(Lines<BufReader<File>>),
+    Lines(Lines),
     Maps { files: std::vec::IntoIter<PathBuf>, threshold: f64, period_ns: f64, certain: Option<u16> },
 }
 
@@ -72,8 +71,7 @@ impl Detections {
     /// # Errors
     /// The file cannot be opened.
     pub fn from_replay(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::read(path, e))?;
-        let kind = Kind::Lines(BufReader::new(file).lines());
+        let kind = Kind::Lines(Lines::open(path, "the frames.jsonl of a replay")?);
         Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None })
     }
 
@@ -115,7 +113,7 @@ impl Detections {
             let text = match lines.next()? {
                 Ok(text) if text.trim().is_empty() => continue,
                 Ok(text) => text,
-                Err(e) => return Some(Err(Error::read(&self.path, e))),
+                Err(e) => return Some(Err(e)),
             };
             let line: Line = match serde_json::from_str(&text) {
                 Ok(line) => line,

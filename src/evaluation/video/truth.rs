@@ -1,15 +1,13 @@
 //! Ground truth of a video: a path flows in, the polyps of each frame flow out, with identities where the truth has them.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::region::{Bounds, Region, components};
 use crate::evaluation::images::{Classes, natural_order, read};
-use crate::{Error, Result};
+use crate::{Error, Result, small_file};
 
 /// Specks of a truth mask below this many pixels are what lossy formats leave, no polyps.
 pub const SPECK_PX: u64 = 25;
@@ -38,7 +36,7 @@ enum Kind {
     /// Frame → mask, binary.
     Masks { files: HashMap<u64, PathBuf>, frames: u64 },
     /// Frame → boxes; `None` where nobody looked.
-    Boxes { path: PathBuf, frames: Vec<Option<Vec<BoxLine>>>, size: (usize, usize) },
+    Boxes { path: PathBuf, frames: Vec<Option<Box<[BoxLine]>>>, size: (usize, usize) },
 }
 
 /// An 8-bit identity is used again after 255 others.
@@ -73,11 +71,14 @@ struct PhantomLine {
     frame: u64,
 }
 
+/// The longest file of boxes: some hours of video with a box or two on every frame.
+const LONGEST_BOXES: u64 = 32 << 20;
+
 #[derive(Debug, Deserialize)]
 struct BoxFile {
     width: u32,
     height: u32,
-    frames: Vec<Option<Vec<BoxLine>>>,
+    frames: Vec<Option<Box<[BoxLine]>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,10 +205,9 @@ impl Truth {
 }
 
 fn phantom(folder: &Path, lines: &Path) -> Result<Kind> {
-    let file = File::open(lines).map_err(|e| Error::read(lines, e))?;
     let mut frames = 0;
-    for (i, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|e| Error::read(lines, e))?;
+    for (i, line) in small_file::Lines::open(lines, "a phantom's truth.jsonl")?.enumerate() {
+        let line = line?;
         if line.trim().is_empty() {
             continue;
         }
@@ -249,7 +249,7 @@ fn masks(folder: &Path) -> Result<Kind> {
 }
 
 fn boxes(path: &Path) -> Result<Kind> {
-    let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+    let bytes = small_file::read(path, LONGEST_BOXES, "a file of boxes")?;
     let file: BoxFile = serde_json::from_slice(&bytes).map_err(|e| {
         Error::input(format!("{}: is no file of boxes ({e})", path.display()))
             .remedy("give {\"width\", \"height\", \"frames\": [[{\"bbox\": [x0, y0, x1, y1]}, …], …]}")

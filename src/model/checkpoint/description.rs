@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Architecture, Variant};
+use crate::model::{Architecture, Variant, is_side};
+use crate::small_file::{self, SMALL};
 use crate::{Error, Result};
 
 /// Key of a safetensors file's metadata under which the description travels inside the file (without its SHA-256).
@@ -14,9 +15,6 @@ pub(super) const METADATA_KEY: &str = "polypscope.description";
 
 /// More classes than any data set of this field has; bounds what a file's header can make us allocate.
 pub(super) const MOST_CLASSES: usize = 1024;
-
-/// Largest side of the network's input a description may ask for.
-const LARGEST_SIDE: usize = 4096;
 
 /// How source pixels become the network's input size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +121,7 @@ impl Description {
     /// # Errors
     /// A file that cannot be read, is not a description, or describes something impossible.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+        let text = small_file::read(path, SMALL, "a checkpoint's description")?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -141,7 +139,7 @@ impl Description {
     fn check(&self) -> Result<()> {
         let wrong = |what: String, remedy: &str| Err(Error::input(what).remedy(remedy));
         let [h, w] = self.input_size;
-        if [h, w].iter().any(|&n| n == 0 || n % 32 != 0 || n > LARGEST_SIDE) {
+        if !is_side(h) || !is_side(w) {
             return wrong(
                 format!("input_size {h}x{w} is impossible"),
                 "both sides must be multiples of 32 from 32 to 4096",

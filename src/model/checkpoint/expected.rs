@@ -6,14 +6,16 @@
 
 use std::path::Path;
 
-use ::safetensors::SafeTensors;
 use ::safetensors::tensor::Dtype;
 use candle_core::{DType, Device, Tensor};
 
+use super::budget::Budget;
+use super::safetensors::Archive;
 use super::source::Fault;
 use super::values::{Kind, Values};
 use super::{Checkpoint, Description};
-use crate::model::M2SNet;
+use crate::memory;
+use crate::model::{LARGEST_SIDE, M2SNet, frame_bytes, is_side};
 use crate::{Error, Result};
 
 /// Pixels whose expected logit is nearer to the threshold than this share of the map's largest magnitude may change
@@ -117,43 +119,46 @@ pub fn read_expected(path: &Path) -> Result<Vec<ExpectedFrame>> {
 
 fn frames(bytes: &[u8]) -> Result<Vec<ExpectedFrame>, Fault> {
     const REMEDY: &str = "give a safetensors file with NAME.rgb, NAME.output1 and NAME.logits for each frame";
-    let tensors =
-        SafeTensors::deserialize(bytes).map_err(|e| Fault::new(format!("cannot be read ({e})"), REMEDY))?;
-    let mut names: Vec<&str> = tensors.names().into_iter().filter_map(|k| k.strip_suffix(".rgb")).collect();
+    if !Archive::recognise(bytes) {
+        return Err(Fault::new("is no safetensors file", REMEDY));
+    }
+    let tensors = Archive::open(bytes, &mut Budget::new())?;
+    let keys = tensors.names();
+    let mut names: Vec<&str> = keys.iter().filter_map(|k| k.strip_suffix(".rgb")).collect();
     names.sort_unstable();
     if names.is_empty() {
         return Err(Fault::new("holds no frames", REMEDY));
     }
     let map = |key: String| -> Result<(Vec<f32>, Vec<usize>), Fault> {
-        let t = tensors.tensor(&key).map_err(|_| Fault::new(format!("{key} is missing"), REMEDY))?;
-        if t.dtype() != Dtype::F32 || !(2..=3).contains(&t.shape().len()) {
+        let t = tensors.entry(&key).ok_or_else(|| Fault::new(format!("{key} is missing"), REMEDY))?;
+        if t.dtype != Dtype::F32 || !(2..=3).contains(&t.shape.len()) {
             return Err(Fault::new(
                 format!(
                     "{key} is {:?} {:?}, a map is F32 [height, width] or [classes, height, width]",
-                    t.dtype(),
-                    t.shape()
+                    t.dtype, t.shape
                 ),
                 REMEDY,
             ));
         }
-        let Values::F32(values) = Values::from_le_bytes(Kind::F32, t.data()) else {
+        let Values::F32(values) = Values::from_le_bytes(Kind::F32, t.data) else {
             unreachable!("f32 was asked for");
         };
         if values.iter().any(|x| !x.is_finite()) {
             return Err(Fault::new(format!("{key} holds a value that is not finite"), REMEDY));
         }
-        Ok((values, t.shape().to_vec()))
+        Ok((values, t.shape.to_vec()))
     };
     let mut frames = Vec::with_capacity(names.len());
     for name in names {
         let key = format!("{name}.rgb");
-        let rgb = tensors.tensor(&key).map_err(|e| Fault::new(format!("{key}: {e}"), REMEDY))?;
-        let (height, width) = match (rgb.dtype(), rgb.shape()) {
-            (Dtype::U8, &[h, w, 3]) if h > 0 && w > 0 && h % 32 == 0 && w % 32 == 0 => (h, w),
+        let rgb = tensors.entry(&key).ok_or_else(|| Fault::new(format!("{key} is missing"), REMEDY))?;
+        let (height, width) = match (rgb.dtype, rgb.shape) {
+            (Dtype::U8, &[h, w, 3]) if is_side(h) && is_side(w) => (h, w),
             (dtype, shape) => {
                 return Err(Fault::new(
                     format!(
-                        "{key} is {dtype:?} {shape:?}, a frame is U8 [height, width, 3] with sides that are multiples of 32"
+                        "{key} is {dtype:?} {shape:?}, a frame is U8 [height, width, 3] with sides that are multiples of 32 \
+                         up to {LARGEST_SIDE}"
                     ),
                     REMEDY,
                 ));
@@ -171,7 +176,7 @@ fn frames(bytes: &[u8]) -> Result<Vec<ExpectedFrame>, Fault> {
                 REMEDY,
             ));
         }
-        let rgb = rgb.data().to_vec();
+        let rgb = rgb.data.to_vec();
         frames.push(ExpectedFrame { name: name.to_owned(), height, width, rgb, output1, logits, step });
     }
     Ok(frames)
@@ -186,6 +191,14 @@ impl Checkpoint {
         let network = M2SNet::new(self.architecture(), self.var_builder(DType::F32, &Device::Cpu)?)?;
         let mut deviations = Vec::with_capacity(frames.len());
         for frame in frames {
+            memory::afford(
+                &format!(
+                    "frame {}: the reference network on {}x{} pixels",
+                    frame.name, frame.width, frame.height
+                ),
+                frame_bytes(frame.height, frame.width, self.architecture().classes),
+                |_| "give expected values of smaller frames".to_owned(),
+            )?;
             let input = frame.input(&self.description);
             let x = Tensor::from_vec(input, (1, 3, frame.height, frame.width), &Device::Cpu)?;
             let mut output1 = Vec::new();

@@ -5,6 +5,8 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `budget` | what reading a file may cost |
+//! | `prefix` | what stands in front of every key |
 //! | `source` | what form a file has, and whether it is a whole, sound network |
 //! | `safetensors`, `pth` | the two containers |
 //! | `pickle` | Python's object format inside the second |
@@ -14,11 +16,13 @@
 //! | `locate` | where the file is looked for |
 //! | `expected` | frames whose logits are known |
 
+mod budget;
 mod compact;
 mod description;
 mod expected;
 mod locate;
 mod pickle;
+mod prefix;
 mod pth;
 mod safetensors;
 mod source;
@@ -29,8 +33,8 @@ pub use expected::{Deviation, ExpectedFrame, read_expected};
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, Permissions};
-use std::io::{Read, Write};
+use std::fs::Permissions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -42,7 +46,9 @@ use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 use super::{Architecture, Role, parameters};
+use crate::small_file;
 use crate::{Error, Result};
+use budget::Budget;
 use source::{Complete, Fault, Source};
 use values::{Stored, Values};
 
@@ -109,6 +115,8 @@ struct Origin {
     bytes: u64,
     described: Described,
     strangers: Vec<String>,
+    prefix: String,
+    container: String,
 }
 
 /// Where the description of a checkpoint file came from.
@@ -159,14 +167,24 @@ impl Checkpoint {
                 None => (None, Described::Assumed),
             },
         };
-        let (mut source, pth) = source::open(&bytes).map_err(|fault| fault.in_file(&place))?;
+        let mut budget = Budget::new();
+        let (mut source, pth) = source::open(&bytes, &mut budget).map_err(|fault| fault.in_file(&place))?;
         let name = path.file_stem().map_or_else(|| place.clone(), |s| s.to_string_lossy().into_owned());
-        let Complete { mut description, inside, parameters, strangers } =
-            source::complete(&place, &name, description, source.as_mut())?;
+        let Complete { mut description, inside, parameters, strangers, prefix } =
+            source::complete(&place, &name, description, source.as_mut(), &mut budget)?;
+        let container = source.container().to_owned();
         let described = if inside { Described::Inside } else { described };
         description.sha256 = Some(sha256.clone());
         let form = if pth { Form::Pth } else { form_of(&parameters) };
-        let file = Origin { path: path.to_owned(), sha256, bytes: bytes.len() as u64, described, strangers };
+        let file = Origin {
+            path: path.to_owned(),
+            sha256,
+            bytes: bytes.len() as u64,
+            described,
+            strangers,
+            prefix,
+            container,
+        };
         Ok(Self { description, parameters: Arc::new(parameters), form, file: Some(Arc::new(file)) })
     }
 
@@ -177,7 +195,7 @@ impl Checkpoint {
     pub fn from_tensors(description: Description, tensors: HashMap<String, Tensor>) -> Result<Self> {
         let name = description.name.clone();
         let Complete { description, parameters, .. } =
-            source::complete(&name, &name, Some(description), &mut Memory(tensors))?;
+            source::complete(&name, &name, Some(description), &mut Memory(tensors), &mut Budget::new())?;
         let form = form_of(&parameters);
         Ok(Self { description, parameters: Arc::new(parameters), form, file: None })
     }
@@ -219,6 +237,16 @@ impl Checkpoint {
     /// Keys of that file that are no part of the network and were left out.
     pub fn strangers(&self) -> &[String] {
         self.file.as_ref().map_or(&[], |f| f.strangers.as_slice())
+    }
+
+    /// What stood in front of every key of that file and was taken off, such as `segmentor.`; empty for none.
+    pub fn prefix(&self) -> &str {
+        self.file.as_ref().map_or("", |f| &f.prefix)
+    }
+
+    /// The dict of a PyTorch file that the parameters lie in, such as `state_dict`; empty for the file itself.
+    pub fn container(&self) -> &str {
+        self.file.as_ref().map_or("", |f| &f.container)
     }
 
     /// One parameter as f32, row-major.
@@ -409,20 +437,7 @@ fn convert_kernel(key: &str, stored: &Stored, form: Form) -> Result<Values> {
 
 /// A regular file, whole.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, e))?;
-    let wrong = |what: String| {
-        Err(Error::input(format!("{}: {what}", path.display())).remedy("give a checkpoint file"))
-    };
-    if !metadata.is_file() {
-        return wrong(if metadata.is_dir() { "is a folder" } else { "is not a regular file" }.to_owned());
-    }
-    if metadata.len() > LARGEST_FILE {
-        return wrong(format!("has {} bytes, more than any checkpoint of these networks", metadata.len()));
-    }
-    let file = File::open(path).map_err(|e| Error::read(path, e))?;
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(|e| Error::read(path, e))?;
-    Ok(bytes)
+    small_file::read(path, LARGEST_FILE, "a checkpoint file")
 }
 
 /// The description beside a checkpoint, if there is one, its SHA-256 compared.

@@ -11,13 +11,28 @@
 
 use std::collections::HashMap;
 
+use super::budget::{Budget, LONGEST_INDEX, MOST_DIMENSIONS, Spent};
+use super::source::Fault;
 use super::values::Kind;
+
+/// What to do about a file that holds more than parameters.
+pub(super) const SAVE_STATE_DICT: &str = "load it in PyTorch and save model.state_dict() with torch.save";
 
 /// Far more than a training checkpoint's optimiser state needs.
 const MOST_NODES: usize = 2_000_000;
 
-/// More than any tensor of PyTorch has in practice; kernels have four.
-const MOST_DIMENSIONS: usize = 8;
+/// What a step is charged, in bytes: growing arrays hold their former half while they move, and what was on the stack lies
+/// in a list, a tuple or a dict afterwards.
+const NODE: usize = 2 * size_of::<Node>();
+const STACKED: usize = 20;
+const MARK: usize = 12;
+const REMEMBERED: usize = 40;
+const VIEW: usize = size_of::<View>() + 2 * 8 * MOST_DIMENSIONS;
+
+/// Nodes that say nothing of their own are shared by all who mention them.
+const OTHER: Id = 0;
+const FALSE: Id = 1;
+const TRUE: Id = 2;
 
 /// Number of a node in the arena.
 pub(super) type Id = u32;
@@ -33,6 +48,15 @@ pub(super) struct View {
     pub stride: Vec<u64>,
 }
 
+/// Values of one type under one key.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Storage<'a> {
+    /// `None` for types that parameters do not have.
+    pub kind: Option<Kind>,
+    pub class: &'a str,
+    pub key: &'a str,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node<'a> {
     /// None, numbers that are no integers, sets, bytes: never needed.
@@ -44,14 +68,8 @@ pub(super) enum Node<'a> {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(&'a str, &'a str),
-    /// Values of one type under one key; `None` for types that parameters do not have.
-    Storage {
-        kind: Option<Kind>,
-        class: &'a str,
-        key: &'a str,
-        len: u64,
-    },
-    Tensor(View),
+    Storage(Box<Storage<'a>>),
+    Tensor(Box<View>),
     /// An object that only Python could build, by the name of what would build it.
     Object(&'a str, &'a str),
 }
@@ -77,52 +95,82 @@ impl<'a> Graph<'a> {
     }
 
     /// Every storage that anything refers to.
-    pub fn storages(&self) -> impl Iterator<Item = &Node<'a>> {
-        self.nodes.iter().filter(|n| matches!(n, Node::Storage { .. }))
+    pub fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
+        self.nodes.iter().filter_map(|n| match n {
+            Node::Storage(storage) => Some(storage.as_ref()),
+            _ => None,
+        })
     }
 
     /// Evaluates the pickle at the start of `bytes`.
     ///
     /// # Errors
-    /// What is wrong and at which byte.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, String> {
+    /// What is wrong and at which byte; more than the budget allows.
+    pub fn read(bytes: &'a [u8], budget: &mut Budget) -> Result<Self, Fault> {
         let mut machine = Machine {
-            bytes,
+            bytes: &bytes[..bytes.len().min(LONGEST_INDEX)],
             at: 0,
-            nodes: Vec::new(),
+            nodes: vec![Node::Other, Node::Bool(false), Node::Bool(true)],
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            copied: 0,
+            budget,
         };
         loop {
             let at = machine.at;
             match machine.step() {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Graph { nodes: machine.nodes, root, len: machine.at }),
-                Err(what) => return Err(format!("{what} at byte {at} of its pickle")),
+                Err(Wrong::Spent) => return Err(Spent.into()),
+                Err(Wrong::End) if bytes.len() > LONGEST_INDEX => {
+                    return Err(Fault::new(
+                        format!("holds more than {} MB of Python objects", LONGEST_INDEX >> 20),
+                        SAVE_STATE_DICT,
+                    ));
+                }
+                Err(Wrong::End) => {
+                    return Err(Fault::corrupt(format!("end of the data at byte {at} of its pickle")));
+                }
+                Err(Wrong::Is(what)) => {
+                    return Err(Fault::corrupt(format!("{what} at byte {at} of its pickle")));
+                }
             }
         }
     }
 }
 
-struct Machine<'a> {
+struct Machine<'a, 'b> {
     bytes: &'a [u8],
     at: usize,
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
     /// Heights of the stack at the marks.
-    marks: Vec<usize>,
+    marks: Vec<u32>,
     memo: HashMap<u32, Id>,
-    /// Items copied out of shared lists, which are not paid for by bytes of the input.
-    copied: usize,
+    budget: &'b mut Budget,
 }
 
-type Step<T> = Result<T, &'static str>;
+/// Why a step cannot be made.
+#[derive(Debug)]
+enum Wrong {
+    Is(&'static str),
+    /// The data end within it.
+    End,
+    /// It would cost more than is left of the file's budget.
+    Spent,
+}
 
-impl<'a> Machine<'a> {
+impl From<Spent> for Wrong {
+    fn from(_: Spent) -> Self {
+        Wrong::Spent
+    }
+}
+
+type Step<T> = Result<T, Wrong>;
+
+impl<'a> Machine<'a, '_> {
     fn take(&mut self, n: usize) -> Step<&'a [u8]> {
-        let end = self.at.checked_add(n).filter(|&e| e <= self.bytes.len()).ok_or("end of the data")?;
+        let end = self.at.checked_add(n).filter(|&e| e <= self.bytes.len()).ok_or(Wrong::End)?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -134,53 +182,68 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Step<&'a str> {
         let rest = &self.bytes[self.at..];
-        let n = rest.iter().position(|&b| b == b'\n').ok_or("a line without end")?;
+        let n = rest.iter().position(|&b| b == b'\n').ok_or(Wrong::End)?;
         self.at += n + 1;
-        std::str::from_utf8(&rest[..n]).map_err(|_| "a name that is not text")
+        std::str::from_utf8(&rest[..n]).map_err(|_| Wrong::Is("a name that is not text"))
     }
 
     fn add(&mut self, node: Node<'a>) -> Step<Id> {
         if self.nodes.len() >= MOST_NODES {
-            return Err("more objects than any checkpoint has");
+            return Err(Wrong::Is("more objects than any checkpoint has"));
         }
+        self.budget.charge(1, NODE)?;
         self.nodes.push(node);
         Ok((self.nodes.len() - 1) as Id)
     }
 
     fn push(&mut self, node: Node<'a>) -> Step<()> {
         let id = self.add(node)?;
+        self.stack(id)
+    }
+
+    fn stack(&mut self, id: Id) -> Step<()> {
+        self.budget.charge(1, STACKED)?;
         self.stack.push(id);
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Step<()> {
+        self.budget.charge(1, MARK)?;
+        self.marks.push(self.stack.len() as u32);
         Ok(())
     }
 
     /// Python 2's strings are bytes; those that are no text are never a key.
     fn push_text(&mut self, bytes: &'a [u8]) -> Step<()> {
-        self.push(std::str::from_utf8(bytes).map_or(Node::Other, Node::Text))
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.push(Node::Text(text)),
+            Err(_) => self.stack(OTHER),
+        }
     }
 
     fn pop(&mut self) -> Step<Id> {
         // What lies below a mark belongs to someone else.
-        if self.marks.last().is_some_and(|&m| self.stack.len() <= m) {
-            return Err("an empty stack");
+        if self.marks.last().is_some_and(|&m| self.stack.len() <= m as usize) {
+            return Err(Wrong::Is("an empty stack"));
         }
-        self.stack.pop().ok_or("an empty stack")
+        self.stack.pop().ok_or(Wrong::Is("an empty stack"))
     }
 
     fn top(&self) -> Step<Id> {
-        self.stack.last().copied().ok_or("an empty stack")
+        self.stack.last().copied().ok_or(Wrong::Is("an empty stack"))
     }
 
     fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
-        let mark = self.marks.pop().ok_or("no mark")?;
+        let mark = self.marks.pop().ok_or(Wrong::Is("no mark"))? as usize;
         if mark > self.stack.len() {
-            return Err("an empty stack");
+            return Err(Wrong::Is("an empty stack"));
         }
         Ok(self.stack.split_off(mark))
     }
 
     fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
         if !items.len().is_multiple_of(2) {
-            return Err("a key without a value");
+            return Err(Wrong::Is("a key without a value"));
         }
         Ok(items.as_chunks::<2>().0.iter().map(|&[k, v]| (k, v)).collect())
     }
@@ -191,7 +254,7 @@ impl<'a> Machine<'a> {
             Node::List(list) => list.extend(items),
             // A list's subclass, a set.
             Node::Object(..) | Node::Other => {}
-            _ => return Err("an element for something that is no list"),
+            _ => return Err(Wrong::Is("an element for something that is no list")),
         }
         Ok(())
     }
@@ -202,21 +265,21 @@ impl<'a> Machine<'a> {
         match &mut self.nodes[top as usize] {
             Node::Dict(dict) => dict.extend(items),
             Node::Object(..) | Node::Other => {}
-            _ => return Err("an item for something that is no dict"),
+            _ => return Err(Wrong::Is("an item for something that is no dict")),
         }
         Ok(())
     }
 
     fn remember(&mut self, slot: u32) -> Step<()> {
         let top = self.top()?;
+        self.budget.charge(1, REMEMBERED)?;
         self.memo.insert(slot, top);
         Ok(())
     }
 
     fn recall(&mut self, slot: u32) -> Step<()> {
-        let id = *self.memo.get(&slot).ok_or("something that was never there")?;
-        self.stack.push(id);
-        Ok(())
+        let id = *self.memo.get(&slot).ok_or(Wrong::Is("something that was never there"))?;
+        self.stack(id)
     }
 
     /// Runs one opcode; the root once it is STOP.
@@ -225,24 +288,24 @@ impl<'a> Machine<'a> {
             // PROTO, FRAME
             0x80 => {
                 if self.number::<1>()?[0] > 5 {
-                    return Err("a protocol from the future");
+                    return Err(Wrong::Is("a protocol from the future"));
                 }
             }
             0x95 => {
                 self.take(8)?;
             }
             b'.' => return self.pop().map(Some),
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => self.mark()?,
             b'0' => {
                 self.pop()?;
             }
             b'1' => {
                 self.pop_to_mark()?;
             }
-            b'2' => self.stack.push(self.top()?),
-            b'N' => self.push(Node::Other)?,
-            0x88 => self.push(Node::Bool(true))?,
-            0x89 => self.push(Node::Bool(false))?,
+            b'2' => self.stack(self.top()?)?,
+            b'N' => self.stack(OTHER)?,
+            0x88 => self.stack(TRUE)?,
+            0x89 => self.stack(FALSE)?,
             b'J' => {
                 let n = i32::from_le_bytes(self.number()?);
                 self.push(Node::Int(n.into()))?;
@@ -266,7 +329,7 @@ impl<'a> Machine<'a> {
             }
             b'G' => {
                 self.take(8)?;
-                self.push(Node::Other)?;
+                self.stack(OTHER)?;
             }
             // Text: BINUNICODE, SHORT_BINUNICODE, BINUNICODE8, BINSTRING, SHORT_BINSTRING
             b'X' | b'T' => {
@@ -288,17 +351,17 @@ impl<'a> Machine<'a> {
             b'B' => {
                 let n = self.length4()?;
                 self.take(n)?;
-                self.push(Node::Other)?;
+                self.stack(OTHER)?;
             }
             b'C' => {
                 let [n] = self.number()?;
                 self.take(n.into())?;
-                self.push(Node::Other)?;
+                self.stack(OTHER)?;
             }
             0x8e | 0x96 => {
                 let n = self.length8()?;
                 self.take(n)?;
-                self.push(Node::Other)?;
+                self.stack(OTHER)?;
             }
             b']' => self.push(Node::List(Vec::new()))?,
             b'l' => {
@@ -340,14 +403,14 @@ impl<'a> Machine<'a> {
                 self.set(&items)?;
             }
             // EMPTY_SET, ADDITEMS, FROZENSET
-            0x8f => self.push(Node::Other)?,
+            0x8f => self.stack(OTHER)?,
             0x90 => {
                 self.pop_to_mark()?;
                 self.top()?;
             }
             0x91 => {
                 self.pop_to_mark()?;
-                self.push(Node::Other)?;
+                self.stack(OTHER)?;
             }
             // GLOBAL, STACK_GLOBAL
             b'c' => {
@@ -359,20 +422,20 @@ impl<'a> Machine<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.nodes[module as usize], &self.nodes[name as usize]) {
                     (&Node::Text(module), &Node::Text(name)) => self.push(Node::Global(module, name))?,
-                    _ => return Err("a name that is not text"),
+                    _ => return Err(Wrong::Is("a name that is not text")),
                 }
             }
             // REDUCE, NEWOBJ, NEWOBJ_EX
             b'R' | 0x81 => {
                 let (args, callable) = (self.pop()?, self.pop()?);
                 let built = self.call(callable, args)?;
-                self.stack.push(built);
+                self.stack(built)?;
             }
             0x92 => {
                 self.pop()?;
                 let (args, callable) = (self.pop()?, self.pop()?);
                 let built = self.call(callable, args)?;
-                self.stack.push(built);
+                self.stack(built)?;
             }
             // BUILD: attributes of an object, such as a state dict's `_metadata`.
             b'b' => {
@@ -381,7 +444,9 @@ impl<'a> Machine<'a> {
             }
             b'Q' => {
                 let id = self.pop()?;
-                let storage = self.storage(id).ok_or("a reference to something that is no storage")?;
+                self.budget.charge(1, size_of::<Storage>())?;
+                let storage =
+                    self.storage(id).ok_or(Wrong::Is("a reference to something that is no storage"))?;
                 self.push(storage)?;
             }
             b'h' => {
@@ -404,24 +469,24 @@ impl<'a> Machine<'a> {
                 let slot = self.memo.len() as u32;
                 self.remember(slot)?;
             }
-            _ => return Err("an unknown instruction"),
+            _ => return Err(Wrong::Is("an unknown instruction")),
         }
         Ok(None)
     }
 
     fn length4(&mut self) -> Step<usize> {
-        usize::try_from(u32::from_le_bytes(self.number()?)).map_err(|_| "an impossible length")
+        usize::try_from(u32::from_le_bytes(self.number()?)).map_err(|_| Wrong::Is("an impossible length"))
     }
 
     fn length8(&mut self) -> Step<usize> {
-        usize::try_from(u64::from_le_bytes(self.number()?)).map_err(|_| "an impossible length")
+        usize::try_from(u64::from_le_bytes(self.number()?)).map_err(|_| Wrong::Is("an impossible length"))
     }
 
     /// A little-endian two's complement integer; one too long for i64 is never needed.
     fn long(&mut self, n: usize) -> Step<()> {
         let bytes = self.take(n)?;
         if n > 8 {
-            return self.push(Node::Other);
+            return self.stack(OTHER);
         }
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
@@ -440,6 +505,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// The items of the one argument of a call.
+    fn only_list(&self, args: Id) -> &[Id] {
+        match self.items(args) {
+            Some(&[list]) => self.items(list).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
     fn unsigned(&self, id: Id) -> Option<u64> {
         match self.node(id) {
             Node::Int(n) => u64::try_from(*n).ok(),
@@ -455,7 +528,7 @@ impl<'a> Machine<'a> {
         else {
             return None;
         };
-        let len = self.unsigned(*items.get(4)?)?;
+        self.unsigned(*items.get(4)?)?;
         if items.get(5).is_some_and(|&view| *self.node(view) != Node::Other) {
             return None;
         }
@@ -466,41 +539,36 @@ impl<'a> Machine<'a> {
             "BFloat16Storage" => Some(Kind::Bf16),
             _ => None,
         };
-        Some(Node::Storage { kind, class, key, len })
+        Some(Node::Storage(Box::new(Storage { kind, class, key })))
     }
 
     /// What `callable(*args)` builds. Nothing is run: the few functions a state dict needs are known by name.
     fn call(&mut self, callable: Id, args: Id) -> Step<Id> {
         let &Node::Global(module, name) = self.node(callable) else {
-            return self.add(Node::Other);
+            return Ok(OTHER);
         };
         match (module, name) {
             ("collections", "OrderedDict") => {
-                let list = match self.items(args) {
-                    Some(&[list]) => self.items(list).unwrap_or_default(),
-                    _ => &[],
-                };
+                // Lists may be shared: what is copied out of one is not paid for by bytes of the input.
+                self.budget.charge(self.only_list(args).len(), 2 * size_of::<(Id, Id)>())?;
+                let list = self.only_list(args);
                 let pair = |&item: &Id| match self.items(item) {
                     Some(&[key, value]) => Some((key, value)),
                     _ => None,
                 };
-                let copied = self.copied + list.len();
-                if copied > MOST_NODES {
-                    return Err("more objects than any checkpoint has");
-                }
                 let pairs = list.iter().filter_map(pair).collect();
-                self.copied = copied;
                 self.add(Node::Dict(pairs))
             }
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
-                let view = self.view(args).ok_or("a malformed tensor")?;
-                self.add(Node::Tensor(view))
+                self.budget.charge(1, VIEW)?;
+                let view = self.view(args).ok_or(Wrong::Is("a malformed tensor"))?;
+                self.add(Node::Tensor(Box::new(view)))
             }
             // The tensor itself is the first argument.
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 match self.items(args) {
                     Some(&[tensor, ..]) => Ok(tensor),
-                    _ => Err("a malformed parameter"),
+                    _ => Err(Wrong::Is("a malformed parameter")),
                 }
             }
             // (function, type, arguments, state): the function is one of those above.
@@ -510,7 +578,7 @@ impl<'a> Machine<'a> {
                 {
                     self.call(inner, args)
                 }
-                _ => Err("a malformed tensor"),
+                _ => Err(Wrong::Is("a malformed tensor")),
             },
             _ => self.add(Node::Object(module, name)),
         }
@@ -521,7 +589,7 @@ impl<'a> Machine<'a> {
         let &[storage, offset, shape, stride, ..] = self.items(args)? else {
             return None;
         };
-        if !matches!(self.node(storage), Node::Storage { .. }) {
+        if !matches!(self.node(storage), Node::Storage(_)) {
             return None;
         }
         let offset = self.unsigned(offset)?;
@@ -543,11 +611,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(bytes: &[u8]) -> Result<Graph<'_>, Fault> {
+        Graph::read(bytes, &mut Budget::new())
+    }
+
     #[test]
     fn reads_what_python_writes() {
         // pickletools.dis of pickle.dumps({'a': [1, -2, 70000, 2**40], 'b': (True, None, 1.5)}, 2)
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffJp\x11\x01\x00\x8a\x06\x00\x00\x00\x00\x00\x01eX\x01\x00\x00\x00bq\x03\x88NG?\xf8\x00\x00\x00\x00\x00\x00\x87q\x04u.tail";
-        let g = Graph::read(bytes).unwrap();
+        let g = read(bytes).unwrap();
         assert_eq!(g.len, bytes.len() - 4);
         let Node::Dict(items) = g.get(g.root) else { panic!("a dict") };
         assert_eq!(items.iter().map(|(k, _)| g.text(*k).unwrap()).collect::<Vec<_>>(), ["a", "b"]);
@@ -564,8 +636,8 @@ mod tests {
             bytes.extend([b'h', 0, b'h', 0, 0x86, b'q', 0]);
         }
         bytes.push(b'.');
-        let g = Graph::read(&bytes).unwrap();
-        assert_eq!(g.nodes.len(), 201);
+        let g = read(&bytes).unwrap();
+        assert_eq!(g.nodes.len(), 3 + 201);
     }
 
     #[test]
@@ -573,11 +645,42 @@ mod tests {
         let mut deep = vec![b')'];
         deep.extend(std::iter::repeat_n(0x85, 1_000_000));
         deep.push(b'.');
-        assert!(Graph::read(&deep).is_ok());
-        assert!(Graph::read(b"]q\x00h\x00a.").is_ok(), "a list that holds itself");
+        assert!(read(&deep).is_ok());
+        assert!(read(b"]q\x00h\x00a.").is_ok(), "a list that holds itself");
         let mut many = vec![b')'; MOST_NODES + 1];
         many.push(b'.');
-        assert!(Graph::read(&many).is_err_and(|e| e.starts_with("more objects")));
+        assert!(read(&many).is_err_and(|e| e.to_string().contains("more objects")));
+    }
+
+    /// One byte asks for a mark, an object, a place on the stack or in the memo: each is charged.
+    #[test]
+    fn every_instruction_is_charged() {
+        // Each as long as a pickle may be. The first byte stands before the repeated ones.
+        for (first, repeated) in [
+            (&b""[..], &b"("[..]),
+            (b"", b"]"),
+            (b"", b"K\x07"),
+            (b"N", b"2"),
+            (b"", b"N"),
+            (b"N", b"\x94"),
+            (b"]q\0", b"h\0a"),
+        ] {
+            let mut bytes = first.to_vec();
+            bytes.extend(repeated.iter().copied().cycle().take(LONGEST_INDEX));
+            let e = read(&bytes).err().map(|e| e.to_string()).unwrap();
+            assert!(
+                ["asks for more than", "more objects", "holds more than", "end of the data"]
+                    .iter()
+                    .any(|w| e.contains(w)),
+                "{repeated:?}: {e}"
+            );
+        }
+        let mut budget = Budget::new();
+        let marks = vec![b'('; LONGEST_INDEX];
+        for _ in 0..2 {
+            let _ = Graph::read(&marks, &mut budget);
+        }
+        assert!(budget.charge(1, 32 << 20).is_err(), "marks cost nothing");
     }
 
     #[test]
@@ -590,7 +693,7 @@ mod tests {
             b"cno line",
             b"",
         ] {
-            assert!(Graph::read(bytes).is_err(), "{bytes:?}");
+            assert!(read(bytes).is_err(), "{bytes:?}");
         }
     }
 
@@ -607,8 +710,8 @@ mod tests {
             ],
             0..200,
         )) {
-            if let Ok(g) = Graph::read(&bytes) {
-                prop_assert!(g.nodes.len() <= bytes.len() && (g.root as usize) < g.nodes.len());
+            if let Ok(g) = read(&bytes) {
+                prop_assert!(g.nodes.len() <= 3 + bytes.len() && (g.root as usize) < g.nodes.len());
             }
         }
     }

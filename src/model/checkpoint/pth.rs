@@ -9,12 +9,11 @@ use std::io::{Cursor, Read};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Graph, Id, Node, View};
-use super::source::{Fault, Source, published};
+use super::budget::{Budget, LONGEST_KEY};
+use super::pickle::{Graph, Id, Node, SAVE_STATE_DICT, Storage};
+use super::prefix;
+use super::source::{Fault, Source, brief};
 use super::values::{Kind, Stored, Values};
-
-/// A state dict's pickle has some hundred kilobytes; an optimiser's state adds as much again.
-const LARGEST_PICKLE: u64 = 32 << 20;
 
 /// How deep inside other dicts a state dict is looked for.
 const DEEPEST: usize = 3;
@@ -22,18 +21,17 @@ const DEEPEST: usize = 3;
 /// What the file of before PyTorch 1.6 begins with, after the pickle protocol: 0x1950a86a20f9469cfc6c as a LONG1.
 const LEGACY_MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// Whose key tells a state dict of these networks.
-const TELLTALE: &str = "output1.0.weight";
-
-const SAVE_STATE_DICT: &str = "load it in PyTorch and save model.state_dict() with torch.save";
+/// What an entry of a zip archive's directory is charged, in bytes, beside its name, and a tensor or a storage of ours.
+const ENTRY: usize = 1024;
+const PLACED: usize = 512;
 
 /// Opens a PyTorch file; `None` if it is none.
-pub(super) fn open<'a>(bytes: &'a [u8]) -> Result<Option<Box<dyn Source + 'a>>, Fault> {
+pub(super) fn open<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Option<Box<dyn Source + 'a>>, Fault> {
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-        return Ok(Some(Box::new(Archive::zip(bytes)?)));
+        return Ok(Some(Box::new(Archive::zip(bytes, budget)?)));
     }
     if bytes.first() == Some(&0x80) && bytes.get(2..14) == Some(&LEGACY_MAGIC) {
-        return Ok(Some(Box::new(Archive::legacy(bytes)?)));
+        return Ok(Some(Box::new(Archive::legacy(bytes, budget)?)));
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return Err(Fault::new(
@@ -48,10 +46,11 @@ pub(super) fn open<'a>(bytes: &'a [u8]) -> Result<Option<Box<dyn Source + 'a>>, 
 }
 
 /// Where a tensor's values lie.
-struct Placed {
-    storage: String,
+struct Placed<'a> {
+    /// Where many tensors share one storage they share its name too: it is not copied.
+    storage: &'a str,
     /// As PyTorch calls it, for errors.
-    class: String,
+    class: &'a str,
     kind: Option<Kind>,
     offset: u64,
     shape: Vec<usize>,
@@ -59,7 +58,9 @@ struct Placed {
 }
 
 struct Archive<'a> {
-    tensors: HashMap<String, Placed>,
+    tensors: HashMap<&'a str, Placed<'a>>,
+    /// The dict they lie in, as `state_dict` or `model.ema`; empty if the file holds nothing else.
+    container: String,
     storages: Storages<'a>,
 }
 
@@ -72,11 +73,12 @@ enum Storages<'a> {
         /// Storages whose checksum was found right.
         checked: HashMap<String, &'a [u8]>,
     },
-    Legacy(HashMap<String, &'a [u8]>),
+    Legacy(HashMap<&'a str, &'a [u8]>),
 }
 
 impl<'a> Archive<'a> {
-    fn zip(bytes: &'a [u8]) -> Result<Self, Fault> {
+    fn zip(bytes: &'a [u8], budget: &mut Budget) -> Result<Self, Fault> {
+        charge_directory(bytes, budget)?;
         let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(Fault::corrupt)?;
         let name = zip.file_names().flatten().find(|n| n == "data.pkl" || n.ends_with("/data.pkl"));
         let Some(name) = name.map(|n| n.into_owned()) else {
@@ -87,9 +89,6 @@ impl<'a> Archive<'a> {
         };
         let folder = name.strip_suffix("data.pkl").expect("it ends so").to_owned();
         let pickle = entry(&mut zip, bytes, &name)?;
-        if pickle.len() as u64 > LARGEST_PICKLE {
-            return Err(Fault::corrupt(format!("{name} has {} bytes", pickle.len())));
-        }
         if zip.index_for_name(&format!("{folder}byteorder")).is_some()
             && entry(&mut zip, bytes, &format!("{folder}byteorder"))? != b"little"
         {
@@ -98,26 +97,30 @@ impl<'a> Archive<'a> {
                 "load it in PyTorch on a little-endian machine and save it again",
             ));
         }
-        let graph = Graph::read(pickle).map_err(Fault::corrupt)?;
-        let tensors = state_dict(&graph)?;
-        Ok(Self { tensors, storages: Storages::Zip { zip, bytes, folder, checked: HashMap::new() } })
+        let graph = Graph::read(pickle, budget)?;
+        let (container, tensors) = state_dict(&graph, budget)?;
+        Ok(Self {
+            tensors,
+            container,
+            storages: Storages::Zip { zip, bytes, folder, checked: HashMap::new() },
+        })
     }
 
     /// Five pickles (magic number, protocol, system, the object, the storages' keys), then for each storage the number of
     /// its elements as i64 and their bytes.
-    fn legacy(bytes: &'a [u8]) -> Result<Self, Fault> {
+    fn legacy(bytes: &'a [u8], budget: &mut Budget) -> Result<Self, Fault> {
         let mut at = 0;
-        let mut next = || {
-            let graph = Graph::read(&bytes[at..]).map_err(Fault::corrupt)?;
+        let mut next = |budget: &mut Budget| {
+            let graph = Graph::read(&bytes[at..], budget)?;
             at += graph.len;
             Ok::<_, Fault>(graph)
         };
-        next()?;
-        let protocol = next()?;
+        next(budget)?;
+        let protocol = next(budget)?;
         if *protocol.get(protocol.root) != Node::Int(1001) {
             return Err(Fault::corrupt("an unknown version of PyTorch's old format"));
         }
-        let system = next()?;
+        let system = next(budget)?;
         if let Node::Dict(items) = system.get(system.root)
             && items
                 .iter()
@@ -128,19 +131,16 @@ impl<'a> Archive<'a> {
                 "load it in PyTorch on a little-endian machine and save it again",
             ));
         }
-        let graph = next()?;
-        let keys = next()?;
-        let tensors = state_dict(&graph)?;
-        let element: HashMap<&str, Option<usize>> = graph
-            .storages()
-            .filter_map(|n| match n {
-                Node::Storage { class, key, .. } => Some((*key, element_size(class))),
-                _ => None,
-            })
-            .collect();
+        let graph = next(budget)?;
+        let keys = next(budget)?;
+        let (container, tensors) = state_dict(&graph, budget)?;
+        budget.charge(graph.storages().count(), PLACED)?;
+        let element: HashMap<&str, Option<usize>> =
+            graph.storages().map(|s| (s.key, element_size(s.class))).collect();
         let Node::List(list) = keys.get(keys.root) else {
             return Err(Fault::corrupt("it has no list of storages"));
         };
+        budget.charge(list.len(), PLACED)?;
         let mut storages = HashMap::with_capacity(list.len());
         for &id in list {
             let cut_off = || Fault::corrupt("its storages end too early: it was cut off or changed");
@@ -155,16 +155,36 @@ impl<'a> Archive<'a> {
                 .ok()
                 .and_then(|n| n.checked_mul(size))
                 .ok_or_else(|| Fault::corrupt("a storage of an impossible size"))?;
-            storages.insert(key.to_owned(), rest.get(..len).ok_or_else(cut_off)?);
+            storages.insert(key, rest.get(..len).ok_or_else(cut_off)?);
             at += 8 + len;
         }
-        Ok(Self { tensors, storages: Storages::Legacy(storages) })
+        Ok(Self { tensors, container, storages: Storages::Legacy(storages) })
     }
+}
+
+/// Charges what a zip archive's directory will become, before it is read: every header in it, wherever it lies, and three
+/// copies of its name. What looks like one among the values only makes the sum a little larger.
+fn charge_directory(bytes: &[u8], budget: &mut Budget) -> Result<(), Fault> {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&b| b == b'P') {
+        rest = &rest[at..];
+        if rest.starts_with(b"PK\x01\x02") {
+            let length = |at: usize| match rest.get(at..at + 2) {
+                Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
+                _ => 0,
+            };
+            budget.charge(1, ENTRY)?;
+            // Name, extra fields, comment.
+            budget.charge(length(28) + length(30) + length(32), 3)?;
+        }
+        rest = &rest[1..];
+    }
+    Ok(())
 }
 
 /// Bytes of an entry, stored plainly, its checksum compared.
 fn entry<'a>(zip: &mut ZipArchive<Cursor<&'a [u8]>>, bytes: &'a [u8], name: &str) -> Result<&'a [u8], Fault> {
-    let mut file = zip.by_name(name).map_err(|e| Fault::corrupt(format!("{name}: {e}")))?;
+    let mut file = zip.by_name(name).map_err(|e| Fault::corrupt(format!("{}: {e}", brief(name))))?;
     if file.compression() != CompressionMethod::Stored {
         return Err(Fault::new(
             "has compressed entries, which torch.save does not write",
@@ -174,12 +194,12 @@ fn entry<'a>(zip: &mut ZipArchive<Cursor<&'a [u8]>>, bytes: &'a [u8], name: &str
     let size = file.size();
     // Reading to the end is what compares the checksum; the bytes themselves are taken from where they are.
     let read = std::io::copy(&mut file.by_ref().take(bytes.len() as u64 + 1), &mut std::io::sink())
-        .map_err(|e| Fault::corrupt(format!("{name}: {e}")))?;
+        .map_err(|e| Fault::corrupt(format!("{}: {e}", brief(name))))?;
     let start = file.data_start().unwrap_or(u64::MAX);
     let range = usize::try_from(start).ok().zip(usize::try_from(read).ok());
     match range.and_then(|(s, n)| bytes.get(s..s.checked_add(n)?)) {
         Some(slice) if read == size => Ok(slice),
-        _ => Err(Fault::corrupt(format!("{name} is cut off"))),
+        _ => Err(Fault::corrupt(format!("{} is cut off", brief(name)))),
     }
 }
 
@@ -195,16 +215,19 @@ fn element_size(class: &str) -> Option<usize> {
     })
 }
 
-/// The one state dict in a pickle, which may lie inside other dicts (`{"epoch": …, "state_dict": {…}}`).
-fn state_dict(graph: &Graph) -> Result<HashMap<String, Placed>, Fault> {
+/// The one state dict in a pickle, which may lie inside other dicts (`{"epoch": …, "state_dict": {…}}`), and where.
+fn state_dict<'a>(
+    graph: &Graph<'a>,
+    budget: &mut Budget,
+) -> Result<(String, HashMap<&'a str, Placed<'a>>), Fault> {
     if let Node::Object(module, name) = *graph.get(graph.root) {
         return Err(Fault::new(
-            format!("holds a Python object ({module}.{name}), not the parameters alone"),
+            format!("holds a Python object ({}.{}), not the parameters alone", brief(module), brief(name)),
             SAVE_STATE_DICT,
         ));
     }
     // (where, what it holds), breadth first.
-    let mut candidates: Vec<(String, HashMap<&str, Id>)> = Vec::new();
+    let mut candidates: Vec<(String, HashMap<&'a str, Id>)> = Vec::new();
     let mut seen = HashSet::new();
     let mut level = vec![(String::new(), graph.root)];
     for _ in 0..=DEEPEST {
@@ -214,22 +237,24 @@ fn state_dict(graph: &Graph) -> Result<HashMap<String, Placed>, Fault> {
             if !seen.insert(id) {
                 continue;
             }
+            budget.charge(items.len(), PLACED)?;
             // Keys that come twice: the later one counts, as in Python.
             let mut tensors = HashMap::new();
             for &(key, value) in items {
-                let Some(key) = graph.text(key) else { continue };
+                let Some(key) = graph.text(key).filter(|key| key.len() <= LONGEST_KEY) else { continue };
                 match graph.get(value) {
                     Node::Tensor(_) => {
                         tensors.insert(key, value);
                     }
                     Node::Dict(_) => {
                         let dot = if at.is_empty() { "" } else { "." };
+                        budget.charge(1, at.len() + 1 + key.len())?;
                         below.push((format!("{at}{dot}{key}"), value));
                     }
                     Node::Object("torch._utils", how) if how.starts_with("_rebuild") => {
                         return Err(Fault::at(
                             key,
-                            format!("is a kind of tensor that is not read (torch._utils.{how})"),
+                            format!("is a kind of tensor that is not read (torch._utils.{})", brief(how)),
                         ));
                     }
                     _ => {}
@@ -241,8 +266,8 @@ fn state_dict(graph: &Graph) -> Result<HashMap<String, Placed>, Fault> {
         }
         level = below;
     }
-    let ours: Vec<&(String, HashMap<&str, Id>)> =
-        candidates.iter().filter(|(_, tensors)| tensors.keys().any(|k| published(k) == TELLTALE)).collect();
+    let ours: Vec<&(String, HashMap<&'a str, Id>)> =
+        candidates.iter().filter(|(_, tensors)| tensors.keys().any(|k| prefix::is_telltale(k))).collect();
     let chosen = match ours.as_slice() {
         [one] => one,
         [] => match candidates.iter().max_by_key(|(_, tensors)| tensors.len()) {
@@ -250,7 +275,7 @@ fn state_dict(graph: &Graph) -> Result<HashMap<String, Placed>, Fault> {
             None => return Err(Fault::new("holds no tensors under keys", SAVE_STATE_DICT)),
         },
         several => {
-            let names: Vec<String> = several.iter().map(|(at, _)| format!("{at:?}")).collect();
+            let names: Vec<String> = several.iter().map(|(at, _)| format!("{:?}", brief(at))).collect();
             return Err(Fault::new(
                 format!("holds several sets of parameters ({})", names.join(", ")),
                 "load it in PyTorch and save the wanted one alone with torch.save",
@@ -258,19 +283,13 @@ fn state_dict(graph: &Graph) -> Result<HashMap<String, Placed>, Fault> {
         }
     };
     let placed = chosen.1.iter().filter_map(|(&key, &id)| {
-        let Node::Tensor(View { storage, offset, shape, stride }) = graph.get(id) else { return None };
-        let &Node::Storage { kind, class, key: storage, .. } = graph.get(*storage) else { return None };
-        let placed = Placed {
-            storage: storage.to_owned(),
-            class: class.to_owned(),
-            kind,
-            offset: *offset,
-            shape: shape.clone(),
-            stride: stride.clone(),
-        };
-        Some((key.to_owned(), placed))
+        let Node::Tensor(view) = graph.get(id) else { return None };
+        let Node::Storage(storage) = graph.get(view.storage) else { return None };
+        let Storage { kind, class, key: storage } = **storage;
+        let (shape, stride) = (view.shape.clone(), view.stride.clone());
+        Some((key, Placed { storage, class, kind, offset: view.offset, shape, stride }))
     });
-    Ok(placed.collect())
+    Ok((chosen.0.clone(), placed.collect()))
 }
 
 impl<'a> Storages<'a> {
@@ -279,7 +298,7 @@ impl<'a> Storages<'a> {
             Storages::Legacy(storages) => storages
                 .get(key)
                 .copied()
-                .ok_or_else(|| Fault::corrupt(format!("its storage {key} is missing"))),
+                .ok_or_else(|| Fault::corrupt(format!("its storage {} is missing", brief(key)))),
             Storages::Zip { zip, bytes, folder, checked } => {
                 if let Some(storage) = checked.get(key) {
                     return Ok(storage);
@@ -294,23 +313,28 @@ impl<'a> Storages<'a> {
 
 impl Source for Archive<'_> {
     fn keys(&self) -> Vec<(String, Vec<usize>)> {
-        self.tensors.iter().map(|(key, placed)| (key.clone(), placed.shape.clone())).collect()
+        self.tensors.iter().map(|(&key, placed)| (key.to_owned(), placed.shape.clone())).collect()
     }
 
     fn load(&mut self, key: &str) -> Result<Stored, Fault> {
         let placed = self.tensors.get(key).ok_or_else(|| Fault::at(key, "is missing"))?;
         let Some(kind) = placed.kind else {
-            return Err(Fault::at(key, format!("is stored as {}, which no parameter is", placed.class)));
+            let class = brief(placed.class);
+            return Err(Fault::at(key, format!("is stored as {class}, which no parameter is")));
         };
-        let storage = self.storages.get(&placed.storage)?;
+        let storage = self.storages.get(placed.storage)?;
         let values = gather(placed, kind, storage)
             .ok_or_else(|| Fault::corrupt(format!("{key} reaches beyond its storage")))?;
         Ok(Stored { shape: placed.shape.clone(), values })
     }
+
+    fn container(&self) -> &str {
+        &self.container
+    }
 }
 
 /// The values of a view in row-major order, whatever its strides; `None` if it reaches beyond its storage.
-fn gather(placed: &Placed, kind: Kind, storage: &[u8]) -> Option<Values> {
+fn gather(placed: &Placed<'_>, kind: Kind, storage: &[u8]) -> Option<Values> {
     let size = kind.size();
     let len = placed.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
     if len == 0 {
@@ -353,10 +377,10 @@ fn gather(placed: &Placed, kind: Kind, storage: &[u8]) -> Option<Values> {
 mod tests {
     use super::*;
 
-    fn placed(offset: u64, shape: &[usize], stride: &[u64]) -> Placed {
+    fn placed(offset: u64, shape: &[usize], stride: &[u64]) -> Placed<'static> {
         Placed {
-            storage: String::new(),
-            class: String::new(),
+            storage: "",
+            class: "",
             kind: Some(Kind::F32),
             offset,
             shape: shape.to_vec(),

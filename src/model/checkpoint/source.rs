@@ -2,9 +2,13 @@
 //!
 //! In: a file's bytes. Out: the parameters of one network, complete, of the right shapes, finite; or what is wrong.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
+use super::budget::{Budget, LONGEST_KEY};
 use super::description::{Description, MOST_CLASSES};
+use super::prefix::Prefixes;
 use super::values::{Stored, Values};
 use super::{pth, safetensors};
 use crate::model::parameters::parameters;
@@ -14,33 +18,48 @@ use crate::{Error, Result};
 /// What to do about a file that is of no use.
 const REMEDY: &str = "use a checkpoint of M²SNet or MSNet with the published keys";
 
-/// Leading segments that wrappers put in front of every key.
-const WRAPPERS: [&str; 5] = ["module.", "model.", "net.", "network.", "_orig_mod."];
+/// What a tensor's entry is charged while the network is put together, in bytes, beside three copies of its key.
+const FOUND: usize = 512;
 
 /// Something wrong with a file, without the file's name.
 #[derive(Debug, PartialEq)]
 pub(super) struct Fault {
     what: String,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+/// The beginning of a name out of a foreign file, short enough for a sentence.
+pub(super) fn brief(name: &str) -> Cow<'_, str> {
+    const MOST: usize = 120;
+    match name.char_indices().nth(MOST) {
+        Some((at, _)) => Cow::Owned(format!("{}…", &name[..at])),
+        None => Cow::Borrowed(name),
+    }
 }
 
 impl Fault {
     /// The file is damaged.
     pub fn corrupt(what: impl std::fmt::Display) -> Self {
-        Self { what: format!("is corrupt ({what})"), remedy: "fetch it again" }
+        Self { what: format!("is corrupt ({what})"), remedy: Cow::Borrowed("fetch it again") }
     }
 
     /// One entry is of no use.
     pub fn at(key: &str, what: impl std::fmt::Display) -> Self {
-        Self { what: format!("{key} {what}"), remedy: REMEDY }
+        Self { what: format!("{} {what}", brief(key)), remedy: Cow::Borrowed(REMEDY) }
     }
 
-    pub fn new(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self { what: what.into(), remedy }
+    pub fn new(what: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
     }
 
     pub fn in_file(self, place: &str) -> Error {
-        Error::input(format!("{place}: {}", self.what)).remedy(self.remedy)
+        Error::input(format!("{place}: {}", self.what)).remedy(self.remedy.into_owned())
     }
 }
 
@@ -52,6 +71,11 @@ pub(super) trait Source {
     /// The values under one of [`Source::keys`].
     fn load(&mut self, key: &str) -> Result<Stored, Fault>;
 
+    /// The dict within the file that the tensors lie in, such as `state_dict`; empty for the file itself.
+    fn container(&self) -> &str {
+        ""
+    }
+
     /// The description that travels inside the file.
     fn description(&self) -> Option<&str> {
         None
@@ -59,14 +83,14 @@ pub(super) trait Source {
 }
 
 /// Tells the form by content and opens it. The flag says whether it is a PyTorch file.
-pub(super) fn open<'a>(bytes: &'a [u8]) -> Result<(Box<dyn Source + 'a>, bool), Fault> {
+pub(super) fn open<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(Box<dyn Source + 'a>, bool), Fault> {
     if bytes.is_empty() {
         return Err(Fault::new("is empty", "fetch it again"));
     }
     if safetensors::Archive::recognise(bytes) {
-        return Ok((Box::new(safetensors::Archive::open(bytes)?), false));
+        return Ok((Box::new(safetensors::Archive::open(bytes, budget)?), false));
     }
-    if let Some(archive) = pth::open(bytes)? {
+    if let Some(archive) = pth::open(bytes, budget)? {
         return Ok((archive, true));
     }
     if bytes.starts_with(b"version https://git-lfs") {
@@ -76,14 +100,6 @@ pub(super) fn open<'a>(bytes: &'a [u8]) -> Result<(Box<dyn Source + 'a>, bool), 
         "is neither a safetensors file nor a PyTorch checkpoint",
         "give one of these, or fetch it again if it should be one",
     ))
-}
-
-/// A key without what wrappers put in front of it.
-pub(super) fn published(mut key: &str) -> &str {
-    while let Some(rest) = WRAPPERS.iter().find_map(|w| key.strip_prefix(w)) {
-        key = rest;
-    }
-    key
 }
 
 /// Kept in checkpoints by habit, of no use to the network.
@@ -101,6 +117,8 @@ pub(super) struct Complete {
     pub inside: bool,
     pub parameters: HashMap<String, Stored>,
     pub strangers: Vec<String>,
+    /// What stood in front of every key and was taken off; empty for none.
+    pub prefix: String,
 }
 
 /// Takes one network's parameters out of a source and checks every one.
@@ -111,15 +129,9 @@ pub(super) fn complete(
     name: &str,
     described: Option<Description>,
     source: &mut dyn Source,
+    budget: &mut Budget,
 ) -> Result<Complete> {
-    let mut found: BTreeMap<String, (String, Vec<usize>)> = BTreeMap::new();
-    for (key, shape) in source.keys() {
-        let short = published(&key).to_owned();
-        if let Some((other, _)) = found.get(&short) {
-            return Err(Fault::at(&short, format!("comes twice, as {other} and as {key}")).in_file(place));
-        }
-        found.insert(short, (key, shape));
-    }
+    let (prefix, mut found) = find(source, budget).map_err(|fault| fault.in_file(place))?;
 
     let inside = source.description().map(str::to_owned);
     let (description, inside) = match (described, inside) {
@@ -139,6 +151,9 @@ pub(super) fn complete(
     let mut kept = HashMap::with_capacity(wanted.len());
     for p in wanted {
         let (key, _) = found.remove(&p.key).expect("agree has seen every parameter");
+        budget
+            .charge(p.shape.iter().product(), size_of::<f32>())
+            .map_err(|spent| Fault::from(spent).in_file(place))?;
         let stored = source.load(&key).and_then(|s| sound(&p, s)).map_err(|fault| fault.in_file(place))?;
         kept.insert(p.key, stored);
     }
@@ -150,12 +165,44 @@ pub(super) fn complete(
     let strangers: Vec<String> = found.into_keys().filter(|k| !ignorable(k)).collect();
     if let Some(first) = strangers.first() {
         tracing::warn!(
-            "{place}: {} tensor(s) such as {first} are no part of {} and are not used",
+            "{place}: {} tensor(s) such as {} are no part of {} and are not used",
             strangers.len(),
+            brief(first),
             architecture.variant
         );
     }
-    Ok(Complete { description, inside, parameters: kept, strangers })
+    Ok(Complete { description, inside, parameters: kept, strangers, prefix })
+}
+
+/// The file's tensors under their published keys (with the file's own key and the shape), and what was taken off.
+fn find(
+    source: &dyn Source,
+    budget: &mut Budget,
+) -> Result<(String, BTreeMap<String, (String, Vec<usize>)>), Fault> {
+    let keys = source.keys();
+    for (key, _) in &keys {
+        if key.len() > LONGEST_KEY {
+            return Err(Fault::corrupt(format!(
+                "{} is the name of a tensor, {} bytes long",
+                brief(key),
+                key.len()
+            )));
+        }
+        budget.charge(1, FOUND + 3 * key.len())?;
+    }
+    let prefixes = Prefixes::of(keys.iter().map(|(key, _)| key.as_str()))?;
+    let mut found: BTreeMap<String, (String, Vec<usize>)> = BTreeMap::new();
+    for (key, shape) in keys {
+        let short = prefixes.strip(&key).to_owned();
+        if let Some((other, _)) = found.get(&short) {
+            return Err(Fault::at(
+                &short,
+                format!("comes twice, as {} and as {}", brief(other), brief(&key)),
+            ));
+        }
+        found.insert(short, (key, shape));
+    }
+    Ok((prefixes.in_words(), found))
 }
 
 /// Tells the network by its keys.
@@ -196,7 +243,7 @@ fn agree(
     let missing: Vec<&Parameter> = wanted.iter().filter(|p| !found.contains_key(&p.key)).collect();
     if missing.len() == wanted.len() {
         let holds = match found.keys().next() {
-            Some(key) => format!("the first of its {} tensors is {key}", found.len()),
+            Some(key) => format!("the first of its {} tensors is {}", found.len(), brief(key)),
             None => "it holds no tensor at all".to_owned(),
         };
         return Err(Fault::new(

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::{BOUNDS, Snapshot};
+use crate::safety::Reason;
 
 #[derive(Debug)]
 struct Exported(Snapshot);
@@ -83,6 +84,16 @@ impl Collector for Exported {
             let labels = [("state", state)];
             ConstGauge::new(i64::from(s.state == state)).encode(metric.encode_family(&labels)?)?;
         }
+        let mut metric = encoder.encode_descriptor(
+            "polypscope_reason",
+            "1 for the reason of the state that holds",
+            None,
+            gauge,
+        )?;
+        for reason in Reason::ALL.map(Reason::name) {
+            let labels = [("reason", reason)];
+            ConstGauge::new(i64::from(s.reason == reason)).encode(metric.encode_family(&labels)?)?;
+        }
         let rss = i64::try_from(s.rss_bytes.end).unwrap_or(i64::MAX);
         let metric = encoder.encode_descriptor(
             "polypscope_resident_memory",
@@ -110,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_scrape_has_base_units_and_every_line_reads() {
-        let mut s = Snapshot { state: "active".into(), ..Snapshot::default() };
+        let mut s =
+            Snapshot { state: "bypass".into(), reason: "out_of_memory".into(), ..Snapshot::default() };
         let mut h = crate::telemetry::Histogram::new();
         for us in [300, 1900, 2500, 700_000] {
             h.record(crate::frame::Nanos(us * 1000));
@@ -132,7 +144,9 @@ mod tests {
         }
         assert!(text.contains("polypscope_frames_total{kind=\"in\"} 7"), "{text}");
         assert!(!text.contains("polypscope_mask_age_seconds_bucket"), "{text}");
-        assert!(text.contains("polypscope_state{state=\"active\"} 1"), "{text}");
+        assert!(text.contains("polypscope_state{state=\"bypass\"} 1"), "{text}");
+        assert!(text.contains("polypscope_reason{reason=\"out_of_memory\"} 1"), "{text}");
+        assert!(text.contains("polypscope_reason{reason=\"device_lost\"} 0"), "{text}");
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let value = line.rsplit(' ').next().expect("a value");
             assert!(value.parse::<f64>().is_ok(), "{line}");
