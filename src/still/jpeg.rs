@@ -319,7 +319,7 @@ impl Walk<'_> {
         let mut run = 0;
         let mut stopped = None;
         for unit in 0..units {
-            if self.restart_every > 0 && unit > 0 && unit % self.restart_every == 0 {
+            if unit > 0 && unit.is_multiple_of(self.restart_every) {
                 bits.align();
                 run = 0;
                 if !restart(&mut bits) {

@@ -209,7 +209,10 @@ fn check_size(width: u32, height: u32) -> std::result::Result<(), Fault> {
 }
 
 fn decode(format: ImageFormat, bytes: &[u8]) -> std::result::Result<DynamicImage, Fault> {
-    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // The decoder's own limit is smaller than a deep picture of the largest size; ours is set once that is known.
+    reader.no_limits();
+    let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
     let mut limits = image::Limits::no_limits();

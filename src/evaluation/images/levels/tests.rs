@@ -116,7 +116,7 @@ fn numbered_polyps_survive_blur_and_jpeg() {
             let (found, note) = auto(&values, lossy);
             assert_eq!(note, Some(NoteKind::InstanceMask), "{levels:?} {name}");
             // Only edges may differ.
-            assert!(difference(&found, &truth) < 150, "{levels:?} {name}: {}", difference(&found, &truth));
+            assert!(difference(&found, &truth) < 200, "{levels:?} {name}: {}", difference(&found, &truth));
         }
     }
 }
