@@ -7,7 +7,7 @@
 //!        replay and live tie these together; safety, telemetry and control watch; evaluation, phantom, bench measure
 //! ```
 //!
-//! `model`, `engine` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
+//! `model`, `engine`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
 pub mod bench;
 #[cfg(feature = "video")]
@@ -36,6 +36,7 @@ mod priority;
 pub mod replay;
 pub mod safety;
 pub mod small_file;
+pub mod still;
 pub mod telemetry;
 #[cfg(feature = "video")]
 pub mod worker;

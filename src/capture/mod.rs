@@ -28,10 +28,9 @@ pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiri
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
+pub(crate) use source::list as list_files;
 pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
-pub(crate) use source::{is_picture, list as list_files};
 pub use stills::Stills;
-pub(crate) use stills::load as load_picture;
 
 use std::sync::OnceLock;
 

@@ -2,13 +2,13 @@
 //!
 //! In: paths a user named. Out: one [`Source`] after another, each giving frames until it ends.
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use gstreamer as gst;
 
 use super::Frame;
 use crate::frame::{Nanos, PictureInfo};
+use crate::still::names::{is_litter, is_picture, natural_order};
 use crate::{Error, Result};
 
 /// The part of a recording to take, in the recording's own time.
@@ -92,15 +92,9 @@ const VIDEOS: &[&str] = &[
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "m2v", "vob", "mxf",
     "wmv", "asf", "flv", "ogv", "3gp", "dv", "mjpg", "mjpeg", "h264", "264", "h265", "265", "hevc", "divx",
 ];
-const PICTURES: &[&str] = &["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
 
 fn has_extension(path: &Path, list: &[&str]) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| list.contains(&e.to_ascii_lowercase().as_str()))
-}
-
-/// Whether a path looks like a still picture.
-pub(crate) fn is_picture(path: &Path) -> bool {
-    has_extension(path, PICTURES)
 }
 
 /// What the named paths hold: files are recordings; a folder is all its videos or, if it has none, its pictures.
@@ -137,44 +131,19 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-/// The files of a folder as people count: `frame9` before `frame10`. Hidden files are left out.
+/// The files of a folder as people count: `frame9` before `frame10`. What systems leave there is left out.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
         let path = entry.map_err(|e| Error::read(folder, e))?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if path.is_file() && !hidden {
+        if path.file_name().is_some_and(is_litter) {
+            tracing::debug!("{}: left behind by a system, not read", path.display());
+        } else if path.is_file() {
             files.push(path);
         }
     }
-    files.sort_by(|a, b| natural(&a.to_string_lossy(), &b.to_string_lossy()));
+    files.sort_by(|a, b| natural_order(a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes()));
     Ok(files)
-}
-
-/// Compares text with runs of digits taken as numbers.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    loop {
-        match (a.first(), b.first()) {
-            (None, None) => return Ordering::Equal,
-            (None, _) => return Ordering::Less,
-            (_, None) => return Ordering::Greater,
-            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
-                let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
-                let ((na, ra), (nb, rb)) = (a.split_at(digits(a)), b.split_at(digits(b)));
-                let strip = |s: &'_ [u8]| s.iter().position(|c| *c != b'0').unwrap_or(s.len());
-                let (za, zb) = (&na[strip(na)..], &nb[strip(nb)..]);
-                let order =
-                    za.len().cmp(&zb.len()).then_with(|| za.cmp(zb)).then_with(|| na.len().cmp(&nb.len()));
-                if order != Ordering::Equal {
-                    return order;
-                }
-                (a, b) = (ra, rb);
-            }
-            (Some(x), Some(y)) if x != y => return x.cmp(y),
-            _ => (a, b) = (&a[1..], &b[1..]),
-        }
-    }
 }
 
 /// A frame that does not fit the first is reported with both sizes.
@@ -188,13 +157,6 @@ pub(super) fn size_change(first: &PictureInfo, w: u32, h: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_are_ordered_as_people_count() {
-        let mut names = ["f10", "f9", "f1a", "f1", "f010", "f", "g", "f2"];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["f", "f1", "f1a", "f2", "f9", "f10", "f010", "g"]);
-    }
 
     #[test]
     fn folders_give_their_videos_or_else_their_pictures() {
@@ -219,21 +181,5 @@ mod tests {
         );
         let e = discover_inputs(&[at("none.mp4")]).unwrap_err().to_string();
         assert!(e.contains("none.mp4") && e.contains("check the path"), "{e}");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_order_is_one(a in "[a-c0-2]{0,6}", b in "[a-c0-2]{0,6}", c in "[a-c0-2]{0,6}") {
-            assert_eq!(natural(&a, &b), natural(&b, &a).reverse());
-            assert_eq!(natural(&a, &b) == Ordering::Equal, a == b);
-            if natural(&a, &b).is_le() && natural(&b, &c).is_le() {
-                assert!(natural(&a, &c).is_le());
-            }
-        }
-
-        #[test]
-        fn numbers_are_compared_as_numbers(a: u32, b: u32, stem in "[a-z]{0,3}") {
-            assert_eq!(natural(&format!("{stem}{a}.png"), &format!("{stem}{b}.png")), a.cmp(&b));
-        }
     }
 }

@@ -11,6 +11,7 @@ use image::imageops::{FilterType, overlay, resize};
 use super::source::size_change;
 use super::{Ended, Frame, Next, Source, Span};
 use crate::frame::{FrameId, Nanos, PictureInfo, PixelFormat, Pts};
+use crate::still::load_rgb;
 use crate::{Error, Result};
 
 /// Pictures, one frame each.
@@ -74,19 +75,6 @@ fn fit(picture: &RgbImage, w: u32, h: u32) -> RgbImage {
     out
 }
 
-/// Reads a picture of any kind as RGB.
-pub(crate) fn load(path: &Path) -> Result<RgbImage> {
-    let at = path.display();
-    let reader = image::ImageReader::open(path).map_err(|e| Error::read(path, e))?;
-    let reader = reader.with_guessed_format().map_err(|e| Error::read(path, e))?;
-    let picture = reader.decode().map_err(|e| {
-        Error::input(format!("{at}: is no picture that can be read ({e})"))
-            .remedy("convert it to PNG or JPEG")
-            .because(e)
-    })?;
-    Ok(picture.to_rgb8())
-}
-
 impl Source for Stills {
     fn next(&mut self) -> Result<Next> {
         loop {
@@ -118,7 +106,7 @@ impl Source for Stills {
                 continue;
             }
             let asked = Instant::now();
-            let picture = match load(&self.files[n]) {
+            let picture = match load_rgb(&self.files[n]) {
                 Ok(p) => p,
                 Err(e) => {
                     self.skipped.push(e.to_string());

@@ -215,17 +215,14 @@ fn stills(
     all: &mut (Histogram, Histogram),
 ) -> Result<Vec<Row>> {
     let mut bench = Bench::new();
-    let unreadable = |path: &std::path::Path, e: image::ImageError| {
-        Error::input(format!("{}: cannot be read as a picture", path.display())).because(e)
-    };
     for (n, path) in crate::capture::list_files(images)?.iter().enumerate() {
         let name = path.file_stem().unwrap_or_default();
         let mask = crate::capture::list_files(masks)?
             .into_iter()
             .find(|m| m.file_stem().unwrap_or_default() == name)
             .ok_or_else(|| Error::input(format!("{}: has no mask", path.display())))?;
-        let picture = image::open(path).map_err(|e| unreadable(path, e))?.to_rgb8();
-        let labels = image::open(&mask).map_err(|e| unreadable(&mask, e))?.to_luma8();
+        let picture = crate::still::load_rgb(path)?;
+        let labels = image::DynamicImage::ImageRgb8(crate::still::load_rgb(&mask)?).into_luma8();
         if labels.dimensions() != picture.dimensions() {
             return Err(Error::input(format!("{}: has another size than its picture", mask.display())));
         }

@@ -13,8 +13,8 @@ use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::engine::Network;
 use crate::evaluation::images::{
-    CSV_HEADER, Classes, DataSet, DataSetReport, Event, Options, Predict, Rank, contact_sheet, csv_line,
-    json, protocol_line, score, table,
+    CSV_HEADER, Classes, DataSet, DataSetReport, Event, MaskLevels, Options, Predict, Rank, contact_sheet,
+    csv_line, json, protocol_line, score, table,
 };
 use crate::evaluation::metrics::{Prediction, Protocol};
 use crate::frame::{Picture, PictureInfo, PixelFormat};
@@ -52,7 +52,10 @@ pub struct Args {
     /// Ending of the masks' names that the pictures' lack, such as _mask
     #[arg(long, value_name = "TEXT", default_value = "")]
     mask_suffix: String,
-    /// Value of a prediction that means certain (default: 255, or 65535 in 16-bit files)
+    /// Levels of a mask that are polyp, where it has more than two
+    #[arg(long, value_enum, default_value = "auto", conflicts_with = "classes")]
+    mask_levels: LevelsName,
+    /// Value of a prediction that means certain (default: 255; 65535 in 16-bit files, 1 in floating-point ones)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     prediction_max: Option<u16>,
     /// Figures of every picture, as CSV
@@ -81,6 +84,26 @@ pub struct Args {
 enum ProtocolName {
     Published,
     Thresholded,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LevelsName {
+    /// Decided for each mask: levels that fill areas are polyps, those between are edges
+    Auto,
+    /// Everything above black
+    Nonzero,
+    /// What is brighter than half of the brightest
+    Half,
+}
+
+impl From<LevelsName> for MaskLevels {
+    fn from(name: LevelsName) -> Self {
+        match name {
+            LevelsName::Auto => Self::Auto,
+            LevelsName::Nonzero => Self::Nonzero,
+            LevelsName::Half => Self::Half,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -162,6 +185,7 @@ impl Args {
             classes: self.classes.as_deref().map_or(Ok(Classes::one()), Classes::parse)?,
             mask_suffix: self.mask_suffix.clone(),
             prediction_max: self.prediction_max,
+            mask_levels: self.mask_levels.into(),
             worst: usize::from(self.worst),
             rank: self.worst_by.into(),
         })
@@ -337,8 +361,14 @@ fn tell(
         for line in report.remarks(if context.verbose > 0 { usize::MAX } else { 5 }) {
             context.remark(line)?;
         }
-        if report.is_partial() {
+        if !report.problems.is_empty() {
             tracing::warn!("{}: {} pictures are left out of the figures", report.name, report.problems.len());
+        }
+        if report.doubtful {
+            tracing::warn!(
+                "{}: the predictions' scale is probably another; say --prediction-max",
+                report.name
+            );
         }
     }
     for (what, path) in [("figures of every picture", &args.csv), ("worst pictures", &args.sheet)] {

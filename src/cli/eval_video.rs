@@ -1,15 +1,18 @@
 //! `polypscope eval-video`: a video and its truth in, the clinical measures out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args as ClapArgs;
 
 use super::arguments::{frame_rate, threshold};
+use super::eval::LevelsName;
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
+use crate::evaluation::images::NoteKind;
 use crate::evaluation::video::{
     Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
     VideoScorer,
@@ -51,6 +54,12 @@ pub struct Args {
     /// Probability from which on a pixel is marked (default: the checkpoint's, or 0.5 for --predictions)
     #[arg(long, value_name = "P", value_parser = threshold, conflicts_with = "detections")]
     threshold: Option<f64>,
+    /// Value of a map of --predictions that means certain (default: 255; 65535 in 16-bit files, 1 in floating-point ones)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), requires = "predictions")]
+    prediction_max: Option<u16>,
+    /// Levels of a truth mask that are polyp, where it has more than two
+    #[arg(long, value_enum, default_value = "auto")]
+    mask_levels: LevelsName,
     /// Frames a second of a folder of pictures or maps
     #[arg(long, value_name = "RATE", value_parser = frame_rate, default_value = "25")]
     fps: (u32, u32),
@@ -73,6 +82,8 @@ struct Judge {
     scorer: VideoScorer,
     csv: Option<ResultFile>,
     frames: u64,
+    /// Rules that maps were read by, and for how many.
+    notes: BTreeMap<NoteKind, u64>,
 }
 
 impl Judge {
@@ -113,7 +124,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     };
     // What is wrong with the command is said before the network is built.
     let scorer = VideoScorer::new(rules)?;
-    let truth = Truth::open(&args.truth)?;
+    let truth = Truth::open(&args.truth)?.with_levels(args.mask_levels.into());
     if let Some(path) = &args.csv {
         check_free(path, args.force)?;
     }
@@ -122,7 +133,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         csv.line(CSV_HEADER)?;
     }
     let stop = interrupt_flag()?;
-    let mut judge = Judge { truth, scorer, csv, frames: 0 };
+    let mut judge = Judge { truth, scorer, csv, frames: 0, notes: BTreeMap::new() };
     let mut cut_off = match (&args.detections, &args.predictions, &args.video) {
         (Some(path), _, _) => {
             let size = replay_size(path)?;
@@ -130,7 +141,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         }
         (_, Some(folder), _) => {
             let fps = f64::from(args.fps.0) / f64::from(args.fps.1);
-            let maps = Detections::from_maps(folder, args.threshold.unwrap_or(0.5), None, fps)?;
+            let maps =
+                Detections::from_maps(folder, args.threshold.unwrap_or(0.5), args.prediction_max, fps)?;
             read(maps, None, &mut judge, &stop, context)?
         }
         (_, _, Some(video)) => infer(video, args, &mut judge, &stop, context)?,
@@ -175,6 +187,7 @@ fn read(
         }
     }
     bar.finish();
+    judge.notes = detections.notes().clone();
     Ok(None)
 }
 
@@ -263,6 +276,8 @@ fn tell(
             .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?;
         value["truth"] = serde_json::json!(judge.truth.describe());
         value["truth_specks"] = serde_json::json!(judge.truth.specks());
+        value["truth_notes"] = notes_json(judge.truth.notes());
+        value["prediction_notes"] = notes_json(&judge.notes);
         value["partial_reason"] = serde_json::json!(cut_off);
         return context.json(&value);
     }
@@ -274,6 +289,11 @@ fn tell(
             judge.truth.specks(),
             crate::evaluation::video::SPECK_PX
         ))?;
+    }
+    for (side, notes) in [("truth", judge.truth.notes()), ("predictions", &judge.notes)] {
+        for (kind, count) in notes {
+            context.remark(format!("{side}: {count} {}", kind.rule()))?;
+        }
     }
     if report.frames.unjudged > 0 {
         tracing::warn!(
@@ -289,6 +309,11 @@ fn tell(
         context.remark(format!("every frame's judgement: {}", path.display()))?;
     }
     Ok(())
+}
+
+fn notes_json(notes: &BTreeMap<NoteKind, u64>) -> serde_json::Value {
+    let all = notes.iter().map(|(kind, count)| serde_json::json!({"rule": kind.rule(), "count": count}));
+    serde_json::Value::Array(all.collect())
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ use super::arguments::{opacity, threshold};
 use super::progress::Progress;
 use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::{is_picture, list_files, load_picture};
+use crate::capture::list_files;
 use crate::frame::{Mask, Picture, PictureInfo, PictureMut, PixelFormat, Rect};
 use crate::overlay::{Overlay, State, Style};
 use crate::postprocess::Upsampler;
 use crate::preprocess::FieldOfView;
+use crate::still::load_rgb;
+use crate::still::names::is_picture;
 use crate::worker::Segmenter;
 use crate::{Error, Result};
 
@@ -147,9 +149,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     } else {
         let marked = results.iter().filter(|r| r.area_px > 0).count();
         context.remark(format!(
-            "{} picture{} segmented, {marked} with polyps: {}",
+            "{} picture{} segmented, {marked} with polyps{}: {}",
             results.len(),
             if results.len() == 1 { "" } else { "s" },
+            if failures.is_empty() { String::new() } else { format!(", {} not read", failures.len()) },
             args.out.display()
         ))?;
     }
@@ -176,7 +179,7 @@ fn segment(
     overlay: &mut Overlay,
     path: &Path,
 ) -> Result<(GrayImage, RgbImage, Mask)> {
-    let mut image = load_picture(path)?;
+    let mut image = load_rgb(path)?;
     let (w, h) = image.dimensions();
     let info = PictureInfo::new(PixelFormat::Rgb, w, h);
     let mut mask = Mask::default();

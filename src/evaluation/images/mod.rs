@@ -7,15 +7,17 @@
 
 mod caption;
 mod classes;
+mod levels;
 mod pairing;
 pub(in crate::evaluation) mod read;
 mod report;
+pub(in crate::evaluation) mod scale;
 mod score;
 mod sheet;
 
 pub use classes::Classes;
+pub use levels::MaskLevels;
 pub(in crate::evaluation) use pairing::list_pictures;
-pub use pairing::natural_order;
 pub use report::{
     CSV_HEADER, DataSetReport, Note, NoteKind, Problem, ProblemKind, Row, csv_line, json, protocol_line,
     table,

@@ -4,10 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::still::names::{comparable, is_litter, is_picture, natural_order};
 use crate::{Error, Result};
-
-/// Extensions of the formats we read.
-const PICTURES: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
 
 /// The pictures of one folder (its sub-folders are not entered).
 #[derive(Debug, Default)]
@@ -20,7 +18,7 @@ pub(super) struct Folder {
     pub others: Vec<String>,
 }
 
-/// A file name without its extension, in natural order: `9` before `10`.
+/// A file name without its extension, accents composed, in natural order: `9` before `10`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stem(pub String);
 
@@ -36,29 +34,6 @@ impl PartialOrd for Stem {
     }
 }
 
-/// Compares names with runs of digits by their value; equal only for equal names.
-pub fn natural_order(a: &str, b: &str) -> Ordering {
-    let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
-    while let (Some(&i), Some(&j)) = (x.first(), y.first()) {
-        if i.is_ascii_digit() && j.is_ascii_digit() {
-            let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
-            let (n, m) = (digits(x), digits(y));
-            let strip = |s: &[u8]| s.iter().position(|c| *c != b'0').unwrap_or(s.len());
-            let (p, q) = (&x[strip(&x[..n])..n], &y[strip(&y[..m])..m]);
-            match p.len().cmp(&q.len()).then_with(|| p.cmp(q)) {
-                Ordering::Equal => {}
-                unequal => return unequal,
-            }
-            (x, y) = (&x[n..], &y[m..]);
-        } else if i != j {
-            return i.cmp(&j);
-        } else {
-            (x, y) = (&x[1..], &y[1..]);
-        }
-    }
-    x.len().cmp(&y.len()).then_with(|| a.cmp(b))
-}
-
 /// Lists a folder. `suffix` is cut off the end of each stem that has it; a stem without it keeps its name.
 ///
 /// # Errors
@@ -66,17 +41,20 @@ pub fn natural_order(a: &str, b: &str) -> Ordering {
 pub(super) fn list(folder: &Path, suffix: &str) -> Result<Folder> {
     let mut found: BTreeMap<Stem, Vec<PathBuf>> = BTreeMap::new();
     let mut out = Folder::default();
+    let suffix = comparable(suffix.as_ref());
     for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
         let path = entry.map_err(|e| Error::read(folder, e))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let picture = extension.is_some_and(|e| PICTURES.contains(&e.as_str())) && !name.starts_with('.');
-        if !picture || path.is_dir() {
-            out.others.push(name);
+        let name = path.file_name().unwrap_or_default();
+        if is_litter(name) {
+            tracing::debug!("{}: left behind by a system, not read", path.display());
             continue;
         }
-        let stem = match stem.strip_suffix(suffix) {
+        if !is_picture(&path) || path.is_dir() {
+            out.others.push(name.to_string_lossy().into_owned());
+            continue;
+        }
+        let stem = comparable(path.file_stem().unwrap_or_default());
+        let stem = match stem.strip_suffix(suffix.as_str()) {
             Some(cut) if !cut.is_empty() => cut.to_string(),
             _ => stem,
         };
@@ -105,6 +83,12 @@ pub(super) fn list(folder: &Path, suffix: &str) -> Result<Folder> {
     Ok(out)
 }
 
+/// Why files of one stem are not used.
+pub(super) fn share_a_stem(paths: &[PathBuf]) -> String {
+    let named: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    format!("{} share one stem, and which is meant is not known", named.join(" and "))
+}
+
 /// The pictures of a folder by stem, in natural order.
 ///
 /// # Errors
@@ -112,10 +96,7 @@ pub(super) fn list(folder: &Path, suffix: &str) -> Result<Folder> {
 pub(in crate::evaluation) fn list_pictures(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let found = list(folder, "")?;
     match found.ambiguous.first_key_value() {
-        Some((stem, _)) => {
-            Err(Error::input(format!("{}: several pictures are called {}", folder.display(), stem.0))
-                .remedy("keep one picture a frame"))
-        }
+        Some((_, paths)) => Err(Error::input(share_a_stem(paths)).remedy("keep one picture a frame")),
         None => Ok(found.pictures.into_iter().map(|(stem, path)| (stem.0, path)).collect()),
     }
 }

@@ -25,6 +25,18 @@ pub enum NoteKind {
     SixteenBitPrediction,
     UnlistedValues,
     FaintPrediction,
+    /// A 0-and-1 map among others that go higher.
+    FaintAmongOthers,
+    /// A folder none of whose maps reaches half of its scale.
+    DimPrediction,
+    RescaledPrediction,
+    RealPrediction,
+    RealMask,
+    InstanceMask,
+    GreyMask,
+    NoBlackMask,
+    /// Turned by its EXIF orientation.
+    Turned,
 }
 
 impl NoteKind {
@@ -51,6 +63,25 @@ impl NoteKind {
             Self::FaintPrediction => {
                 "no prediction holds more than 0 and 1 of 255: if 1 means certain, say --prediction-max 1"
             }
+            Self::FaintAmongOthers => {
+                "prediction near 0 of its file's scale among others that go higher: read as marking nothing"
+            }
+            Self::DimPrediction => {
+                "no prediction reaches half of its file's scale: if another value means certain, say --prediction-max"
+            }
+            Self::RescaledPrediction => {
+                "predictions that hold 0 to 255 in a file for more: 255 read as certain; if not, say --prediction-max"
+            }
+            Self::RealPrediction => {
+                "floating-point prediction: read in full, rounded to 8 bits under published"
+            }
+            Self::RealMask => "mask of floating-point or wide numbers: its levels read as they are",
+            Self::InstanceMask => {
+                "mask with several levels that fill areas: each is a polyp; else say --mask-levels half or --classes"
+            }
+            Self::GreyMask => "mask with grey edges: cut at half of its brightest level",
+            Self::NoBlackMask => "mask without black: the darker of its two levels is background",
+            Self::Turned => "turned upright by its EXIF orientation",
         }
     }
 }
@@ -109,12 +140,15 @@ pub struct DataSetReport {
     pub problems: Vec<Problem>,
     /// Worst first.
     pub worst: Vec<super::Worst>,
+    /// Whether the scale of all predictions is probably another than the one they were read on.
+    pub doubtful: bool,
+    pub(super) scales: super::scale::Scales,
 }
 
 impl DataSetReport {
-    /// Whether a picture with a mask has no figures.
+    /// Whether a picture with a mask has no figures, or none that can be trusted.
     pub fn is_partial(&self) -> bool {
-        !self.problems.is_empty()
+        !self.problems.is_empty() || self.doubtful
     }
 
     /// Notes and problems in sentences, one a line, at most `names` names each.

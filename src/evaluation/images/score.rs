@@ -8,9 +8,11 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::classes::Classes;
+use super::levels::MaskLevels;
 use super::pairing::{self, Stem};
 use super::read;
 use super::report::{DataSetReport, Note, NoteKind, Problem, ProblemKind, Row};
+use super::scale::{self, Depth, Scales};
 use crate::evaluation::metrics::{Figures, Mask, Prediction, Protocol, Scorer, SetAccumulator, SetFigures};
 use crate::{Error, Result};
 
@@ -84,8 +86,11 @@ pub struct Options {
     pub classes: Classes,
     /// Cut off the end of a mask's stem before pairing (`_mask`, …); empty for none.
     pub mask_suffix: String,
-    /// The stored value of a prediction that means probability 1; 255, or 65535 in 16-bit files, if not given.
+    /// The stored value of a prediction that means probability 1; if not given, 255, 65535 in 16-bit files and 1 in
+    /// floating-point ones, unless the folder's values show another.
     pub prediction_max: Option<u16>,
+    /// Which levels of a mask belong to polyps, where there is one class.
+    pub mask_levels: MaskLevels,
     /// How many of the worst to keep.
     pub worst: usize,
     pub rank: Rank,
@@ -98,6 +103,7 @@ impl Default for Options {
             classes: Classes::one(),
             mask_suffix: String::new(),
             prediction_max: None,
+            mask_levels: MaskLevels::Auto,
             worst: 12,
             rank: Rank::Dice,
         }
@@ -176,11 +182,13 @@ pub fn score(
         each(Event::LeftOut(problem))?;
     }
 
+    let scales = Scales::new(prediction_files(&pairs), options.prediction_max);
     let pool = ScorerPool::new(options.protocol)?;
     let mut sets = vec![SetAccumulator::default(); names.len()];
     let mut worst: Vec<Worst> = Vec::new();
     let mut scored = 0;
     let mut faint = 0;
+    let mut brightest: BTreeMap<Depth, f64> = BTreeMap::new();
     // A window holds the pictures of a network's predictions, or just figures.
     let window = rayon::current_num_threads() * if set.predictions.is_some() { 16 } else { 2 };
     for chunk in pairs.chunks(window.max(1)) {
@@ -198,15 +206,19 @@ pub fn score(
             }
             _ => chunk.iter().map(|_| None).collect(),
         };
-        let results: Vec<Result<(Vec<Row>, bool)>> = (chunk.par_iter().zip(predicted))
+        let results: Vec<Result<Scored>> = (chunk.par_iter().zip(predicted))
             .map(|((stem, files), predicted)| {
-                pool.with(|scorer| score_pair(&stem.0, files, predicted, options, scorer))
+                pool.with(|scorer| score_pair(&stem.0, files, predicted, options, &scales, scorer))
             })
             .collect();
         for ((stem, files), result) in chunk.iter().zip(results) {
             match result {
-                Ok((rows, is_faint)) => {
+                Ok(Scored { rows, faint: is_faint, stored }) => {
                     scored += 1;
+                    for (depth, largest) in stored {
+                        let most = brightest.entry(depth).or_default();
+                        *most = most.max(largest);
+                    }
                     if is_faint {
                         faint += 1;
                         note(&mut notes, NoteKind::FaintPrediction, stem.0.clone());
@@ -251,6 +263,17 @@ pub fn score(
     if faint < scored {
         notes.remove(&NoteKind::FaintPrediction);
     }
+    let mut doubtful = false;
+    for (&depth, &largest) in &brightest {
+        let Some(said) = scales.dim(depth, largest) else { continue };
+        if notes.contains_key(&NoteKind::FaintPrediction) {
+            continue;
+        }
+        note(&mut notes, NoteKind::DimPrediction, said);
+        // Published figures stretch 8-bit maps to their own range, whatever it is.
+        let matters = depth != Depth::Eight || !matches!(options.protocol, Protocol::Published);
+        doubtful |= matters && scale::is_end_of_a_scale(largest);
+    }
     let classes: Vec<(String, SetFigures)> =
         names.into_iter().zip(sets.iter().map(SetAccumulator::figures)).collect();
     let figures = mean_over_classes(&classes);
@@ -262,6 +285,8 @@ pub fn score(
         notes,
         problems,
         worst,
+        doubtful,
+        scales,
     })
 }
 
@@ -284,11 +309,10 @@ fn pair(set: &DataSet, options: &Options) -> Result<Pairs> {
     let mut out = Pairs { pairs: Vec::new(), notes: BTreeMap::new(), problems: Vec::new() };
     let mut ambiguous = |paths: &BTreeMap<Stem, Vec<PathBuf>>| {
         for (stem, paths) in paths {
-            let named: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
             out.problems.push(Problem {
                 kind: ProblemKind::Ambiguous,
                 name: stem.0.clone(),
-                what: format!("{} share one stem; keep one", named.join(" and ")),
+                what: format!("{}; keep one", pairing::share_a_stem(paths)),
             });
         }
     };
@@ -376,6 +400,14 @@ fn pair(set: &DataSet, options: &Options) -> Result<Pairs> {
         }
     }
     if out.pairs.is_empty() {
+        if let Some(problem) = out.problems.iter().find(|p| p.kind == ProblemKind::Ambiguous) {
+            return Err(Error::input(format!("{}: nothing could be paired: {}", set.name, problem.what)));
+        }
+        for (folder, list) in [(set.masks.as_path(), Some(&masks)), (without, main)] {
+            if let Some(list) = list.filter(|l| l.pictures.is_empty()) {
+                return Err(no_pictures(folder, &list.others));
+            }
+        }
         let examples = |stems: Option<&Stem>| stems.map_or("nothing".to_string(), |s| format!("\"{}\"", s.0));
         return Err(Error::input(format!(
             "no file of {} has the stem of one of {} (for instance {} and {})",
@@ -389,6 +421,30 @@ fn pair(set: &DataSet, options: &Options) -> Result<Pairs> {
     Ok(out)
 }
 
+/// Says what a folder without pictures holds instead.
+fn no_pictures(folder: &Path, others: &[String]) -> Error {
+    let held = match others {
+        [] => "is empty".to_string(),
+        [first, ..] => {
+            format!("holds no picture that is read here, but {} other files such as {first}", others.len())
+        }
+    };
+    Error::input(format!("{}: {held}", folder.display())).remedy("give PNG, JPEG, TIFF, BMP, GIF or WebP")
+}
+
+/// Every probability map of the pairs: their scale is judged together.
+fn prediction_files(pairs: &[(Stem, Files)]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for (_, pair) in pairs {
+        match &pair.prediction {
+            Some(Source::Map(path)) => files.push(path.clone()),
+            Some(Source::Maps(paths)) => files.extend(paths.iter().cloned()),
+            Some(Source::Labels(_)) | None => {}
+        }
+    }
+    files
+}
+
 fn input_image(files: &Files) -> Result<RgbImage> {
     match &files.image {
         Some(path) => read::image(path),
@@ -396,23 +452,36 @@ fn input_image(files: &Files) -> Result<RgbImage> {
     }
 }
 
+/// A picture's masks and predictions, class by class, and what had to be decided.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub pairs: Vec<(Mask, Prediction<'static>)>,
+    notes: Vec<NoteKind>,
+    /// How each probability map is stored, and its largest value.
+    stored: Vec<(Depth, f64)>,
+}
+
 /// What a picture's prediction says about every class.
-fn predictions(files: &Files, options: &Options) -> Result<(Vec<Prediction<'static>>, Vec<NoteKind>)> {
+fn predictions(
+    files: &Files,
+    options: &Options,
+    scales: &Scales,
+    loaded: &mut Loaded,
+) -> Result<Vec<Prediction<'static>>> {
+    let mut map = |path: &Path| {
+        let map = read::prediction(path, scales)?;
+        loaded.notes.extend(map.notes);
+        loaded.stored.push(map.stored);
+        Ok(map.prediction)
+    };
     match &files.prediction {
-        Some(Source::Map(path)) => {
-            let (prediction, notes) = read::prediction(path, options.prediction_max)?;
-            Ok((vec![prediction], notes))
+        Some(Source::Map(path)) => Ok(vec![map(path)?]),
+        Some(Source::Labels(path)) => {
+            let (predictions, notes) = read::label_predictions(path, &options.classes)?;
+            loaded.notes.extend(notes);
+            Ok(predictions)
         }
-        Some(Source::Labels(path)) => read::label_predictions(path, &options.classes),
-        Some(Source::Maps(paths)) => {
-            let mut all = (Vec::new(), Vec::new());
-            for path in paths {
-                let (prediction, notes) = read::prediction(path, options.prediction_max)?;
-                all.0.push(prediction);
-                all.1.extend(notes);
-            }
-            Ok(all)
-        }
+        Some(Source::Maps(paths)) => paths.iter().map(|path| map(path)).collect(),
         None => Err(Error::internal(format!("{}: no prediction", files.mask.display()))),
     }
 }
@@ -422,33 +491,83 @@ pub(super) fn load(
     files: &Files,
     predicted: Option<Result<Prediction<'static>>>,
     options: &Options,
-) -> Result<(Vec<(Mask, Prediction<'static>)>, Vec<NoteKind>)> {
-    let (masks, mut notes) = read::masks(&files.mask, &options.classes)?;
+    scales: &Scales,
+) -> Result<Loaded> {
+    let (masks, notes) = read::masks(&files.mask, &options.classes, options.mask_levels)?;
+    let mut loaded = Loaded { notes, ..Loaded::default() };
     let predictions = match predicted {
         Some(prediction) => vec![prediction?],
-        None => {
-            let (predictions, more) = predictions(files, options)?;
-            notes.extend(more);
-            predictions
-        }
+        None => predictions(files, options, scales, &mut loaded)?,
     };
-    notes.sort_unstable();
-    notes.dedup();
-    Ok((masks.into_iter().zip(predictions).collect(), notes))
+    loaded.notes.sort_unstable();
+    loaded.notes.dedup();
+    loaded.pairs = masks.into_iter().zip(predictions).collect();
+    for (mask, prediction) in &loaded.pairs {
+        check_sides(files, (mask.width(), mask.height()), (prediction.width(), prediction.height()))?;
+    }
+    Ok(loaded)
 }
 
-/// A row per class, and whether the prediction holds nothing but 0 and 1.
+/// Refuses a prediction that lies on its side: resizing would score it against another picture. Sides are compared by
+/// their proportion, as predictions come in the network's size too.
+fn check_sides(files: &Files, mask: (usize, usize), prediction: (usize, usize)) -> Result<()> {
+    if !crate::still::lie_across(mask, prediction) {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{}: is {}x{} while its mask is {}x{}, so one of them lies on its side",
+        prediction_path(files).display(),
+        prediction.0,
+        prediction.1,
+        mask.0,
+        mask.1
+    ))
+    .remedy("turn the one that is not as viewers show the picture"))
+}
+
+/// The file that a picture's prediction comes from.
+fn prediction_path(files: &Files) -> &Path {
+    match &files.prediction {
+        Some(Source::Map(path) | Source::Labels(path)) => path,
+        Some(Source::Maps(paths)) => paths.first().unwrap_or(&files.mask),
+        None => files.image.as_deref().unwrap_or(&files.mask),
+    }
+}
+
+/// A picture's figures.
+struct Scored {
+    /// A row per class.
+    rows: Vec<Row>,
+    /// Whether the prediction holds nothing but 0 and 1, as all others do.
+    faint: bool,
+    stored: Vec<(Depth, f64)>,
+}
+
+/// Scores a picture.
 fn score_pair(
     name: &str,
     files: &Files,
     predicted: Option<Result<Prediction<'static>>>,
     options: &Options,
+    scales: &Scales,
     scorer: &mut Scorer,
-) -> Result<(Vec<Row>, bool)> {
-    let (pairs, mut notes) = load(files, predicted, options)?;
+) -> Result<Scored> {
+    let Loaded { pairs, mut notes, stored } = load(files, predicted, options, scales)?;
     let all = notes.len();
     notes.retain(|kind| *kind != NoteKind::FaintPrediction);
     let faint = notes.len() < all;
+    // Read on the file's own scale such a map marks nothing, which is right only if nothing is there.
+    if faint
+        && matches!(options.protocol, Protocol::Thresholded { .. })
+        && pairs.iter().any(|(mask, _)| !mask.is_empty())
+    {
+        let path = prediction_path(files);
+        return Err(Error::input(format!(
+            "{}: holds only 0 and 1, as all maps of its folder do, so whether 1 means certain cannot be told",
+            path.display()
+        ))
+        .remedy("say --prediction-max 1 or --prediction-max 255"));
+    }
     let names = options.classes.names();
     let rows = pairs
         .iter()
@@ -469,7 +588,7 @@ fn score_pair(
             Ok(Row { name: name.into(), class, width_px, height_px, figures, notes })
         })
         .collect::<Result<_>>()?;
-    Ok((rows, faint))
+    Ok(Scored { rows, faint, stored })
 }
 
 /// Keeps the list short and sorted, worst first, equals by name.

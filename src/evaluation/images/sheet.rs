@@ -74,9 +74,12 @@ fn tile(
         (None, Some(predict), Some(image)) => Some(predict.predict(image)),
         _ => None,
     };
-    let (mut pairs, _) = load(&worst.files, predicted, options)?;
+    let mut pairs = load(&worst.files, predicted, options, &report.scales)?.pairs;
     let (truth, mut prediction) = pairs.swap_remove(worst.class_number);
     let (w, h) = (truth.width(), truth.height());
+    // A picture that lies on its side would be shown under marks of another.
+    let image =
+        image.filter(|i| !crate::still::lie_across((w, h), (i.width() as usize, i.height() as usize)));
     if matches!(options.protocol, Protocol::Published) {
         prediction = prediction.to_levels()?;
     }

@@ -71,22 +71,15 @@ fn left_out(report: &DataSetReport) -> Vec<(ProblemKind, &str)> {
 }
 
 #[test]
-fn names_are_in_natural_order() {
-    let mut stems = ["b2", "a10", "a9", "a09", "100", "68", "", "a9b", "a"];
-    stems.sort_by(|a, b| natural_order(a, b));
-    assert_eq!(stems, ["", "68", "100", "a", "a09", "a9", "a9b", "a10", "b2"]);
-}
-
-#[test]
 fn pairs_by_stem_whatever_the_format() {
     let f = Folders::new();
-    for (i, ext) in ["png", "bmp", "tif", "webp"].iter().enumerate() {
+    for (i, ext) in ["png", "bmp", "tif", "webp", "gif"].iter().enumerate() {
         f.save(&format!("masks/m{i}.{ext}"), block(12, 255));
         f.save(&format!("predictions/m{i}.png"), block(12, 255));
     }
     let (report, rows) = run(&f.set(), &thresholded()).unwrap();
-    assert_eq!(rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["m0", "m1", "m2", "m3"]);
-    assert_eq!((report.figures.count, report.figures.m_dice), (4, Some(1.0)));
+    assert_eq!(rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["m0", "m1", "m2", "m3", "m4"]);
+    assert_eq!((report.figures.count, report.figures.m_dice), (5, Some(1.0)));
     assert!(!report.is_partial());
     assert!(report.notes.is_empty(), "{:?}", report.notes);
 }
@@ -227,22 +220,235 @@ fn another_size_is_resized_and_sixteen_bits_keep_their_depth() {
 }
 
 #[test]
-fn a_set_of_zeros_and_ones_is_noticed() {
+fn a_set_of_zeros_and_ones_is_no_result() {
     let f = Folders::new();
     f.save("masks/a.png", block(12, 255));
     f.save("predictions/a.png", block(12, 1));
-    let (report, _) = run(&f.set(), &thresholded()).unwrap();
-    assert_eq!(report.figures.m_dice, Some(0.0));
-    assert_eq!(names(&report, NoteKind::FaintPrediction), ["a"]);
+    let said = run(&f.set(), &thresholded()).unwrap_err().to_string();
+    assert!(said.contains("a.png") && said.contains("--prediction-max 1"), "{said}");
     let scaled = Options { prediction_max: Some(1), ..thresholded() };
     assert_eq!(run(&f.set(), &scaled).unwrap().0.figures.m_dice, Some(1.0));
-    // One faint map among others only says that nothing was found.
+    // Published figures stretch each map to its own range.
+    let (report, _) = run(&f.set(), &Options::default()).unwrap();
+    assert_eq!(names(&report, NoteKind::FaintPrediction), ["a"]);
+    assert!(report.figures.m_dice.unwrap() > 0.99);
+    // Nothing found where nothing is needs no scale.
+    let empty = Folders::new();
+    empty.save("masks/a.png", block(4, 255));
+    empty.save("predictions/a.png", block(12, 1));
+    let (report, _) = run(&empty.set(), &thresholded()).unwrap();
+    assert_eq!(report.figures.m_dice, Some(1.0));
+    // One faint map among others only says that nothing was found, and is named.
     f.save("masks/b.png", block(12, 255));
     f.save("predictions/b.png", block(12, 200));
     let (report, _) = run(&f.set(), &thresholded()).unwrap();
     assert!(names(&report, NoteKind::FaintPrediction).is_empty());
+    assert_eq!(names(&report, NoteKind::FaintAmongOthers), ["a"]);
     let refused = run(&f.set(), &scaled).unwrap().0;
     assert!(refused.problems[0].what.contains("200"), "{:?}", refused.problems);
+}
+
+type Deep = ImageBuffer<Luma<u16>, Vec<u16>>;
+
+fn deep_block(level: u16) -> Deep {
+    Deep::from_fn(W, H, |x, y| Luma([if block(12, 255).get_pixel(x, y).0[0] > 0 { level } else { 0 }]))
+}
+
+/// A floating-point map as scientific programs save it.
+fn save_real(path: &Path, level: f32) {
+    let values: Vec<f32> = block(12, 255).as_raw().iter().map(|v| f32::from(*v) / 255.0 * level).collect();
+    let file = std::fs::File::create(path).unwrap();
+    let mut encoder = tiff::encoder::TiffEncoder::new(file).unwrap();
+    encoder.write_image::<tiff::encoder::colortype::Gray32Float>(W, H, &values).unwrap();
+}
+
+#[test]
+fn sixteen_bit_maps_of_eight_bits_are_read_on_their_scale() {
+    let f = Folders::new();
+    for (name, level) in [("a", 255), ("b", 251), ("c", 3)] {
+        f.save(&format!("masks/{name}.png"), block(12, 255));
+        f.save(&format!("predictions/{name}.png"), DynamicImage::ImageLuma16(deep_block(level)));
+    }
+    for options in [thresholded(), Options::default()] {
+        let (report, rows) = run(&f.set(), &options).unwrap();
+        assert_eq!(names(&report, NoteKind::RescaledPrediction), ["a", "b", "c"]);
+        assert!(rows[0].figures.dice > 0.99 && rows[1].figures.dice > 0.99);
+        assert!(report.problems.is_empty() && !report.is_partial());
+    }
+    // With one in full scale among them, those near 255 could be both; what is far below marks nothing either way.
+    f.save("masks/d.png", block(12, 255));
+    f.save("predictions/d.png", DynamicImage::ImageLuma16(deep_block(60_000)));
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(left_out(&report), ["a", "b"].map(|n| (ProblemKind::Refused, n)));
+    assert!(report.problems[0].what.contains("--prediction-max"), "{}", report.problems[0].what);
+    assert_eq!(names(&report, NoteKind::FaintAmongOthers), ["c"]);
+    assert_eq!(rows.iter().map(|r| r.figures.dice).collect::<Vec<_>>(), [0.0, 1.0]);
+}
+
+#[test]
+fn scales_that_cannot_be_told_are_refused_or_doubted() {
+    let with = |level: u16| {
+        let f = Folders::new();
+        f.save("masks/a.png", block(12, 255));
+        f.save("predictions/a.png", DynamicImage::ImageLuma16(deep_block(level)));
+        run(&f.set(), &thresholded())
+    };
+    for level in [1, 100, 200] {
+        let said = with(level).unwrap_err().to_string();
+        assert!(said.contains("--prediction-max"), "{level}: {said}");
+    }
+    for (level, doubtful) in [(4095, true), (1000, true), (5001, false)] {
+        let (report, _) = with(level).unwrap();
+        assert_eq!(report.is_partial(), doubtful, "{level}");
+        assert!(names(&report, NoteKind::DimPrediction)[0].contains(&level.to_string()), "{level}");
+    }
+    // All black is black on every scale.
+    assert!(!with(0).unwrap().0.is_partial());
+    // Per cent in 8 bits.
+    let f = Folders::new();
+    f.save("masks/a.png", block(12, 255));
+    f.save("predictions/a.png", block(12, 100));
+    assert!(run(&f.set(), &thresholded()).unwrap().0.doubtful);
+    assert!(!run(&f.set(), &Options::default()).unwrap().0.doubtful);
+}
+
+#[test]
+fn floating_point_maps_and_masks_are_read() {
+    let f = Folders::new();
+    for (name, level) in [("a", 1.0), ("b", 0.9)] {
+        f.save(&format!("masks/{name}.png"), block(12, 255));
+        save_real(&f.path(&format!("predictions/{name}.tif")), level);
+    }
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(rows.iter().map(|r| r.figures.dice).collect::<Vec<_>>(), [1.0, 1.0]);
+    assert_eq!(names(&report, NoteKind::RealPrediction), ["a", "b"]);
+    // 0 to 255 in floating point; then logits, which are no probabilities.
+    save_real(&f.path("predictions/a.tif"), 255.0);
+    save_real(&f.path("predictions/b.tif"), 128.5);
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(rows.iter().map(|r| r.figures.dice).collect::<Vec<_>>(), [1.0, 1.0]);
+    assert_eq!(names(&report, NoteKind::RescaledPrediction), ["a", "b"]);
+    for bad in [-3.0, 7.0, f32::NAN] {
+        for name in ["a", "b"] {
+            save_real(&f.path(&format!("predictions/{name}.tif")), bad);
+        }
+        let said = run(&f.set(), &thresholded()).unwrap_err().to_string();
+        assert!(said.contains("a.tif: holds"), "{said}");
+    }
+    let f = Folders::new();
+    for (name, level) in [("one", 1.0), ("half", 0.5), ("grey", 255.0)] {
+        save_real(&f.path(&format!("masks/{name}.tif")), level);
+        f.save(&format!("predictions/{name}.png"), block(12, 255));
+    }
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert!(rows.iter().all(|r| r.figures.dice == 1.0));
+    assert_eq!(names(&report, NoteKind::RealMask).len(), 3);
+}
+
+#[test]
+fn numbered_polyps_are_scored_whole_and_said() {
+    let f = Folders::new();
+    let numbered = GrayImage::from_fn(W, H, |x, y| {
+        Luma([if y < 4 || y > 12 { 0 } else { [0, 1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3][x as usize / 2] }])
+    });
+    let truth =
+        GrayImage::from_fn(W, H, |x, y| Luma([if numbered.get_pixel(x, y).0[0] > 0 { 255 } else { 0 }]));
+    f.save("masks/a.png", numbered);
+    f.save("predictions/a.png", truth);
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(rows[0].figures.dice, 1.0);
+    assert_eq!(names(&report, NoteKind::InstanceMask), ["a"]);
+    let half = Options { mask_levels: MaskLevels::Half, ..thresholded() };
+    assert!(run(&f.set(), &half).unwrap().1[0].figures.dice < 0.9);
+}
+
+#[test]
+fn what_lies_on_its_side_is_an_error_not_a_resize() {
+    let f = Folders::new();
+    f.save("masks/a.png", block(12, 255));
+    f.save("predictions/a.png", block(12, 255));
+    f.save("masks/b.png", block(12, 255));
+    f.save("predictions/b.png", image::imageops::rotate90(&block(12, 255)));
+    let (report, _) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(left_out(&report), [(ProblemKind::Refused, "b")]);
+    assert!(
+        report.problems[0].what.contains("b.png: is 18x24 while its mask is 24x18"),
+        "{:?}",
+        report.problems
+    );
+    // The same for what a network says of a picture.
+    f.save("images/a.png", RgbImage::from_pixel(H, W, Rgb([90, 60, 60])));
+    let set = DataSet { predictions: None, images: Some(f.path("images")), ..f.set() };
+    let mut network = |image: &RgbImage| {
+        let (w, h) = (image.width() as usize, image.height() as usize);
+        Prediction::from_levels(w, h, vec![0u8; w * h])
+    };
+    let said = score(&set, &thresholded(), Some(&mut network), &mut |_| Ok(())).unwrap_err().to_string();
+    assert!(said.contains("images/a.png: is 18x24"), "{said}");
+}
+
+#[test]
+fn names_pair_whatever_machine_wrote_them() {
+    let f = Folders::new();
+    // Composed and decomposed accents; what a Mac and Windows leave beside.
+    f.save("masks/Polyp gr\u{f6}\u{df}e \u{e9}.png", block(12, 255));
+    f.save("predictions/Polyp gro\u{308}\u{df}e e\u{301}.PNG", block(12, 255));
+    std::fs::write(f.path("masks/._Polyp gr\u{f6}\u{df}e \u{e9}.png"), b"Mac OS X").unwrap();
+    std::fs::write(f.path("predictions/Thumbs.db"), b"x").unwrap();
+    std::fs::create_dir(f.path("masks/__MACOSX")).unwrap();
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["Polyp gr\u{f6}\u{df}e \u{e9}"]);
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+}
+
+#[test]
+fn names_that_are_no_utf8_pair_only_with_themselves() {
+    use std::os::unix::ffi::OsStrExt;
+    let f = Folders::new();
+    let save = |folder: &str, name: &[u8]| {
+        let mut png = std::io::Cursor::new(Vec::new());
+        block(12, 255).write_to(&mut png, image::ImageFormat::Png).unwrap();
+        std::fs::write(f.path(folder).join(std::ffi::OsStr::from_bytes(name)), png.into_inner()).unwrap();
+    };
+    save("masks", b"a\xff.png");
+    save("masks", b"a\xfe.png");
+    save("predictions", b"a\xfe.png");
+    let (report, rows) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(rows[0].name, "a\\xfe");
+    assert_eq!(left_out(&report), [(ProblemKind::MissingPrediction, "a\\xff")]);
+}
+
+#[test]
+fn the_reason_for_nothing_paired_is_said() {
+    let f = Folders::new();
+    f.save("masks/1.png", block(12, 255));
+    f.save("predictions/1.png", block(12, 255));
+    f.save("predictions/1.jpg", block(12, 255));
+    let said = run(&f.set(), &thresholded()).unwrap_err().to_string();
+    assert!(said.contains("1.jpg and ") && said.contains("share one stem"), "{said}");
+    let f = Folders::new();
+    f.save("masks/1.png", block(12, 255));
+    std::fs::write(f.path("predictions/1.npy"), b"\x93NUMPY").unwrap();
+    let said = run(&f.set(), &thresholded()).unwrap_err().to_string();
+    assert!(
+        said.contains("predictions: holds no picture that is read here") && said.contains("1.npy"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_mask_that_was_cut_off_is_left_out() {
+    let f = Folders::new();
+    for name in ["whole", "half"] {
+        f.save(&format!("masks/{name}.jpg"), block(12, 255));
+        f.save(&format!("predictions/{name}.png"), block(12, 255));
+    }
+    let jpeg = std::fs::read(f.path("masks/half.jpg")).unwrap();
+    std::fs::write(f.path("masks/half.jpg"), &jpeg[..jpeg.len() - 12]).unwrap();
+    let (report, _) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(left_out(&report), [(ProblemKind::Refused, "half")]);
+    assert!(report.problems[0].what.contains("half.jpg: is cut off"), "{:?}", report.problems);
+    assert!(report.is_partial());
 }
 
 #[test]

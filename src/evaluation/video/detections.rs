@@ -1,14 +1,16 @@
 //! What was detected in a video: a replay's `frames.jsonl`, a folder of predicted maps or finished masks flow in, the
 //! regions of one frame after the other flow out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::region::{Region, components};
-use crate::evaluation::images::{natural_order, read};
+use crate::evaluation::images::{NoteKind, read, scale::Scales};
 use crate::frame::Mask;
 use crate::small_file::Lines;
+use crate::still::names::natural_order;
 use crate::{Error, Result};
 
 /// The regions marked on one frame.
@@ -44,12 +46,13 @@ pub struct Detections {
     /// Frame expected next.
     next: u64,
     size: Option<(usize, usize)>,
+    notes: BTreeMap<NoteKind, u64>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Lines(Lines),
-    Maps { files: std::vec::IntoIter<PathBuf>, threshold: f64, period_ns: f64, certain: Option<u16> },
+    Maps { files: std::vec::IntoIter<PathBuf>, threshold: f64, period_ns: f64, scales: Scales },
 }
 
 /// The part of a replay's record that is judged.
@@ -72,7 +75,7 @@ impl Detections {
     /// The file cannot be opened.
     pub fn from_replay(path: &Path) -> Result<Self> {
         let kind = Kind::Lines(Lines::open(path, "the frames.jsonl of a replay")?);
-        Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None })
+        Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None, notes: BTreeMap::new() })
     }
 
     /// A folder of probability maps, one a frame in natural order, cut at `threshold` (and at least 1 level above black);
@@ -95,9 +98,16 @@ impl Detections {
             return Err(Error::usage(format!("{frames_per_second} frames a second is no frame rate")));
         }
         found.sort_by(|a, b| natural_order(&a.0, &b.0));
-        let files = found.into_iter().map(|(_, path)| path).collect::<Vec<_>>().into_iter();
-        let kind = Kind::Maps { files, threshold, period_ns: 1e9 / frames_per_second, certain };
-        Ok(Self { path: folder.to_path_buf(), kind, next: 0, size: None })
+        let files: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
+        let scales = Scales::new(files.clone(), certain);
+        let kind =
+            Kind::Maps { files: files.into_iter(), threshold, period_ns: 1e9 / frames_per_second, scales };
+        Ok(Self { path: folder.to_path_buf(), kind, next: 0, size: None, notes: BTreeMap::new() })
+    }
+
+    /// Rules that maps were read by so far, and for how many.
+    pub fn notes(&self) -> &BTreeMap<NoteKind, u64> {
+        &self.notes
     }
 
     /// Width and height of the last frame read, where its source knows.
@@ -138,17 +148,18 @@ impl Detections {
     }
 
     fn map(&mut self) -> Option<Result<FrameDetections>> {
-        let Kind::Maps { files, threshold, period_ns, certain } = &mut self.kind else { return None };
+        let Kind::Maps { files, threshold, period_ns, scales } = &mut self.kind else { return None };
         let path = files.next()?;
         let (threshold, frame) = (*threshold, self.next);
         let pts_ns = (frame as f64 * *period_ns).round() as u64;
-        let read = read::prediction(&path, *certain).and_then(|(map, _)| {
-            let size = (map.width(), map.height());
-            let regions = components(size.0, &map.binary(threshold), (0, 0))?;
-            Ok((size, FrameDetections { frame, pts_ns, regions }))
+        let read = read::prediction(&path, scales).and_then(|map| {
+            let size = (map.prediction.width(), map.prediction.height());
+            let regions = components(size.0, &map.prediction.binary(threshold), (0, 0))?;
+            Ok((size, map.notes, FrameDetections { frame, pts_ns, regions }))
         });
-        Some(read.map(|(size, detections)| {
+        Some(read.map(|(size, notes, detections)| {
             self.size = Some(size);
+            notes.into_iter().for_each(|kind| *self.notes.entry(kind).or_default() += 1);
             detections
         }))
     }

@@ -1,12 +1,13 @@
 //! Ground truth of a video: a path flows in, the polyps of each frame flow out, with identities where the truth has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::region::{Bounds, Region, components};
-use crate::evaluation::images::{Classes, natural_order, read};
+use crate::evaluation::images::{Classes, MaskLevels, NoteKind, read};
+use crate::still::names::natural_order;
 use crate::{Error, Result, small_file};
 
 /// Specks of a truth mask below this many pixels are what lossy formats leave, no polyps.
@@ -27,6 +28,8 @@ pub struct TruthObject {
 pub struct Truth {
     kind: Kind,
     specks: u64,
+    levels: MaskLevels,
+    notes: BTreeMap<NoteKind, u64>,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,19 @@ impl Truth {
         } else {
             boxes(path)?
         };
-        Ok(Self { kind, specks: 0 })
+        Ok(Self { kind, specks: 0, levels: MaskLevels::Auto, notes: BTreeMap::new() })
+    }
+
+    /// Which levels of masks belong to polyps.
+    #[must_use]
+    pub fn with_levels(mut self, levels: MaskLevels) -> Self {
+        self.levels = levels;
+        self
+    }
+
+    /// Rules that masks were read by so far, and for how many.
+    pub fn notes(&self) -> &BTreeMap<NoteKind, u64> {
+        &self.notes
     }
 
     /// Frames the truth speaks of, at most.
@@ -165,7 +180,8 @@ impl Truth {
             }
             Kind::Masks { files, .. } => {
                 let Some(path) = files.get(&frame) else { return Ok(None) };
-                let (mut masks, _) = read::masks(path, &Classes::one())?;
+                let (mut masks, notes) = read::masks(path, &Classes::one(), self.levels)?;
+                notes.into_iter().for_each(|kind| *self.notes.entry(kind).or_default() += 1);
                 let mask = masks.swap_remove(0);
                 check(path, mask.width(), mask.height())?;
                 let regions = components(mask.width(), mask.pixels(), (0, 0))?;
