@@ -11,3 +11,4 @@ mod faults;
 mod overlay;
 mod pipelines;
 mod stand_in;
+mod unit;
