@@ -19,6 +19,7 @@ pub mod engine;
 pub mod error;
 pub mod evaluation;
 pub mod frame;
+pub mod json_path;
 #[cfg(feature = "video")]
 pub mod live;
 pub mod mailbox;

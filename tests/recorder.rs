@@ -204,6 +204,7 @@ fn an_encoder_that_cannot_follow_loses_frames_and_a_push_never_waits() {
 
 #[test]
 fn settings_that_make_no_sense_are_refused_before_anything_is_made() {
+    use std::os::unix::ffi::OsStrExt;
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("none");
     let good = RecorderSettings::new(&dir);
@@ -212,6 +213,7 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_made() {
         RecorderSettings { segment: Duration::from_millis(10), ..good.clone() },
         RecorderSettings { quality: 52, ..good.clone() },
         RecorderSettings { waiting: 1, ..good.clone() },
+        RecorderSettings::new(Path::new(std::ffi::OsStr::from_bytes(b"\xff")).join("none")),
     ] {
         assert!(Recorder::start(bad).is_err());
     }

@@ -10,9 +10,9 @@ use clap::Args as ClapArgs;
 
 use super::arguments::{opacity, threshold};
 use super::interrupt::interrupt_flag;
+use super::listening::ListenArgs;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{PipelineFile, Recorder, RecorderSettings};
-use crate::control::{Control, Routes};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
 use crate::live::{Adapting, Build, Built, Session, Settings, Sides, Step, sizing};
@@ -64,15 +64,8 @@ pub struct Args {
     /// Length of a recorded segment
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400), default_value_t = 60)]
     record_segment: u64,
-    /// Steer and watch the session over HTTP at this address, such as 127.0.0.1:7700
-    #[arg(long, value_name = "ADDR")]
-    control: Option<std::net::SocketAddr>,
-    /// File with the token that HTTP requests must bring; needed beyond loopback
-    #[arg(long, value_name = "FILE", requires = "control")]
-    control_token_file: Option<PathBuf>,
-    /// Prometheus figures at this address
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    listening: ListenArgs,
     /// A mask older than this vanishes
     #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10000))]
     max_mask_age: u64,
@@ -163,34 +156,6 @@ impl Args {
     /// Where recordings go, if anywhere.
     fn recordings(&self) -> Option<RecorderSettings> {
         self.record.as_ref().or(self.record_to.as_ref()).map(|folder| self.recorder(folder))
-    }
-
-    /// The token of the control, from its file.
-    fn token(&self) -> Result<Option<String>> {
-        let Some(path) = &self.control_token_file else { return Ok(None) };
-        let text = small_file::read_text(path, small_file::SMALL, "a file with the token")?;
-        let token = text.trim().to_owned();
-        if token.len() < 16 {
-            return Err(Error::usage(format!("{}: the token is too short", path.display()))
-                .remedy("use at least 16 characters, such as those of `openssl rand -hex 16`"));
-        }
-        Ok(Some(token))
-    }
-
-    /// Starts the listeners asked for.
-    fn controls(&self, session: &Session, context: &mut Context) -> Result<Vec<Control>> {
-        let mut listeners = Vec::new();
-        if let Some(addr) = self.control {
-            let desk = Arc::new(session.desk(self.recordings()));
-            let control = Control::start(addr, self.token()?, Routes::All, desk)?;
-            context.remark(format!("control page http://{}/", control.addr()))?;
-            listeners.push(control);
-        }
-        if let Some(addr) = self.metrics {
-            let desk = Arc::new(session.desk(None));
-            listeners.push(Control::start(addr, self.token()?, Routes::Metrics, desk)?);
-        }
-        Ok(listeners)
     }
 
     /// Files that would be replaced are refused before anything starts.
@@ -294,6 +259,10 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     args.protect()?;
+    if let Some(recordings) = args.recordings() {
+        recordings.validate()?;
+    }
+    let listening = args.listening.plan()?;
     log_panics();
     let settings = args.settings(context)?;
     let hands = Hands::new(context.quiet)?;
@@ -301,7 +270,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(folder) = &args.record {
         session.taps().record(Recorder::start(args.recorder(folder))?);
     }
-    let listeners = args.controls(&session, context)?;
+    let listeners = listening.start(&session, args.recordings(), context)?;
     let result = watch(args, &mut session, &hands, context);
     drop(listeners);
     let recording = session.taps().recording();

@@ -19,6 +19,8 @@ mod eval;
 mod eval_video;
 mod interrupt;
 #[cfg(feature = "video")]
+mod listening;
+#[cfg(feature = "video")]
 mod live;
 #[cfg(feature = "video")]
 mod phantom;
@@ -192,5 +194,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[cfg(feature = "video")]
+    #[test]
+    fn the_systemd_unit_gives_options_there_are() {
+        let unit = include_str!("../../pipelines/polypscope-live.service");
+        let line = unit.lines().find_map(|l| l.strip_prefix("ExecStart=")).expect("a command");
+        let parsed = Cli::try_parse_from(line.split_whitespace());
+        assert!(matches!(parsed.as_ref().map(|c| &c.command), Ok(Command::Live(_))), "{:?}", parsed.err());
     }
 }

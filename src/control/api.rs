@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -13,9 +13,11 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::crowd::Guest;
 use super::guard::Guard;
-use super::{Desk, Routes};
-use crate::telemetry::collector::exposition;
+use super::{Access, Desk, Routes};
+use crate::json_path::JsonPath;
+use crate::telemetry::collector::{Format, exposition};
 
 const PAGE: &str = include_str!("page.html");
 const REFERENCE: &str = include_str!("API.md");
@@ -26,8 +28,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 type At = State<Arc<dyn Desk>>;
 
-pub(super) fn router(addr: SocketAddr, token: Option<String>, routes: Routes, desk: Arc<dyn Desk>) -> Router {
-    let guard = Arc::new(Guard { addr, token });
+pub(super) fn router(addr: SocketAddr, access: Access, routes: Routes, desk: Arc<dyn Desk>) -> Router {
+    let guard = Arc::new(Guard { addr, access, figures_only: routes == Routes::Metrics });
     let mut router = Router::new().route("/metrics", get(metrics));
     if routes == Routes::All {
         router = router
@@ -56,7 +58,10 @@ pub(super) fn router(addr: SocketAddr, token: Option<String>, routes: Routes, de
             async move {
                 let checked = guard.check(request.method(), request.uri().path(), request.headers());
                 let mut response = match checked {
-                    Ok(()) => {
+                    Ok(known) => {
+                        if known && let Some(guest) = request.extensions().get::<Arc<Guest>>() {
+                            guest.recognised();
+                        }
                         // A client that sends half a request is not waited for.
                         let answer =
                             tokio::time::timeout(std::time::Duration::from_secs(10), next.run(request));
@@ -103,9 +108,10 @@ async fn page() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
 }
 
-async fn metrics(State(desk): At) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], exposition(&desk.figures())).into_response()
+async fn metrics(State(desk): At, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let format = Format::accepted(accepted);
+    ([(header::CONTENT_TYPE, format.content_type())], exposition(&desk.figures(), format)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -163,7 +169,7 @@ async fn beside<T: Send + 'static>(
 
 async fn start_recording(State(desk): At) -> Response {
     let started = beside(desk, |d| d.start_recording()).await;
-    answer(started.map(|stem| json!({ "recording": stem })))
+    answer(started.map(|stem| json!({ "recording": JsonPath::from(stem) })))
 }
 
 async fn stop_recording(State(desk): At) -> Response {
@@ -174,5 +180,20 @@ async fn snapshot(State(desk): At) -> Response {
     match beside(desk, |d| d.snapshot()).await {
         Ok(png) => ([(header::CONTENT_TYPE, "image/png")], png).into_response(),
         Err(e) => answer(Err(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAGE;
+
+    /// A proxy may publish the page below a path of its own.
+    #[test]
+    fn the_page_asks_relative_to_itself_and_loads_nothing_else() {
+        for absolute in ["\"/api", "'/api", "`/api", "http:", "https:", "src=\"", "href=\"", "url("] {
+            assert!(!PAGE.contains(absolute), "{absolute} is on the page");
+        }
+        assert_eq!(PAGE.matches("fetch(").count(), 1, "everything is asked for in one place");
+        assert!(PAGE.contains("fetch(base + path"));
     }
 }

@@ -1,12 +1,16 @@
 //! Steering and watching a live session over HTTP.
 //!
-//! In: requests on loopback (beyond it only with a token). Out: the session's state and figures, a page that shows them,
-//! and changes through [`Desk`]. `API.md` beside this file is the reference. Requests another site's page could cause a
-//! browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site.
+//! In: requests that bring the session's token. Out: the session's state and figures, a page that shows them, and changes
+//! through [`Desk`]. `API.md` beside this file is the reference. Requests another site's page could cause a browser to
+//! send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens apart: it shows no
+//! patient and steers nothing.
 
 mod api;
+mod crowd;
 mod door;
 mod guard;
+mod origin;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +19,9 @@ use std::thread::JoinHandle;
 
 use serde::Serialize;
 
+pub use self::origin::Origin;
+pub use self::token::Token;
+use crate::json_path::JsonPath;
 use crate::telemetry::Snapshot;
 use crate::{Error, Result};
 
@@ -57,7 +64,7 @@ pub struct Status {
     pub alpha: f32,
     pub source_lost: bool,
     /// Begin of the files' names, while there is a recording.
-    pub recording: Option<PathBuf>,
+    pub recording: Option<JsonPath>,
     pub recording_lost_frames: u64,
     pub recording_stopped_because: Option<String>,
     pub input: String,
@@ -76,6 +83,15 @@ pub enum Routes {
     Metrics,
 }
 
+/// Who may ask a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// What requests must bring; `None`: everybody who can connect is let in.
+    pub token: Option<Token>,
+    /// Origins of pages that may ask besides the listener's own, such as that of a TLS proxy before it.
+    pub origins: Vec<Origin>,
+}
+
 /// A listener; stops when dropped.
 pub struct Control {
     addr: SocketAddr,
@@ -84,45 +100,39 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens at `addr`. With a token every request must bring it (`Authorization: Bearer …`).
+    /// Listens at `addr`.
     ///
     /// # Errors
-    /// An address beyond loopback without a token, an address that is taken.
-    pub fn start(
-        addr: SocketAddr,
-        token: Option<String>,
-        routes: Routes,
-        desk: Arc<dyn Desk>,
-    ) -> Result<Self> {
-        if !addr.ip().is_loopback() && token.as_ref().is_none_or(String::is_empty) {
-            return Err(Error::usage(format!("{addr}: anybody on the network could steer the session"))
-                .remedy("listen on 127.0.0.1, or name a --control-token-file"));
+    /// [`Routes::All`] beyond loopback without a token, an address that is taken.
+    pub fn start(addr: SocketAddr, access: Access, routes: Routes, desk: Arc<dyn Desk>) -> Result<Self> {
+        if routes == Routes::All && access.token.is_none() && !addr.ip().is_loopback() {
+            return Err(Error::usage(format!(
+                "{addr}: anybody on the network could see the patient and steer the session"
+            ))
+            .remedy("leave out --control-open, or listen on 127.0.0.1"));
         }
         let refused = |e: std::io::Error| {
             Error::machine(format!("{addr}: cannot be listened at ({e})")).remedy("choose another address")
         };
-        let listener = std::net::TcpListener::bind(addr).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let addr = listener.local_addr().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .max_blocking_threads(4)
             .build()
             .map_err(refused)?;
+        let listener = {
+            let _here = runtime.enter();
+            door::listen(addr).map_err(refused)?
+        };
+        let addr = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let router = api::router(addr, token, routes, desk);
+        let router = api::router(addr, access, routes, desk);
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let listener = match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => listener,
-                        Err(e) => return tracing::warn!("{addr}: {e}"),
-                    };
-                    let serve = axum::serve(door::Door::new(listener), router);
                     tokio::select! {
-                        ended = serve => if let Err(e) = ended { tracing::warn!("{addr}: {e}") },
+                        () = door::serve(listener, router, crowd::Limits::default()) => {}
                         _ = stopped => {}
                     }
                 });

@@ -43,7 +43,7 @@ impl Desk for LiveDesk {
             alpha: self.controls.alpha(),
             source_lost: s.source_lost,
             recording_lost_frames: recording.as_ref().map_or(0, |r| r.lost),
-            recording: recording.filter(|_| stopped.is_none()).map(|r| r.path),
+            recording: recording.filter(|_| stopped.is_none()).map(|r| r.path.into()),
             recording_stopped_because: stopped,
             input: self.input.clone(),
             engine: self.engine.clone(),

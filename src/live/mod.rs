@@ -8,6 +8,7 @@ mod core;
 mod desk;
 mod session;
 pub mod sizing;
+mod stills;
 mod taps;
 
 pub use adapting::{Adapting, Build, Built, Sides};

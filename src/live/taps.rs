@@ -3,31 +3,20 @@
 //! In: every buffer before and after the overlay, on the streaming thread. Out: a picture for whoever asked for one, and
 //! copies for the recorder. Nothing waits: a lock that is held elsewhere means that this frame is left out.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use crate::capture::{Recorder, RecorderStatus, Tap, Track, picture_of};
+use super::stills::Stills;
+use crate::Result;
+use crate::capture::{Recorder, RecorderStatus, Tap, Track};
 use crate::frame::{Nanos, Rect};
-use crate::preprocess::resize::{Filter, Resampler};
 use crate::telemetry::Beside;
-use crate::{Error, Result};
-
-/// A picture as it went to the sink.
-struct Still {
-    buffer: gst::Buffer,
-    info: gst_video::VideoInfo,
-    view: Rect,
-}
 
 /// See the module.
 pub struct Taps {
-    wanted: AtomicBool,
-    stills: (Sender<Still>, Receiver<Still>),
+    stills: Stills,
     recorder: Mutex<Option<Recorder>>,
     /// The picture as it is now.
     info: Mutex<Option<gst_video::VideoInfo>>,
@@ -38,8 +27,7 @@ pub struct Taps {
 impl Default for Taps {
     fn default() -> Self {
         Self {
-            wanted: AtomicBool::new(false),
-            stills: crossbeam_channel::bounded(1),
+            stills: Stills::default(),
             recorder: Mutex::new(None),
             info: Mutex::new(None),
             beside: OnceLock::new(),
@@ -61,11 +49,7 @@ impl Tap for Taps {
     }
 
     fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect) {
-        if self.wanted.swap(false, Ordering::Relaxed)
-            && let Ok(buffer) = buffer.copy_deep()
-        {
-            let _ = self.stills.0.try_send(Still { buffer, info: info.clone(), view });
-        }
+        self.stills.offer(buffer, info, view);
         if let Ok(recorder) = self.recorder.try_lock()
             && let Some(recorder) = &*recorder
         {
@@ -85,25 +69,7 @@ impl Taps {
     /// # Errors
     /// No frame within a second.
     pub fn snapshot_png(&self) -> Result<Vec<u8>> {
-        let _ = self.stills.1.try_recv();
-        self.wanted.store(true, Ordering::Relaxed);
-        let still = self.stills.1.recv_timeout(Duration::from_secs(1)).map_err(|_| {
-            Error::input("snapshot: no frame came within a second").remedy("check the source")
-        })?;
-        let view = still.view;
-        let (width, height) = (view.w as usize, view.h as usize);
-        let mut rgb = vec![0; width * height * 3];
-        picture_of(&still.buffer, &still.info, |picture| {
-            Resampler::new(Filter::Antialiased).run(picture, view, width, height, &mut rgb);
-            Ok(())
-        })?;
-        let image = image::RgbImage::from_raw(view.w, view.h, rgb)
-            .ok_or_else(|| Error::internal("snapshot: the picture has no pixels"))?;
-        let mut png = std::io::Cursor::new(Vec::new());
-        image
-            .write_to(&mut png, image::ImageFormat::Png)
-            .map_err(|e| Error::internal("snapshot: cannot be encoded").because(e))?;
-        Ok(png.into_inner())
+        self.stills.png()
     }
 
     fn recorder(&self) -> std::sync::MutexGuard<'_, Option<Recorder>> {

@@ -12,3 +12,4 @@ mod overlay;
 mod pipelines;
 mod sizes;
 mod stand_in;
+mod unit;

@@ -109,8 +109,13 @@ impl RecorderSettings {
     /// Checks what can be checked before anything is made.
     ///
     /// # Errors
-    /// No track, segments shorter than a second, a quality x264 does not have, no frame that may wait.
+    /// A folder whose name is not UTF-8, no track, segments shorter than a second, a quality x264 does not have, no frame that may wait.
     pub fn validate(&self) -> Result<()> {
+        // GStreamer's messages carry the files' names as text, and refuse one that is not.
+        if self.dir.to_str().is_none() {
+            return Err(Error::usage(format!("{}: the folder's name is not UTF-8", self.dir.display()))
+                .remedy("record into a folder with another name"));
+        }
         if !self.raw && !self.annotated {
             return Err(Error::usage("recording: neither the raw nor the annotated picture is wanted")
                 .remedy("choose raw, annotated or both"));
@@ -136,6 +141,7 @@ impl RecorderSettings {
 pub struct RecorderStatus {
     pub recording: bool,
     /// Where the files are, with the start of their names; `.jsonl` and the like belong beside them under this name.
+    #[serde(serialize_with = "crate::json_path::JsonPath::lossy")]
     pub path: PathBuf,
     /// Frames given to the encoders, of all tracks.
     pub frames: u64,

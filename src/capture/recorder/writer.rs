@@ -300,7 +300,8 @@ fn splitter(
     split.set_property("send-keyframe-requests", true);
     let (stem, files) = (stem.to_owned(), files.clone());
     split.connect("format-location", false, move |_| {
-        Some(files.begin(&stem, track).to_string_lossy().into_owned().to_value())
+        // As bytes: another spelling would be another file.
+        Some(files.begin(&stem, track).to_value())
     });
     Ok(split)
 }

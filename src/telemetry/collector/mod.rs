@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use figures::Figures;
 use lines::Lines;
-pub use prometheus::exposition;
+pub use prometheus::{Format, exposition};
 pub use snapshot::{BOUNDS, Counted, Point, Snapshot};
 use trace::Trace;
 

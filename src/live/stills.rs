@@ -1,0 +1,193 @@
+//! Single pictures for whoever asks for one.
+//!
+//! In: requests from the control's threads, and every frame as it goes to the sink, on the streaming thread. Out: one PNG
+//! for all who were waiting when a frame came. The streaming thread only looks at a flag, and copies the frame that is
+//! asked for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use crate::capture::picture_of;
+use crate::frame::Rect;
+use crate::preprocess::resize::{Filter, Resampler};
+use crate::{Error, Result};
+
+/// Longest that a request waits for a frame.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A picture as it went to the sink.
+struct Still {
+    buffer: gst::Buffer,
+    info: gst_video::VideoInfo,
+    view: Rect,
+    taken: Instant,
+    /// Encoded by the first who needs it; the others wait for that.
+    png: OnceLock<std::result::Result<Vec<u8>, String>>,
+}
+
+/// See the module.
+pub(super) struct Stills {
+    wanted: AtomicBool,
+    frames: (Sender<Still>, Receiver<Still>),
+    /// The last one, as long as somebody works with it. Whoever holds the lock waits for the next frame.
+    last: Mutex<Weak<Still>>,
+}
+
+impl Default for Stills {
+    fn default() -> Self {
+        Self {
+            wanted: AtomicBool::new(false),
+            frames: crossbeam_channel::bounded(1),
+            last: Mutex::new(Weak::new()),
+        }
+    }
+}
+
+impl Stills {
+    /// On the streaming thread.
+    pub(super) fn offer(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect) {
+        if self.wanted.load(Ordering::Relaxed)
+            && self.wanted.swap(false, Ordering::Relaxed)
+            && let Ok(buffer) = buffer.copy_deep()
+        {
+            let (taken, png) = (Instant::now(), OnceLock::new());
+            let _ = self.frames.0.try_send(Still { buffer, info: info.clone(), view, taken, png });
+        }
+    }
+
+    /// The field of view of a frame that came after the call, as PNG.
+    ///
+    /// # Errors
+    /// No frame within a second.
+    pub(super) fn png(&self) -> Result<Vec<u8>> {
+        let still = self.fetch()?;
+        let encoded = still.png.get_or_init(|| still.encode().map_err(|e| e.to_string()));
+        encoded.clone().map_err(Error::internal)
+    }
+
+    fn fetch(&self) -> Result<Arc<Still>> {
+        let asked = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // It came while this request waited for another one.
+        if let Some(still) = last.upgrade().filter(|s| s.taken >= asked) {
+            return Ok(still);
+        }
+        loop {
+            self.wanted.store(true, Ordering::Relaxed);
+            let left = (asked + PATIENCE).saturating_duration_since(Instant::now());
+            let still = self.frames.1.recv_timeout(left).map_err(|_| {
+                self.wanted.store(false, Ordering::Relaxed);
+                Error::input("snapshot: no frame came within a second").remedy("check the source")
+            })?;
+            // A frame that came too late for an earlier request is not what is on screen now.
+            if still.taken >= asked {
+                let still = Arc::new(still);
+                *last = Arc::downgrade(&still);
+                return Ok(still);
+            }
+        }
+    }
+}
+
+impl Still {
+    fn encode(&self) -> Result<Vec<u8>> {
+        let view = self.view;
+        let (width, height) = (view.w as usize, view.h as usize);
+        let mut rgb = vec![0; width * height * 3];
+        picture_of(&self.buffer, &self.info, |picture| {
+            Resampler::new(Filter::Antialiased).run(picture, view, width, height, &mut rgb);
+            Ok(())
+        })?;
+        let image = image::RgbImage::from_raw(view.w, view.h, rgb)
+            .ok_or_else(|| Error::internal("snapshot: the picture has no pixels"))?;
+        let mut png = std::io::Cursor::new(Vec::new());
+        image
+            .write_to(&mut png, image::ImageFormat::Png)
+            .map_err(|e| Error::internal("snapshot: cannot be encoded").because(e))?;
+        Ok(png.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn frame(shade: u8) -> (gst::Buffer, gst_video::VideoInfo) {
+        crate::capture::init().expect("GStreamer");
+        let info =
+            gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, 32, 16).build().expect("a format");
+        (gst::Buffer::from_slice(vec![shade; info.size()]), info)
+    }
+
+    const VIEW: Rect = Rect { x: 0, y: 0, w: 32, h: 16 };
+
+    #[test]
+    fn one_frame_is_for_all_who_wait() {
+        let stills = Stills::default();
+        let (buffer, info) = frame(90);
+        let (asking, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|s| {
+            let requests: Vec<_> = (0..8)
+                .map(|_| {
+                    s.spawn(|| {
+                        asking.fetch_add(1, Ordering::SeqCst);
+                        let png = stills.png();
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        png.map(|p| image::load_from_memory(&p).expect("a PNG").to_rgb8().get_pixel(3, 3).0)
+                    })
+                })
+                .collect();
+            while asking.load(Ordering::SeqCst) < 8 {
+                std::thread::yield_now();
+            }
+            // Frames keep coming, as live: whoever was late to wait has the next one.
+            while answered.load(Ordering::SeqCst) < 8 {
+                stills.offer(&buffer, &info, VIEW);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            for request in requests {
+                assert_eq!(request.join().expect("no panic").map_err(|e| e.to_string()), Ok([90; 3]));
+            }
+        });
+        assert!(stills.last.lock().expect("not held").upgrade().is_none(), "the picture is kept");
+    }
+
+    #[test]
+    fn without_frames_all_are_told_after_one_second_and_the_next_sees_no_old_frame() {
+        let stills = Stills::default();
+        let begin = Instant::now();
+        std::thread::scope(|s| {
+            let requests: Vec<_> = (0..4).map(|_| s.spawn(|| stills.png())).collect();
+            for request in requests {
+                let e = request.join().expect("no panic").expect_err("no frame").to_string();
+                assert!(e.contains("no frame came within a second"), "{e}");
+            }
+        });
+        assert!(begin.elapsed() < 2 * PATIENCE, "they waited one after the other: {:?}", begin.elapsed());
+        // Nobody wants it any more.
+        let (old, info) = frame(10);
+        stills.offer(&old, &info, VIEW);
+        assert!(stills.frames.1.is_empty());
+        // One that slipped in nevertheless.
+        let taken = Instant::now();
+        let late = Still { buffer: old, info: info.clone(), view: VIEW, taken, png: OnceLock::new() };
+        assert!(stills.frames.0.try_send(late).is_ok());
+        let (new, _) = frame(200);
+        std::thread::scope(|s| {
+            let request = s.spawn(|| stills.png());
+            while !request.is_finished() {
+                stills.offer(&new, &info, VIEW);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let png = request.join().expect("no panic").expect("a frame");
+            assert_eq!(image::load_from_memory(&png).expect("a PNG").to_rgb8().get_pixel(0, 0).0, [200; 3]);
+        });
+    }
+}
