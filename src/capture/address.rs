@@ -58,7 +58,11 @@ impl Address {
                 (Some(rest.rsplit_once('@').map_or(rest, |(user, _)| user)), "", String::new())
             }
             // This reads as a host with a path that holds an `@`, or as a password that begins with digits.
-            None if path.contains('@') && authority.contains(':') => (None, authority, format!("/{HIDDEN}")),
+            None if path.contains('@') && authority.contains(':') => {
+                let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
+                add_secret(&mut secrets, before.split_once(':').map_or("", |(_, password)| password));
+                (None, authority, format!("/{HIDDEN}"))
+            }
             None => (None, authority, shown_path(path, &mut secrets)),
         };
         if let Some(password) = user.map(|u| u.split_once(':').map_or(u, |(_, password)| password)) {

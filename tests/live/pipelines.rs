@@ -590,11 +590,11 @@ fn values_are_of_their_propertys_type() {
     assert!(e.contains("is-live of videotestsrc is true or false"), "{e}");
     let e = refused("videotestsrc ! videobox alpha={v}", "7");
     assert!(e.contains("is a number from 0 to 1"), "{e}");
-    let e = refused("splitmuxsink muxer={v}", "fakesink");
-    assert!(e.contains("muxer of splitmuxsink cannot be set from a parameter"), "{e}");
+    let e = refused("rtspsrc tls-database={v} ! identity", "fakesink");
+    assert!(e.contains("tls-database of rtspsrc cannot be set from a parameter"), "{e}");
     let e = refused("filesrc location={v}", "a\nb");
     assert!(e.contains("is not printable text") && !e.contains('\n'), "{e}");
-    let e = refused("rtspsrc location={v} ! fakesink", "http://u:geheim@x/");
+    let e = refused("rtspsrc location={v} ! identity", "http://u:geheim@x/");
     assert!(e.contains("an address that begins with rtsp://") && !e.contains("geheim"), "{e}");
     let e = refused("{v} ! identity", "fakesrc");
     assert!(e.contains("text may only stand in a property's value"), "{e}");
@@ -787,7 +787,7 @@ fn transport_stream(path: &Path, rate: &str, frames: u32) -> Vec<u8> {
     let (line, _) = line.split_once("srtsink").expect("it ends in srtsink");
     let text = format!(
         "description = \"d\"\ndefault_sink = \"file\"\n[source]\n\
-         launch = \"videotestsrc num-buffers={frames} ! video/x-raw,format=I420,width=160,height=96,framerate={rate}\"\n\
+         launch = \"videotestsrc num-buffers={frames} ! video/x-raw,format=I420,width=160,height=96,framerate={rate} ! identity sleep-time=4000\"\n\
          [sinks.file]\ndoc = \"d\"\nlaunch = '''{line} filesink location={{ts}}'''\n\
          [parameters.ts]\ntype = \"path\"\ndefault = \"x\"\ndoc = \"d\"\n"
     );
@@ -812,7 +812,7 @@ fn a_client_that_joins_in_the_middle_has_a_picture_within_a_second() {
         let types = units(&whole);
         let (sets, keys) =
             (types.iter().filter(|t| **t == 7).count(), types.iter().filter(|t| **t == 5).count());
-        assert!(keys >= 4 && sets >= 4, "{rate}: {keys} key frames, {sets} parameter sets");
+        assert!(keys >= 3 && sets >= 3, "{rate}: {keys} key frames, {sets} parameter sets");
         let mut since = 0;
         let mut ready = false;
         for kind in &types {

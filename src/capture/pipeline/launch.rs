@@ -496,9 +496,10 @@ fn secrets(assignments: &[Assignment]) -> Vec<String> {
     secrets
 }
 
-/// What a bin consists of: each element's factory and name, and what its pads are linked to.
+/// What a bin consists of: each element's factory, and what its pads are linked to.
 fn shape(bin: &gst::Bin) -> Vec<(String, Vec<(String, String, String)>)> {
     let children = bin.children();
+    // What lies outside, such as the bin's own pad, is numbered anew for every bin.
     let number = |pad: &gst::Pad| {
         let parent = pad.parent_element()?;
         children.iter().position(|c| *c == parent).map(|n| n.to_string())
@@ -512,7 +513,7 @@ fn shape(bin: &gst::Bin) -> Vec<(String, Vec<(String, String, String)>)> {
                 .iter()
                 .filter_map(|pad| {
                     let peer = pad.peer()?;
-                    Some((pad.name().to_string(), number(&peer).unwrap_or_default(), peer.name().to_string()))
+                    Some((pad.name().to_string(), number(&peer)?, peer.name().to_string()))
                 })
                 .collect();
             links.sort();
