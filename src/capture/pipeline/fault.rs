@@ -63,6 +63,8 @@ pub enum SourceCause {
     Silent(u64),
     /// The sender ended the stream.
     Ended,
+    /// The other end closed the connection.
+    Closed,
     /// In GStreamer's words.
     Other(String),
 }
@@ -268,7 +270,9 @@ impl SourceFault {
             SourceCause::NotVideo => "check that it is a video",
             SourceCause::Encrypted => "decrypt it first",
             SourceCause::NotCalled => "start the sender, and let it call this machine's address and port",
-            SourceCause::Silent(_) | SourceCause::Ended => "check that the sender sends a picture",
+            SourceCause::Silent(_) | SourceCause::Ended | SourceCause::Closed => {
+                "check that the sender sends a picture"
+            }
             SourceCause::Other(_) => "run with -v for details",
         }
     }
@@ -322,6 +326,7 @@ impl fmt::Display for SourceFault {
             SourceCause::NotCalled => f.write_str("nobody has called yet"),
             SourceCause::Silent(seconds) => write!(f, "no frame for {seconds} s"),
             SourceCause::Ended => f.write_str("the stream ended"),
+            SourceCause::Closed => write!(f, "{host} closed the connection"),
             SourceCause::Other(words) => write!(f, "cannot be played ({words})"),
         }
     }
@@ -391,6 +396,13 @@ fn cause(error: &gst::message::Error, origin: &Origin, streams: &Streams, secret
             Origin::Address(_) => SourceCause::NoSuchStream,
             _ => SourceCause::Missing,
         };
+    }
+    if e.matches(gst::ResourceError::Read) && matches!(origin, Origin::Address(_)) {
+        return SourceCause::Closed;
+    }
+    // A device that does not answer as a capture device does.
+    if e.matches(gst::ResourceError::Settings) && matches!(origin, Origin::Device(_)) {
+        return SourceCause::NoDevice;
     }
     if e.matches(gst::StreamError::TypeNotFound) || e.matches(gst::StreamError::WrongType) {
         return SourceCause::NotVideo;
