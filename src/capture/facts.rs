@@ -48,6 +48,7 @@ impl Facts {
     pub fn discover(path: &Path) -> Result<Self> {
         super::init()?;
         let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, e))?;
+        super::source::refuse_special(path, &metadata)?;
         let at = path.display();
         if metadata.len() == 0 {
             return Err(Error::input(format!("{at}: is empty")).remedy("copy or export it again"));

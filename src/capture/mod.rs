@@ -6,6 +6,8 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod address;
+mod content;
 mod encoder;
 mod facts;
 mod frame;
@@ -23,13 +25,17 @@ pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::{Frame, picture_of};
 pub use phantom::PhantomSource;
-pub use pipeline::{LivePipeline, Notice, Parameter, PipelineFile, Ready};
+pub use pipeline::{
+    Launch, LivePipeline, Notice, Parameter, PipelineFile, Ready, SourceCause, SourceEnd, SourceFault,
+};
 pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiring};
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
+pub use source::{
+    Discovered, Ended, Input, Next, SkipReason, Skipped, SoundPacket, Source, Span, discover, discover_inputs,
+};
 pub(crate) use source::list as list_files;
-pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs};
 pub use stills::Stills;
 
 use std::sync::OnceLock;
@@ -77,6 +83,7 @@ pub fn init() -> Result<()> {
             polypoverlay::register().map_err(|e| e.to_string())?;
             polypphantomsrc::register().map_err(|e| e.to_string())?;
             gstreamer::glib::log_set_default_handler(|domain, level, text| {
+                let text = address::without_secrets(text, &[]);
                 tracing::debug!(domain = domain.unwrap_or(""), ?level, "{text}");
             });
             Ok(())

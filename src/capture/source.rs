@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 
 use super::Frame;
+use super::content::{self, Content};
 use crate::frame::{Nanos, PictureInfo};
 use crate::still::names::{is_litter, is_picture, natural_order};
 use crate::{Error, Result};
@@ -97,21 +98,149 @@ fn has_extension(path: &Path, list: &[&str]) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| list.contains(&e.to_ascii_lowercase().as_str()))
 }
 
-/// What the named paths hold: files are recordings; a folder is all its videos or, if it has none, its pictures.
+/// Files that recorders, players and people put beside recordings; they are counted but not named.
+const BESIDE: &[&str] = &[
+    "jsonl", "json", "srt", "vtt", "ass", "ssa", "sub", "idx", "xml", "txt", "csv", "tsv", "md", "html",
+    "htm", "pdf", "log", "nfo", "ini", "db", "lnk", "url", "ifo", "bup", "cpi", "mpl", "bdm", "moi", "thm",
+    "bim", "modd", "ctg", "cfg", "md5", "sha256",
+];
+const SOUNDS: &[&str] =
+    &["mp3", "m4a", "aac", "wav", "flac", "ogg", "oga", "opus", "wma", "mka", "aif", "aiff", "ac3"];
+
+/// Why a file of a folder is not replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// Something else, in words where that is known.
+    NoVideo(Option<String>),
+    Empty,
+    /// A folder whose name looks like a video's.
+    Folder,
+    /// A pipe, a socket or a device.
+    NoFile,
+    /// A link that leads nowhere or in a circle.
+    BrokenLink,
+    /// It may be a video, but cannot be read; why.
+    Unreadable(String),
+}
+
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoVideo(None) => f.write_str("not a video GStreamer knows"),
+            Self::NoVideo(Some(what)) => write!(f, "not a video but {what}"),
+            Self::Empty => f.write_str("empty"),
+            Self::Folder => f.write_str("a folder"),
+            Self::NoFile => f.write_str("a pipe or a device"),
+            Self::BrokenLink => f.write_str("a link that leads nowhere"),
+            Self::Unreadable(why) => write!(f, "cannot be read ({why})"),
+        }
+    }
+}
+
+/// A file of a folder that is not replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub path: PathBuf,
+    pub reason: SkipReason,
+}
+
+/// What a folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Holdings {
+    videos: Vec<PathBuf>,
+    pictures: Vec<PathBuf>,
+    skipped: Vec<Skipped>,
+    /// Sidecars and folders.
+    others: usize,
+}
+
+impl Holdings {
+    fn of(folder: &Path) -> Result<Self> {
+        let mut holdings = Self::default();
+        for path in entries(folder)? {
+            if !is_hidden(&path) {
+                holdings.add(path);
+            }
+        }
+        Ok(holdings)
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        let reason = match path.metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                SkipReason::Unreadable("permission denied".into())
+            }
+            Err(_) => SkipReason::BrokenLink,
+            Ok(m) if m.is_dir() => {
+                if !has_extension(&path, VIDEOS) {
+                    self.others += 1;
+                    return;
+                }
+                SkipReason::Folder
+            }
+            Ok(m) if !m.is_file() => SkipReason::NoFile,
+            Ok(_) if is_picture(&path) => return self.pictures.push(path),
+            // What is called a video and cannot be played is an error, not left out.
+            Ok(_) if has_extension(&path, VIDEOS) => return self.videos.push(path),
+            Ok(_) if has_extension(&path, BESIDE) || path.file_name().is_some_and(|n| n == "DICOMDIR") => {
+                self.others += 1;
+                return;
+            }
+            Ok(_) if has_extension(&path, SOUNDS) => SkipReason::NoVideo(Some("sound".into())),
+            Ok(_) => match content::of(&path) {
+                Ok(Content::Video) => return self.videos.push(path),
+                Ok(Content::Other(what)) => SkipReason::NoVideo(what),
+                Ok(Content::Empty) => SkipReason::Empty,
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                    SkipReason::Unreadable("permission denied".into())
+                }
+                Err(e) => SkipReason::Unreadable(e.kind().to_string()),
+            },
+        };
+        self.skipped.push(Skipped { path, reason });
+    }
+}
+
+/// What is to be replayed, and what of the folders is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    pub inputs: Vec<Input>,
+    pub skipped: Vec<Skipped>,
+}
+
+impl Discovered {
+    /// Whether something may be a video and could not be looked at.
+    pub fn is_partial(&self) -> bool {
+        self.skipped.iter().any(|s| matches!(s.reason, SkipReason::Unreadable(_) | SkipReason::BrokenLink))
+    }
+}
+
+/// What the named paths hold, as [`discover`].
 ///
 /// # Errors
-/// A path that does not exist, a folder with neither.
+/// As [`discover`].
 pub fn discover_inputs(paths: &[PathBuf]) -> Result<Vec<Input>> {
-    let mut inputs = Vec::new();
+    Ok(discover(paths)?.inputs)
+}
+
+/// What the named paths hold: files are recordings; a folder is all its videos, told by their content, or, if it has none,
+/// its pictures. What else the folder holds is named once.
+///
+/// # Errors
+/// A path that does not exist or is a pipe or a device, a folder with neither.
+pub fn discover(paths: &[PathBuf]) -> Result<Discovered> {
+    super::init()?;
+    let mut all = Discovered::default();
     for path in paths {
         let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, e))?;
         if !metadata.is_dir() {
-            inputs.push(Input::Recording(path.clone()));
+            refuse_special(path, &metadata)?;
+            all.inputs.push(Input::Recording(path.clone()));
             continue;
         }
-        let files = list(path)?;
-        let videos: Vec<_> = files.iter().filter(|f| has_extension(f, VIDEOS)).cloned().collect();
-        let pictures: Vec<_> = files.into_iter().filter(|f| is_picture(f)).collect();
+        let Holdings { videos, pictures, skipped, others } = Holdings::of(path)?;
+        name_skipped(path, &skipped, others);
         if !videos.is_empty() {
             if !pictures.is_empty() {
                 tracing::warn!(
@@ -120,29 +249,69 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Result<Vec<Input>> {
                     pictures.len()
                 );
             }
-            inputs.extend(videos.into_iter().map(Input::Recording));
+            all.inputs.extend(videos.into_iter().map(Input::Recording));
         } else if !pictures.is_empty() {
-            inputs.push(Input::Stills { folder: path.clone(), files: pictures });
+            all.inputs.push(Input::Stills { folder: path.clone(), files: pictures });
         } else {
             return Err(Error::input(format!("{}: holds neither videos nor pictures", path.display()))
                 .remedy("name a folder that does, or the files themselves"));
         }
+        all.skipped.extend(skipped);
     }
-    Ok(inputs)
+    Ok(all)
+}
+
+/// Reading a pipe or a device may never end.
+///
+/// # Errors
+/// Anything but a file.
+pub(super) fn refuse_special(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
+    if metadata.is_file() || metadata.is_dir() {
+        return Ok(());
+    }
+    Err(Error::input(format!("{}: is a pipe or a device, not a file", path.display()))
+        .remedy("copy it into a file first"))
+}
+
+/// Says once what of a folder is left out. Sidecars are only counted.
+fn name_skipped(folder: &Path, skipped: &[Skipped], others: usize) {
+    const NAMED: usize = 20;
+    if skipped.is_empty() {
+        tracing::debug!("{}: {others} sidecars and folders are left out", folder.display());
+        return;
+    }
+    let mut names: Vec<String> = skipped
+        .iter()
+        .take(NAMED)
+        .map(|s| format!("{} ({})", s.path.file_name().unwrap_or_default().to_string_lossy(), s.reason))
+        .collect();
+    if skipped.len() > NAMED {
+        names.push(format!("{} more", skipped.len() - NAMED));
+    }
+    if others > 0 {
+        names.push(format!("{others} sidecars and folders"));
+    }
+    tracing::warn!("{}: left out are {}", folder.display(), names.join(", "));
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(is_litter)
+}
+
+/// Everything in a folder, as people count.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
+        paths.push(entry.map_err(|e| Error::read(folder, e))?.path());
+    }
+    paths.sort_by(|a, b| natural_order(a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes()));
+    Ok(paths)
 }
 
 /// The files of a folder as people count: `frame9` before `frame10`. What systems leave there is left out.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
-        let path = entry.map_err(|e| Error::read(folder, e))?.path();
-        if path.file_name().is_some_and(is_litter) {
-            tracing::debug!("{}: left behind by a system, not read", path.display());
-        } else if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort_by(|a, b| natural_order(a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes()));
+    let mut files = entries(folder)?;
+    files.retain(|path| path.is_file() && !is_hidden(path));
     Ok(files)
 }
 

@@ -12,7 +12,7 @@ use super::arguments::{opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::listening::ListenArgs;
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::{PipelineFile, Recorder, RecorderSettings};
+use crate::capture::{PipelineFile, Recorder, RecorderSettings, SourceEnd};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
 use crate::live::{Adapting, Build, Built, Session, Settings, Sides, Step, sizing};
@@ -273,6 +273,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let listeners = listening.start(&session, args.recordings(), context)?;
     let result = watch(args, &mut session, &hands, context);
     drop(listeners);
+    let result = with_source(result, session.source_end(), context);
     let recording = session.taps().recording();
     let summary = session.finish();
     if let Some(path) = &args.summary {
@@ -290,6 +291,21 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         ))?;
     }
     result
+}
+
+/// A session without one frame has failed; one that lost its source and did not get it back is partial.
+fn with_source(result: Result<Outcome>, source: SourceEnd, context: &mut Context) -> Result<Outcome> {
+    match (result, source.fault) {
+        (Ok(Outcome::Done), Some(fault)) if source.frames == 0 => Err(fault.error()),
+        (Ok(Outcome::Done), None) if source.frames == 0 => {
+            Err(Error::input("not one frame came from the source").remedy("run with -v for details"))
+        }
+        (Ok(Outcome::Done), Some(fault)) => {
+            context.remark(format!("the source was lost at the end: {fault}"))?;
+            Ok(Outcome::Partial)
+        }
+        (result, _) => result,
+    }
 }
 
 /// Until the session is over.

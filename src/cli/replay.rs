@@ -11,7 +11,7 @@ use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::segment::make_folder;
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::{EncoderSettings, Facts, Input, Recording, Source, Span, Stills, discover_inputs};
+use crate::capture::{EncoderSettings, Facts, Input, Recording, Skipped, Source, Span, Stills, discover};
 use crate::frame::{Nanos, Pts};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
@@ -99,8 +99,7 @@ impl Args {
     }
 
     /// Gives every input its output and report.
-    fn jobs(&self) -> Result<Vec<Job>> {
-        let inputs = discover_inputs(&self.inputs)?;
+    fn jobs(&self, inputs: Vec<Input>) -> Result<Vec<Job>> {
         if let ([_], [input]) = (self.inputs.as_slice(), inputs.as_slice())
             && !matches!((self.inputs[0].is_dir(), input), (true, Input::Recording(_)))
         {
@@ -251,7 +250,10 @@ impl Network {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     args.span()?;
-    let jobs = args.jobs()?;
+    let discovered = discover(&args.inputs)?;
+    let is_partial = discovered.is_partial();
+    let jobs = args.jobs(discovered.inputs)?;
+    let skipped = discovered.skipped;
     let several = jobs.len() > 1;
     // What is wrong with the one input is said before the network is built.
     let mut first = match jobs.as_slice() {
@@ -260,7 +262,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     };
     let stop = interrupt_flag()?;
     let mut network = Network::open(args)?;
-    let mut outcome = Outcome::Done;
+    let mut outcome = if is_partial { Outcome::Partial } else { Outcome::Done };
     let mut failures = Vec::new();
     for job in &jobs {
         let opened = first.take().unwrap_or_else(|| args.open(job));
@@ -269,7 +271,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
                 if summary.partial {
                     outcome = Outcome::Partial;
                 }
-                tell(&summary, job, context)?;
+                tell(&summary, job, &skipped, context)?;
             }
             Err(e) if several && !stop.load(Ordering::Relaxed) => failures.push(e.to_string()),
             Err(e) => return Err(e),
@@ -288,10 +290,22 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     }
 }
 
+/// A summary as it is printed: with what of the named folders was left out.
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    skipped: Vec<serde_json::Value>,
+}
+
 /// Prints what came of one input.
-fn tell(summary: &Summary, job: &Job, context: &mut Context) -> Result<()> {
+fn tell(summary: &Summary, job: &Job, skipped: &[Skipped], context: &mut Context) -> Result<()> {
     if context.json {
-        return context.json(summary);
+        let skipped = skipped
+            .iter()
+            .map(|s| serde_json::json!({ "path": s.path.to_string_lossy(), "reason": s.reason.to_string() }))
+            .collect();
+        return context.json(&Printed { summary, skipped });
     }
     let fps = summary.frames.written as f64 / (summary.elapsed_ms / 1e3).max(1e-9);
     context.remark(format!(

@@ -11,7 +11,7 @@ use super::adapting::Sides;
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
 use super::taps::Taps;
-use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings};
+use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
 use crate::overlay::{Controls, Overlay, Style};
 use crate::telemetry::event::{Event, StreamEvent};
@@ -199,15 +199,20 @@ impl Session {
                 self.core.set_latency(latency);
                 Step::On
             }
-            Some(Notice::SourceLost(reason)) => {
+            Some(Notice::SourceLost(fault)) => {
                 self.core.feed().post(Event::Stream(StreamEvent::SourceLost { at: now() }));
-                Step::Remark(format!("the source is lost ({reason}); it is started anew"))
+                Step::Remark(format!("the source is lost ({fault}); it is started anew"))
             }
             Some(Notice::SourceBack) => {
                 self.core.feed().post(Event::Stream(StreamEvent::SourceBack { at: now() }));
                 Step::Remark("the source is back".into())
             }
         }
+    }
+
+    /// How many frames came, and why none comes now.
+    pub fn source_end(&mut self) -> SourceEnd {
+        self.pipeline.source_end()
     }
 
     /// Stops, and says what it all came to.
@@ -217,8 +222,9 @@ impl Session {
 
     /// As [`Session::finish`]; `look` sees the collector before it goes.
     pub fn finish_with<R>(self, look: impl FnOnce(&Collector) -> R) -> (LiveSummary, R) {
-        let Self { pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
+        let Self { mut pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
         let info = core.picture_info();
+        let source_fault = pipeline.source_end().fault;
         drop(pipeline);
         taps.close();
         drop(core);
@@ -227,6 +233,7 @@ impl Session {
         let seen = look(&collector);
         let mut summary = collector.finish();
         summary.input = ready.name;
+        summary.source_fault = source_fault.map(|f| f.to_string());
         summary.engine = engine;
         summary.network_size = [network_size.0, network_size.1];
         summary.marks = LiveMarks { status_rect: info.and_then(|i| Overlay::new(style).status_rect(&i)) };

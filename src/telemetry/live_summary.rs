@@ -75,6 +75,8 @@ pub struct LiveSummary {
     pub elapsed_ms: f64,
     pub timestamp_jumps: u64,
     pub format_changes: u64,
+    /// Why the source gave no picture at the end; `None` if it did.
+    pub source_fault: Option<String>,
     pub worker_restarts: u64,
     /// Telemetry events that found no room.
     pub events_lost: u64,

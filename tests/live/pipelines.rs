@@ -19,8 +19,22 @@ fn shipped() -> Vec<std::path::PathBuf> {
     files
 }
 
+/// Elements of shipped files that a machine may lack: they come in plug-ins of their own, or with a card's driver.
+const OPTIONAL: &[&str] = &[
+    "v4l2src",
+    "decklinkvideosrc",
+    "decklinkvideosink",
+    "kmssink",
+    "rtspsrc",
+    "srtsrc",
+    "srtsink",
+    "hlssink2",
+    "autovideosink",
+];
+
 #[test]
 fn every_shipped_file_parses_with_every_sink() {
+    polypscope::capture::init().expect("GStreamer starts");
     let files = shipped();
     assert!(files.len() >= 8, "{files:?}");
     for path in files {
@@ -32,8 +46,14 @@ fn every_shipped_file_parses_with_every_sink() {
         for sink in file.sinks().keys() {
             match file.ready(&[], Some(sink)) {
                 Ok(_) => {}
-                // A machine without some plug-in still learns which.
-                Err(e) => assert!(e.to_string().contains("GStreamer has no element"), "{e}"),
+                // A machine without some plug-in still learns which. A misspelt element is none of those.
+                Err(e) => {
+                    let e = e.to_string();
+                    let missing =
+                        OPTIONAL.iter().find(|o| e.contains(&format!("GStreamer has no element {o};")));
+                    let missing = missing.unwrap_or_else(|| panic!("{e}"));
+                    assert!(gst::ElementFactory::find(missing).is_none(), "{missing} is here");
+                }
             }
         }
     }
@@ -68,6 +88,13 @@ fn what_is_wrong_is_said_before_anything_starts() {
         (GOOD, &[("n", "1 ! fakesink")], None, "is not a whole number"),
         (GOOD, &[], Some("screen"), "there is no sink \"screen\"; choose one of"),
         (&GOOD.replace("{n}", "{x}"), &[], None, "[source]: {x}: there is no such parameter"),
+        (
+            GOOD,
+            &[("n", "99999999999")],
+            None,
+            "num-buffers of videotestsrc is a whole number from -1 to 2147483647",
+        ),
+        (&GOOD.replace("num-buffers={n}", "nosuch={n}"), &[], None, "videotestsrc has no property nosuch"),
         (&GOOD.replace("videotestsrc", "videonosuch"), &[], None, "GStreamer has no element videonosuch"),
         (&GOOD.replace(" ! video", " ! ! video"), &[], None, "[source]: does not parse"),
         (&GOOD.replace("format=NV12", "format=NV12 ! fakesink"), &[], None, "[source]: does not parse"),
@@ -178,7 +205,7 @@ fn a_network_stream_that_breaks_off_is_taken_up_again() {
     peer.set_state(gst::State::Null).expect("the peer stops");
 }
 
-/// An RTSP server on a port of its own, serving H.264 at /scope; ends with the test's process.
+/// An RTSP server on a port of its own, serving H.264 at /scope and JPEG at /jpeg; ends with the test's process.
 fn rtsp_peer() -> u16 {
     use gstreamer_rtsp_server::RTSPMediaFactory;
     use gstreamer_rtsp_server::prelude::*;
@@ -194,7 +221,14 @@ fn rtsp_peer() -> u16 {
                x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 config-interval=-1 )",
         );
         factory.set_shared(true);
-        server.mount_points().expect("a server has some").add_factory("/scope", factory);
+        let mounts = server.mount_points().expect("a server has some");
+        mounts.add_factory("/scope", factory);
+        let other = RTSPMediaFactory::new();
+        other.set_launch(
+            "( videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=96,framerate=25/1 ! jpegenc ! \
+               rtpjpegpay name=pay0 )",
+        );
+        mounts.add_factory("/jpeg", other);
         let _attached = server.attach(Some(&context)).expect("a free port");
         tell.send(server.bound_port() as u16).expect("the test waits");
         gst::glib::MainLoop::new(Some(&context), false).run();
@@ -412,16 +446,413 @@ proptest::proptest! {
         }
     }
 
+    /// Whatever is set, through GStreamer's own parser: the elements are those of the line, linked as the line says, and the
+    /// property holds the value letter by letter. The lines have several values each, since a value that left its quotes
+    /// would end in the next one's.
     #[test]
-    fn no_value_adds_an_element(value in "[ -~]{1,30}") {
+    fn no_value_adds_an_element(first in VALUE, second in VALUE) {
+        let file = PipelineFile::parse(TWO_TEXTS, "fuzz.toml").expect("it is good");
+        let usual = file.ready(&[], None).expect("it is good");
+        let sets = [("first".to_owned(), first.clone()), ("second".to_owned(), second.clone())];
+        let ready = file.ready(&sets, None);
+        proptest::prop_assert!(ready.is_ok(), "{:?} {:?}: {:?}", first, second, ready);
+        let ready = ready.expect("it was looked at");
+        let (source, usual_source) = (elements(&ready.source, false), elements(&usual.source, false));
+        proptest::prop_assert_eq!(source.1, usual_source.1);
+        let (sink, usual_sink) = (elements(&ready.sink, true), elements(&usual.sink, true));
+        proptest::prop_assert_eq!(&sink.1, &usual_sink.1);
+        let text = |bin: &gst::Bin, name: &str| {
+            bin.by_name(name).expect("a name").property::<Option<String>>("location").unwrap_or_default()
+        };
+        proptest::prop_assert_eq!(text(&source.0, "one"), first.clone());
+        proptest::prop_assert_eq!(text(&source.0, "two"), format!("/x/{second}-%d.mp4 y"));
+        proptest::prop_assert_eq!(text(&sink.0, "sink"), second);
+    }
+
+    /// A name is part of the line: it is plain, or refused.
+    #[test]
+    fn a_name_is_plain_or_refused(value in VALUE) {
         let text = "description = \"d\"\ndefault_sink = \"null\"\n[source]\n\
              launch = \"videotestsrc ! video/x-raw,format=NV12 ! identity name={name}\"\n\
              [parameters.name]\ntype = \"text\"\ndefault = \"x\"\ndoc = \"a name\"\n";
         let file = PipelineFile::parse(text, "fuzz.toml").expect("it is good");
-        let ready = file.ready(&[("name".into(), value.clone())], None);
-        if let Ok(ready) = ready {
-            let bin = gst::parse::bin_from_description(&ready.source, true).expect("it was checked");
-            proptest::prop_assert_eq!(bin.children().len(), 3, "{}", value);
+        match file.ready(&[("name".into(), value.clone())], None) {
+            Err(e) => proptest::prop_assert!(e.to_string().contains("is no name for an element"), "{}", e),
+            Ok(ready) => {
+                let (bin, shape) = elements(&ready.source, false);
+                proptest::prop_assert_eq!(shape.len(), 4, "{}", value);
+                proptest::prop_assert!(bin.by_name(&value).is_some(), "{}", value);
+            }
         }
     }
+}
+
+/// Text as attackers and people write it: launch syntax, quotes, backslashes at the end, spaces, other alphabets.
+const VALUE: &str =
+    r#"[ -~äß漢]{0,16}(\\|"|'| ! filesink location=/tmp/x| name=y |\\" ! fakesink x="){0,2}[ -~]{0,3}[!-~]"#;
+
+const TWO_TEXTS: &str = r#"
+description = "d"
+default_sink = "files"
+[source]
+launch = """videotestsrc ! identity ! filesink name=one location={first} filesrc location="/x/{second}-%d.mp4 y" name=two !
+    video/x-raw,format=NV12"""
+[sinks.files]
+doc = "two texts"
+launch = "queue ! tee name=t ! filesink location={first} t. ! filesink name=sink location={second} async=false"
+[parameters.first]
+type = "text"
+default = "a"
+doc = "the first"
+[parameters.second]
+type = "text"
+default = "b"
+doc = "the second"
+"#;
+
+/// A line's bin, and its elements by factory with the elements they are linked to.
+fn elements(launch: &polypscope::capture::Launch, is_sink: bool) -> (gst::Bin, Vec<(String, Vec<String>)>) {
+    let direction = if is_sink { gst::PadDirection::Sink } else { gst::PadDirection::Src };
+    let bin = launch.bin("test", direction).expect("it was checked");
+    let factory = |e: &gst::Element| e.factory().map_or_else(String::new, |f| f.name().to_string());
+    let shape = bin
+        .children()
+        .iter()
+        .map(|e| {
+            let peers = e.pads().into_iter().filter_map(|p| p.peer()?.parent_element());
+            (factory(e), peers.map(|p| factory(&p)).collect())
+        })
+        .collect();
+    (bin, shape)
+}
+
+#[test]
+fn a_value_that_leaves_its_quotes_destroys_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let victim = dir.path().join("victim");
+    std::fs::write(&victim, "precious").expect("a file");
+    let file = PipelineFile::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/test.toml")))
+        .expect("test.toml");
+    for segments in ["seg%d\\", "seg%d\\\\", "seg%d\"", "seg%d' \\"] {
+        let playlist = format!(
+            " filesrc location=/etc/hostname ! filesink location={} hlssink2 name=x playlist-location=",
+            victim.display()
+        );
+        let sets =
+            [("hls_segments".to_owned(), segments.to_owned()), ("hls_playlist".to_owned(), playlist.clone())];
+        let ready = file.ready(&sets, Some("hls")).expect("any text is a name");
+        let (bin, shape) = elements(&ready.sink, true);
+        assert!(shape.iter().all(|(e, _)| !e.starts_with("file")), "{shape:?}");
+        let sink = bin.by_name("sink").expect("its name");
+        assert_eq!(sink.property::<String>("playlist-location"), playlist);
+        assert_eq!(sink.property::<String>("location"), segments);
+    }
+    assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "precious");
+}
+
+#[test]
+fn a_pattern_asks_for_one_number() {
+    let file = PipelineFile::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/test.toml")))
+        .expect("test.toml");
+    for segments in ["%s%s%s%n", "seg.ts", "%d-%d.ts"] {
+        let sets = [("hls_segments".to_owned(), segments.to_owned())];
+        let e = file.ready(&sets, Some("hls")).expect_err(segments);
+        assert!(e.to_string().contains("location of hlssink2 is a name with one number in it"), "{e}");
+        assert_eq!(e.exit_code(), 2);
+    }
+}
+
+/// Text stands inside larger text, in caps, and in properties of every type; numbers have the property's bounds.
+#[test]
+fn values_are_of_their_propertys_type() {
+    let with = |launch: &str, value: &str| {
+        let text = format!(
+            "description = \"d\"\ndefault_sink = \"null\"\n[source]\nlaunch = '''{launch}'''\n\
+             [parameters.v]\ntype = \"text\"\ndefault = \"1\"\ndoc = \"a value\"\n"
+        );
+        let file = PipelineFile::parse(&text, "my.toml").expect("it is good");
+        file.ready(&[("v".into(), value.into())], None).map(|r| elements(&r.source, false).0)
+    };
+    let refused = |launch: &str, value: &str| with(launch, value).expect_err(value).to_string();
+    let test = "videotestsrc name=s pattern={v} ! video/x-raw,format=NV12";
+    assert!(with(test, "snow").is_ok());
+    let e = refused(test, "snow ! fakesink");
+    assert!(
+        e.contains("my.toml [source]: v=snow ! fakesink: pattern of videotestsrc is one of smpte, snow"),
+        "{e}"
+    );
+    let e = refused("videotestsrc num-buffers={v}", "many");
+    assert!(
+        e.contains("num-buffers of videotestsrc is a whole number from -1 to 2147483647; v: a value"),
+        "{e}"
+    );
+    let e = refused("videotestsrc is-live={v}", "perhaps");
+    assert!(e.contains("is-live of videotestsrc is true or false"), "{e}");
+    let e = refused("videotestsrc ! videobox alpha={v}", "7");
+    assert!(e.contains("is a number from 0 to 1"), "{e}");
+    let e = refused("rtspsrc tls-database={v} ! identity", "fakesink");
+    assert!(e.contains("tls-database of rtspsrc cannot be set from a parameter"), "{e}");
+    let e = refused("filesrc location={v}", "a\nb");
+    assert!(e.contains("is not printable text") && !e.contains('\n'), "{e}");
+    let e = refused("rtspsrc location={v} ! identity", "http://u:geheim@x/");
+    assert!(e.contains("an address that begins with rtsp://") && !e.contains("geheim"), "{e}");
+    let e = refused("{v} ! identity", "fakesrc");
+    assert!(e.contains("text may only stand in a property's value"), "{e}");
+    // A field of caps, and caps as a whole.
+    let caps = |launch: &str, value: &str| {
+        let bin = with(launch, value).expect(value);
+        let filter =
+            bin.iterate_elements().into_iter().flatten().find(|e| e.name().starts_with("polypscope-0"));
+        filter.expect("a filter").property::<gst::Caps>("caps").to_string()
+    };
+    assert_eq!(
+        caps("videotestsrc ! video/x-raw, format={v}, width=64", "NV12"),
+        "video/x-raw, format=(string)NV12, width=(int)64"
+    );
+    assert_eq!(caps("videotestsrc ! \"video/x-raw,width={v}\"", "64"), "video/x-raw, width=(int)64");
+    let odd = caps("videotestsrc ! video/x-raw,format={v}", "NV12,width=3;image/jpeg");
+    assert!(!odd.starts_with("video/x-raw, format=(string)NV12, width"), "{odd}");
+    assert_eq!(
+        caps("videotestsrc ! capsfilter caps={v}", "video/x-raw,format=I420"),
+        "video/x-raw, format=(string)I420"
+    );
+}
+
+/// A server that answers every request with one status.
+fn answering(status: &'static str) -> u16 {
+    use std::io::{BufRead, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = std::io::BufReader::new(&stream).lines();
+                let mut sequence = String::from("1");
+                while let Some(Ok(line)) = lines.next() {
+                    if let Some(n) = line.to_ascii_lowercase().strip_prefix("cseq:") {
+                        sequence = n.trim().to_owned();
+                    }
+                    if line.is_empty() {
+                        let answer = format!(
+                            "RTSP/1.0 {status}\r\nCSeq: {sequence}\r\nWWW-Authenticate: Basic realm=\"scope\"\r\n\r\n"
+                        );
+                        if (&stream).write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// A live session by the program itself; its exit code and all it printed.
+fn session(pipeline: &Path, sets: &[String], seconds: &str, more: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"));
+    command
+        .args(more)
+        .args(["live", "--sink", "null", "--no-ai", "--seconds", seconds, "--pipeline"])
+        .arg(pipeline);
+    for set in sets {
+        command.arg("--set").arg(set);
+    }
+    let output = command.output().expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn shipped_file(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name)
+}
+
+/// A source that gives not one frame is a failure, and its sentence names what was to be opened and the cause.
+#[test]
+fn a_source_that_gives_nothing_says_why() {
+    polypscope::capture::init().expect("GStreamer starts");
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    std::fs::write(at("empty.mp4"), b"").expect("a file");
+    std::fs::write(at("notes.mp4"), b"no video at all, but some words about one\n").expect("a file");
+    let file = shipped_file("file.toml");
+    for (name, words) in [
+        ("none.mp4", "none.mp4: cannot be found; check the path"),
+        ("empty.mp4", "empty.mp4: is empty"),
+        ("notes.mp4", "notes.mp4: is not a video GStreamer knows"),
+        ("", ": is a folder"),
+    ] {
+        let (code, text) = session(&file, &[format!("file={}", at(name))], "3", &[]);
+        assert!(text.contains(words) && !text.contains("file.toml"), "{name}: {text}");
+        assert_eq!(code, Some(1), "{name}: {text}");
+    }
+    if gst::ElementFactory::find("v4l2src").is_some() {
+        for (device, words) in
+            [("/dev/video987", "cannot be found"), (at("notes.mp4").as_str(), "is not a capture device")]
+        {
+            let (code, text) = session(&shipped_file("v4l2.toml"), &[format!("device={device}")], "1", &[]);
+            assert!(text.contains(&format!("{device}: {words}")), "{text}");
+            assert_eq!(code, Some(1), "{text}");
+        }
+    }
+}
+
+/// Network sources speak of hosts and answers, and never show a password, whatever is logged.
+#[test]
+fn network_sources_name_host_and_cause_but_no_password() {
+    polypscope::capture::init().expect("GStreamer starts");
+    if gst::ElementFactory::find("rtspsrc").is_none() || gst::ElementFactory::find("srtsrc").is_none() {
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            b"skipped: this machine has no rtspsrc or no srtsrc\n",
+        );
+        return;
+    }
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let (denied, forbidden, unknown) =
+        (answering("401 Unauthorized"), answering("403 Forbidden"), answering("404 Not Found"));
+    let scope = rtsp_peer();
+    let cases = [
+        (denied, "/scope", "127.0.0.1:PORT/scope: the user name or the password is not accepted"),
+        (forbidden, "/scope", "the server forbids access"),
+        (unknown, "/scope", "the server has no such stream"),
+        (nobody, "/scope", "127.0.0.1:PORT refuses the connection, nobody listens there; check the port"),
+        (scope, "/jpeg", "the stream is JPEG, which this pipeline does not decode"),
+    ];
+    for (port, path, words) in cases {
+        let url = format!("url=rtsp://doctor:ge%68eim@127.0.0.1:{port}{path}");
+        let (code, text) = session(&shipped_file("rtsp.toml"), &[url], "2", &["-vv", "--json"]);
+        let words = words.replace("PORT", &port.to_string());
+        assert!(text.contains(&words), "{words}: {text}");
+        assert!(!text.contains("geheim") && !text.contains("ge%68eim"), "{text}");
+        assert!(text.contains("error: "), "{text}");
+        assert_eq!(code, Some(1), "{words}: {text}");
+    }
+    let port = free_port();
+    let uri = format!("uri=srt://127.0.0.1:{port}?mode=caller&passphrase=geheimgeheim");
+    let (code, text) = session(&shipped_file("srt.toml"), &[uri], "2", &["-vv"]);
+    assert!(text.contains("refuses the connection") && !text.contains("geheim"), "{text}");
+    assert_eq!(code, Some(1), "{text}");
+    let uri = format!("uri=srt://:{port}?mode=listener");
+    let (code, text) = session(&shipped_file("srt.toml"), &[uri], "1", &[]);
+    assert!(text.contains("nobody has called yet"), "{text}");
+    assert_eq!(code, Some(1), "{text}");
+}
+
+/// A session that had a picture and lost it for good is partial, and its summary says why.
+#[test]
+fn a_source_lost_for_good_is_in_the_outcome() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (toml, summary) = (dir.path().join("my.toml"), dir.path().join("s.json"));
+    // The second attempt gives nothing either: what it reads has gone.
+    let text = r#"
+        description = "d"
+        default_sink = "null"
+        [source]
+        restart = true
+        silence_s = 1
+        launch = "videotestsrc num-buffers=20 ! video/x-raw,format=NV12,width=64,height=48,framerate=25/1 ! identity sync=true"
+    "#;
+    std::fs::write(&toml, text).expect("a file");
+    let path = summary.display().to_string();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"));
+    let output = command
+        .args(["live", "--no-ai", "--seconds", "1.1", "--summary", &path, "--pipeline"])
+        .arg(&toml)
+        .output()
+        .expect("it runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    let s: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&summary).expect("a summary")).expect("JSON");
+    assert!(s["source_fault"].as_str().is_some_and(|f| f.contains("the stream ended")), "{s}");
+}
+
+/// Where the units of an H.264 byte stream begin, and their types.
+fn units(stream: &[u8]) -> Vec<u8> {
+    let mut found = Vec::new();
+    for window in stream.windows(4) {
+        if window[..3] == [0, 0, 1] {
+            found.push(window[3] & 31);
+        }
+    }
+    found
+}
+
+/// What the srt sink sends, into a file: its line with another last element.
+fn transport_stream(path: &Path, rate: &str, frames: u32) -> Vec<u8> {
+    let sinks = std::fs::read_to_string(shipped_file("sinks.toml")).expect("sinks.toml");
+    let line =
+        sinks.split("[sinks.srt]").nth(1).and_then(|s| s.split("\"\"\"").nth(1)).expect("the srt sink");
+    let (line, _) = line.split_once("srtsink").expect("it ends in srtsink");
+    let text = format!(
+        "description = \"d\"\ndefault_sink = \"file\"\n[source]\n\
+         launch = \"videotestsrc num-buffers={frames} ! video/x-raw,format=I420,width=160,height=96,framerate={rate} ! identity sleep-time=4000\"\n\
+         [sinks.file]\ndoc = \"d\"\nlaunch = '''{line} filesink location={{ts}}'''\n\
+         [parameters.ts]\ntype = \"path\"\ndefault = \"x\"\ndoc = \"d\"\n"
+    );
+    let sets = [("ts".to_owned(), path.display().to_string())];
+    let ready =
+        PipelineFile::parse(&text, "test.toml").and_then(|f| f.ready(&sets, None)).expect("a pipeline");
+    let mut p = LivePipeline::new(ready, &identity()).expect("it builds");
+    p.start().expect("it starts");
+    until(&mut p, 20, "the end", |n| matches!(n, Notice::Ended));
+    drop(p);
+    std::fs::read(path).expect("a file")
+}
+
+/// Whoever joins the encoded stream in the middle gets parameter sets with every key frame, and one of those a second.
+#[test]
+fn a_client_that_joins_in_the_middle_has_a_picture_within_a_second() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (rate, fps) in [("50/1", 50), ("25/1", 25), ("5/1", 5)] {
+        let frames = 4 * fps;
+        let stream = transport_stream(&dir.path().join(format!("{fps}.ts")), rate, frames);
+        let whole = decoded_units(&dir, &stream);
+        let types = units(&whole);
+        let (sets, keys) =
+            (types.iter().filter(|t| **t == 7).count(), types.iter().filter(|t| **t == 5).count());
+        assert!(keys >= 3 && sets >= 3, "{rate}: {keys} key frames, {sets} parameter sets");
+        let mut since = 0;
+        let mut ready = false;
+        for kind in &types {
+            match kind {
+                7 => ready = true,
+                5 => {
+                    assert!(ready, "{rate}: a key frame without its parameter sets");
+                    (ready, since) = (false, 0);
+                }
+                1 => since += 1,
+                _ => {}
+            }
+            assert!(since <= fps, "{rate}: {since} frames since the last key frame");
+        }
+        // Joining anywhere costs at most a second's frames, and the decoder has nothing to complain of.
+        for tenth in [3, 5, 6] {
+            let at = stream.len() / 188 * tenth / 10 * 188;
+            let rest = units(&decoded_units(&dir, &stream[at..]));
+            let first = rest.iter().position(|t| *t == 5).expect("a key frame");
+            assert!(rest[..first].contains(&7), "{rate}: no parameter sets before the first key frame");
+            assert!(rest[..first].iter().filter(|t| **t == 1).count() <= fps as usize);
+        }
+    }
+}
+
+/// The H.264 bytes in a transport stream.
+fn decoded_units(dir: &tempfile::TempDir, stream: &[u8]) -> Vec<u8> {
+    let (ts, es) = (dir.path().join("cut.ts"), dir.path().join("cut.h264"));
+    std::fs::write(&ts, stream).expect("a file");
+    let line = format!(
+        "filesrc location={} ! tsdemux ! video/x-h264 ! filesink location={}",
+        ts.display(),
+        es.display()
+    );
+    let p = gst::parse::launch(&line).expect("it parses");
+    p.set_state(gst::State::Playing).expect("it plays");
+    let bus = p.bus().expect("a bus");
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds).expect("an end");
+    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+    p.set_state(gst::State::Null).expect("it stops");
+    std::fs::read(&es).expect("a file")
 }

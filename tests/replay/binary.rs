@@ -85,7 +85,7 @@ fn what_is_no_recording_gets_its_sentence() {
         ("still.jpg", &["still.jpg: is a still picture", "polypscope segment"]),
         ("truncated.mp4", &["truncated.mp4", "cut off", "copy or export it again"]),
         ("nothing", &["nothing: holds neither videos nor pictures"]),
-        ("/dev/null", &["/dev/null: is empty"]),
+        ("/dev/null", &["/dev/null: is a pipe or a device"]),
     ] {
         let o = polypscope(d, &["replay", input, "--output", "out.mp4", "--report", "report"]);
         refused(&o, 1, words);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::RgbImage;
-use polypscope::capture::{Input, Span, Stills, discover_inputs};
+use polypscope::capture::{Input, SkipReason, Span, Stills, discover, discover_inputs};
 use polypscope::frame::Nanos;
 use polypscope::replay::record::FrameRecord;
 use polypscope::replay::replay;
@@ -232,4 +232,72 @@ fn stopping_leaves_a_valid_file_that_says_it_is_partial() {
     assert_eq!(summary.frames.read, n);
     assert_eq!(decode(&output).frames.len() as u64, n);
     assert_eq!(records(&report).len() as u64, n);
+}
+
+/// Recorders' endings: what is a video by its content is replayed, what is none is named once with its reason, and what could
+/// make a reader wait is not read.
+#[test]
+fn a_folders_videos_are_told_by_their_content() {
+    let (_keep, dir) = folder();
+    let videos = dir.join("videos");
+    std::fs::create_dir(&videos).unwrap();
+    let at = |n: &str| videos.join(n);
+    let recorded = [
+        ("a.mp4", "mp4mux"),
+        ("c.trp", "mpegtsmux"),
+        ("d.f4v", "mp4mux"),
+        ("e.MOD", "mpegtsmux"),
+        ("f.qt", "qtmux"),
+        ("g.mk3d", "matroskamux"),
+        ("no ending", "avimux"),
+    ];
+    for (name, muxer) in recorded {
+        write(&at(name), muxer, Some(&Moving::h264(3)), None);
+    }
+    write(
+        &at("sound.m4b"),
+        "mp4mux",
+        None,
+        Some(&crate::common::recordings::Sound::new("voaacenc ! aacparse", 400)),
+    );
+    for beside in ["a.jsonl", "a.srt", "Thumbs.db", "DICOMDIR", "notes.txt", ".hidden.trp"] {
+        std::fs::write(at(beside), "words").unwrap();
+    }
+    std::fs::write(at("archive.zip"), b"PK\x03\x04\x14\0\0\0\x08\0").unwrap();
+    std::fs::write(at("empty.trp"), b"").unwrap();
+    std::fs::create_dir(at("folder.mp4")).unwrap();
+    std::fs::create_dir(at("more")).unwrap();
+    std::os::unix::fs::symlink("circle.mp4", at("circle.mp4")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", at("zeros.mp4")).unwrap();
+    std::os::unix::fs::symlink("a.mp4", at("h.mp4")).unwrap();
+    let pipe = std::ffi::CString::new(at("pipe.mp4").to_str().unwrap()).unwrap();
+    // SAFETY: the path is a C string that outlives the call.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+
+    let found = discover(&[videos.clone()]).unwrap();
+    let named = |p: &Path| p.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut played: Vec<_> = found.inputs.iter().map(|i| named(i.path())).collect();
+    played.sort();
+    assert_eq!(played, ["a.mp4", "c.trp", "d.f4v", "e.MOD", "f.qt", "g.mk3d", "h.mp4", "no ending"]);
+    let skipped: Vec<_> = found.skipped.iter().map(|s| (named(&s.path), &s.reason)).collect();
+    for (name, reason) in [
+        ("circle.mp4", &SkipReason::BrokenLink),
+        ("empty.trp", &SkipReason::Empty),
+        ("folder.mp4", &SkipReason::Folder),
+        ("pipe.mp4", &SkipReason::NoFile),
+        ("zeros.mp4", &SkipReason::NoFile),
+    ] {
+        assert!(skipped.contains(&(name.to_owned(), reason)), "{name}: {skipped:?}");
+    }
+    let others: Vec<_> = skipped
+        .iter()
+        .filter(|(_, r)| matches!(r, SkipReason::NoVideo(Some(_))))
+        .map(|(n, _)| n.as_str())
+        .collect();
+    assert_eq!((others, skipped.len()), (vec!["archive.zip", "sound.m4b"], 7), "{skipped:?}");
+    assert!(found.is_partial(), "a link that leads nowhere may have been a recording");
+    for (name, words) in [("pipe.mp4", "is a pipe or a device"), ("zeros.mp4", "is a pipe or a device")] {
+        let e = discover_inputs(&[at(name)]).unwrap_err().to_string();
+        assert!(e.contains(words), "{e}");
+    }
 }

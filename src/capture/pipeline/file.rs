@@ -1,16 +1,17 @@
 //! Pipeline files: TOML with a source, sinks and parameters.
 //!
-//! In: the file's text, `--set key=value`, a sink's name. Out: [`Ready`]: launch lines without placeholders, every element
-//! of which exists here.
+//! In: the file's text, `--set key=value`, a sink's name. Out: [`Ready`]: launch lines with their values, every element of
+//! which exists here and takes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 use serde::Deserialize;
 
+use super::launch::{Launch, Value};
 use super::parameter::Parameter;
+use crate::capture::address::without_secrets;
 use crate::{Error, Result, small_file};
 
 /// Sinks every pipeline file may name.
@@ -81,11 +82,11 @@ pub struct PipelineFile {
 pub struct Ready {
     /// The file's name, for messages.
     pub name: String,
-    pub source: String,
+    pub source: Launch,
     pub restart: bool,
     pub silence_s: u64,
     pub sink_name: String,
-    pub sink: String,
+    pub sink: Launch,
     /// The sink takes the marks alone.
     pub keyed: bool,
 }
@@ -149,6 +150,7 @@ impl PipelineFile {
         for (key, _) in sets {
             if !self.parameters.contains_key(key) {
                 let names: Vec<_> = self.parameters.keys().map(String::as_str).collect();
+                let key = without_secrets(key, &[]);
                 return Err(Error::usage(format!("{}: there is no parameter {key:?}", self.name))
                     .remedy(format!("choose among {}", names.join(", "))));
             }
@@ -164,114 +166,49 @@ impl PipelineFile {
             sink: self.fill(&sink.launch, sets, &format!("[sinks.{sink_name}]"))?,
             keyed: sink.keyed,
         };
-        ready.check()?;
+        let usual = |launch, section: &str| self.fill(launch, &[], section).ok();
+        let (source, sink) = (usual(&self.source.launch, ""), usual(&sink.launch, ""));
+        ready.source.check(source.as_ref(), &ready.source_place(), gst::PadDirection::Src)?;
+        ready.sink.check(sink.as_ref(), &ready.sink_place(), gst::PadDirection::Sink)?;
         Ok(ready)
     }
 
-    /// Replaces `{name}` by values.
-    fn fill(&self, launch: &str, sets: &[(String, String)], section: &str) -> Result<String> {
-        let at = |e: Error| e.at(format!("{} {section}", self.name));
-        // One line; values, which come later, keep their spaces.
-        let launch = launch.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut out = String::with_capacity(launch.len());
-        let mut rest = launch.as_str();
-        while let Some(open) = rest.find('{') {
-            let close = rest[open..]
-                .find('}')
-                .ok_or_else(|| at(Error::input("a placeholder is not closed").remedy("write {name}")))?
-                + open;
-            out.push_str(&rest[..open]);
-            let inside = &rest[open + 1..close];
-            let (key, part) = match inside.split_once('.') {
-                Some((k, p)) => (k, Some(p)),
-                None => (inside, None),
-            };
+    /// Puts the values to a line's placeholders.
+    fn fill(&self, launch: &str, sets: &[(String, String)], section: &str) -> Result<Launch> {
+        Launch::new(launch, |key, part| {
             let parameter = self.parameters.get(key).ok_or_else(|| {
-                at(Error::input(format!("{{{inside}}}: there is no such parameter"))
-                    .remedy(format!("describe it under [parameters.{key}]")))
+                let dot = part.map_or_else(String::new, |p| format!(".{p}"));
+                Error::input(format!("{{{key}{dot}}}: there is no such parameter"))
+                    .remedy(format!("describe it under [parameters.{key}]"))
             })?;
-            if parameter.is_quoted() && !out.ends_with('=') {
-                return Err(at(Error::input(format!("{{{inside}}}: text may only follow a property's ="))));
-            }
-            let value = sets.iter().rev().find(|(k, _)| k == key).map_or(&parameter.default, |(_, v)| v);
-            out.push_str(&parameter.render(key, value, part).map_err(at)?);
-            rest = &rest[close + 1..];
-        }
-        out.push_str(rest);
-        Ok(out)
+            // Of several values the last counts, so that a script's can be overridden.
+            let given = sets.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v);
+            Ok(Value {
+                parameter: key.to_owned(),
+                doc: parameter.doc.clone(),
+                text: parameter.checked(key, given.unwrap_or(&parameter.default), part)?,
+                given: given.is_some(),
+                is_word: !parameter.is_free_text(),
+            })
+        })
+        .map_err(|e| e.at(format!("{} {section}", self.name)))
     }
 }
 
 impl Ready {
-    /// Builds and drops both bins.
-    fn check(&self) -> Result<()> {
-        bin(&self.source, &self.name, "[source]", gst::PadDirection::Src)?;
-        bin(&self.sink, &self.name, &format!("[sinks.{}]", self.sink_name), gst::PadDirection::Sink)?;
-        Ok(())
+    /// Where the source's line stands, for messages.
+    pub(super) fn source_place(&self) -> String {
+        format!("{} [source]", self.name)
     }
-}
 
-/// Packages of elements that pipeline files use.
-const PACKAGES: &[(&str, &str)] = &[
-    ("v4l2src", "gstreamer1.0-plugins-good"),
-    ("decklinkvideosrc", "gstreamer1.0-plugins-bad"),
-    ("decklinkvideosink", "gstreamer1.0-plugins-bad"),
-    ("rtspsrc", "gstreamer1.0-plugins-good"),
-    ("rtph264depay", "gstreamer1.0-plugins-good"),
-    ("srtsrc", "gstreamer1.0-plugins-bad"),
-    ("srtsink", "gstreamer1.0-plugins-bad"),
-    ("kmssink", "gstreamer1.0-plugins-bad"),
-    ("hlssink2", "gstreamer1.0-plugins-bad"),
-    ("mpegtsmux", "gstreamer1.0-plugins-bad"),
-    ("autovideosink", "gstreamer1.0-plugins-good"),
-    ("xvimagesink", "gstreamer1.0-x"),
-];
-
-/// Name of the element at a line's open end.
-const OPEN_END: &str = "polypscope-open-end";
-
-/// Parses a launch line into a bin with one ghost pad in the direction given.
-pub(super) fn bin(launch: &str, name: &str, section: &str, direction: gst::PadDirection) -> Result<gst::Bin> {
-    let place = format!("{name} {section}");
-    // The open end is an element of ours. GStreamer's own search for open pads would also take those that demuxers link
-    // later, and a line cannot end with caps.
-    let (line, end, pad) = match direction {
-        gst::PadDirection::Src => (format!("{launch} ! identity name={OPEN_END} silent=true"), "exit", "src"),
-        _ => (format!("identity name={OPEN_END} silent=true ! {launch}"), "entry", "sink"),
-    };
-    let mut context = gst::ParseContext::new();
-    let parsed = gst::parse::bin_from_description_full(
-        &line,
-        false,
-        Some(&mut context),
-        gst::ParseFlags::FATAL_ERRORS,
-    );
-    let missing = context.missing_elements();
-    if let Some(element) = missing.first() {
-        let package = PACKAGES
-            .iter()
-            .chain(crate::capture::NEEDED)
-            .find(|(n, _)| *n == element.as_str())
-            .map(|(_, p)| *p);
-        let error = Error::machine(format!("{place}: GStreamer has no element {element}"));
-        return Err(match package {
-            Some(p) => error.remedy(format!("install it with `apt-get install {p}`")),
-            None => error.remedy("check its spelling, or install the plug-in it comes in"),
-        });
+    pub(super) fn sink_place(&self) -> String {
+        format!("{} [sinks.{}]", self.name, self.sink_name)
     }
-    let parsed = parsed.map_err(|e| {
-        Error::input(format!("{place}: does not parse ({})", e.message().trim().trim_end_matches('.')))
-            .remedy(
-                "the source ends with raw video, a sink begins with it; compare with the files in pipelines/",
-            )
-            .because(e)
-    })?;
-    let bin = parsed.downcast::<gst::Bin>().map_err(|_| Error::internal(format!("{place}: is not a bin")))?;
-    let open = bin.by_name(OPEN_END).and_then(|e| e.static_pad(pad));
-    open.and_then(|open| gst::GhostPad::with_target(&open).ok())
-        .and_then(|ghost| ghost.set_active(true).and_then(|()| bin.add_pad(&ghost)).ok())
-        .ok_or_else(|| Error::internal(format!("{place}: has no {end}")))?;
-    Ok(bin)
+
+    /// Passwords among the values, which no message may show.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        [self.source.secrets(), self.sink.secrets()].concat()
+    }
 }
 
 fn wrong_toml(name: &str, e: &toml::de::Error) -> Error {

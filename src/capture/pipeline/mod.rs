@@ -3,10 +3,15 @@
 //! In: a pipeline file, `--set` values, the name of a sink. Out: a running GStreamer pipeline around the overlay element,
 //! and notices of what happens to it. What is wrong with a file is said before anything starts.
 
+mod fault;
 mod file;
+mod launch;
 mod live;
 mod parameter;
+mod property;
 
+pub use fault::{SourceCause, SourceFault};
 pub use file::{PipelineFile, Ready};
-pub use live::{LivePipeline, Notice};
+pub use launch::Launch;
+pub use live::{LivePipeline, Notice, SourceEnd};
 pub use parameter::Parameter;

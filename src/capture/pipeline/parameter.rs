@@ -1,11 +1,12 @@
-//! Parameters of pipeline files: typed, documented, and safe to put into a launch line.
+//! Parameters of pipeline files: typed and documented.
 //!
-//! In: text from a file or from `--set`. Out: the same value as it stands in GStreamer's launch syntax. Numbers, sizes,
-//! rates and choices are checked letter by letter; text, paths and addresses are quoted, so that no value can end its
-//! property and begin an element.
+//! In: text from a file or from `--set`. Out: the same value as a property takes it. Numbers, sizes, rates and choices are
+//! checked letter by letter; text, paths and addresses are printable and otherwise free, since they are set on elements and
+//! never put into a line.
 
 use serde::Deserialize;
 
+use crate::capture::address;
 use crate::phantom::Rate;
 use crate::{Error, Result};
 
@@ -51,13 +52,14 @@ fn is_word(text: &str) -> bool {
 }
 
 impl Parameter {
-    /// The value in launch syntax; `part` is what follows the dot of a placeholder.
+    /// The value as it is set; `part` is what follows the dot of a placeholder.
     ///
     /// # Errors
     /// A value that is not of the parameter's type.
-    pub fn render(&self, name: &str, value: &str, part: Option<&str>) -> Result<String> {
+    pub fn checked(&self, name: &str, value: &str, part: Option<&str>) -> Result<String> {
         let wrong = |what: &str| {
-            Error::usage(format!("{name}={value}: is not {what}")).remedy(format!("{name}: {}", self.doc))
+            let shown = self.shown(name, value);
+            Error::usage(format!("{name}={shown}: is not {what}")).remedy(format!("{name}: {}", self.doc))
         };
         if part.is_some() && self.kind != Kind::Size {
             return Err(wrong("a size, and has no parts"));
@@ -67,15 +69,16 @@ impl Parameter {
                 if value.chars().any(char::is_control) {
                     return Err(wrong("printable text"));
                 }
-                let url =
-                    value.split_once("://").is_some_and(|(scheme, rest)| is_word(scheme) && !rest.is_empty());
+                let url = value
+                    .split_once("://")
+                    .is_some_and(|(scheme, rest)| address::is_scheme(scheme) && !rest.is_empty());
                 if self.kind == Kind::Url && !url {
                     return Err(wrong("an address such as rtsp://host/path"));
                 }
                 if self.kind == Kind::Path && value.is_empty() {
                     return Err(wrong("a path"));
                 }
-                Ok(quoted(value))
+                Ok(value.to_owned())
             }
             Kind::Int => {
                 let n: i64 = value.parse().map_err(|_| wrong("a whole number"))?;
@@ -116,24 +119,20 @@ impl Parameter {
         }
     }
 
-    /// Whether the value is quoted, and so may only stand right behind a property's `=`.
-    pub(super) fn is_quoted(&self) -> bool {
+    /// Whether the value may hold any character.
+    pub(super) fn is_free_text(&self) -> bool {
         matches!(self.kind, Kind::Path | Kind::Text | Kind::Url)
     }
-}
 
-/// A string of launch syntax.
-fn quoted(value: &str) -> String {
-    let mut out = String::with_capacity(value.len() + 2);
-    out.push('"');
-    for c in value.chars() {
-        if c == '"' || c == '\\' {
-            out.push('\\');
+    /// A wrong value as it may be shown: an address that is none may still hold a password.
+    fn shown(&self, name: &str, value: &str) -> String {
+        let printable: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        match printable.rsplit_once('@') {
+            _ if address::is_secret(name) => "…".into(),
+            Some((_, host)) if self.kind == Kind::Url => format!("…@{host}"),
+            _ => address::without_secrets(&printable, &[]),
         }
-        out.push(c);
     }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
@@ -148,33 +147,26 @@ mod tests {
     #[test]
     fn values_are_checked_by_type() {
         let int = parameter("int", "min = 1\nmax = 9");
-        assert_eq!(int.render("n", "7", None).unwrap(), "7");
-        let e = int.render("n", "10", None).unwrap_err().to_string();
+        assert_eq!(int.checked("n", "7", None).unwrap(), "7");
+        let e = int.checked("n", "10", None).unwrap_err().to_string();
         assert_eq!(e, "n=10: is not from 1 to 9; n: what it is");
-        assert!(int.render("n", "7 ! fakesink", None).is_err());
-        assert_eq!(parameter("fps", "").render("f", "30", None).unwrap(), "30/1");
+        assert!(int.checked("n", "7 ! fakesink", None).is_err());
+        assert_eq!(parameter("fps", "").checked("f", "30", None).unwrap(), "30/1");
         let size = parameter("size", "");
-        assert_eq!(size.render("s", "1280x720", Some("height")).unwrap(), "720");
+        assert_eq!(size.checked("s", "1280x720", Some("height")).unwrap(), "720");
         assert!(
-            size.render("s", "1280x720", None).is_err() && size.render("s", "0x9", Some("width")).is_err()
+            size.checked("s", "1280x720", None).is_err() && size.checked("s", "0x9", Some("width")).is_err()
         );
         let choice = parameter("choice", "choices = [\"a\", \"b\"]");
-        assert!(choice.render("c", "c", None).unwrap_err().to_string().contains("one of a, b"));
-        assert!(parameter("url", "").render("u", "camera", None).is_err());
+        assert!(choice.checked("c", "c", None).unwrap_err().to_string().contains("one of a, b"));
+        assert!(parameter("url", "").checked("u", "camera", None).is_err());
     }
 
-    proptest::proptest! {
-        /// Whatever a value holds, it stays one string of the launch line.
-        #[test]
-        fn no_text_leaves_its_quotes(value in "[ -~äß\"\\\\!]{1,24}") {
-            let rendered = parameter("text", "").render("t", &value, None).unwrap();
-            let inner = &rendered[1..rendered.len() - 1];
-            let mut escaped = false;
-            for c in inner.chars() {
-                assert!(escaped || c != '"', "{rendered}");
-                escaped = !escaped && c == '\\';
-            }
-            assert!(!escaped);
-        }
+    #[test]
+    fn a_wrong_value_does_not_show_its_password() {
+        let e = parameter("url", "").checked("url", "rtsp:/u:geheim@tower", None).unwrap_err().to_string();
+        assert!(e.contains("tower") && !e.contains("geheim"), "{e}");
+        let e = parameter("text", "").checked("user_pw", "geheim\n", None).unwrap_err().to_string();
+        assert!(!e.contains("geheim") && !e.contains('\n'), "{e}");
     }
 }
