@@ -33,7 +33,9 @@ pub mod preprocess;
 mod priority;
 #[cfg(feature = "video")]
 pub mod replay;
+mod result_file;
 pub mod safety;
+mod shown;
 pub mod telemetry;
 #[cfg(feature = "video")]
 pub mod worker;

@@ -8,13 +8,13 @@ use clap::Args as ClapArgs;
 use super::arguments::{frame_rate, threshold};
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
-use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::video::{
     Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
     VideoScorer,
 };
 use crate::preprocess::FieldOfView;
+use crate::result_file::{Outputs, ResultFile};
 use crate::{Error, Result};
 
 /// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
@@ -115,9 +115,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let scorer = VideoScorer::new(rules)?;
     let truth = Truth::open(&args.truth)?;
     if let Some(path) = &args.csv {
-        check_free(path, args.force)?;
+        let mut outputs = Outputs::new(args.force);
+        for input in [&args.video, &args.detections, &args.predictions].into_iter().flatten() {
+            outputs.reads(input);
+        }
+        outputs.reads(&args.truth).file("--csv", path)?;
     }
-    let mut csv = args.csv.as_deref().map(ResultFile::create).transpose()?;
+    let mut csv = args.csv.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     if let Some(csv) = &mut csv {
         csv.line(CSV_HEADER)?;
     }
@@ -267,7 +271,7 @@ fn tell(
         value["partial_reason"] = serde_json::json!(cut_off);
         return context.json(&value);
     }
-    context.say(report.text().trim_end())?;
+    context.say_lines(report.text().trim_end())?;
     context.remark(format!("truth: {}", judge.truth.describe()))?;
     if judge.truth.specks() > 0 {
         context.remark(format!(

@@ -189,6 +189,11 @@ impl Session {
                  delay; small polyps are missed more often"
             ));
         }
+        let ended: Vec<String> =
+            self.taps.newly_ended().into_iter().filter_map(|status| status.stopped_because).collect();
+        if !ended.is_empty() {
+            return Step::Remark(format!("recording stopped: {}", ended.join("; recording stopped: ")));
+        }
         let now = || Nanos::from(self.core.epoch().elapsed());
         match self.pipeline.next(patience) {
             None => Step::On,
@@ -220,13 +225,14 @@ impl Session {
         let Self { pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
         let info = core.picture_info();
         drop(pipeline);
-        taps.close();
+        let recordings = taps.close();
         drop(core);
         // What was posted last is fetched before anybody looks.
         collector.settle();
         let seen = look(&collector);
         let mut summary = collector.finish();
         summary.input = ready.name;
+        summary.recordings = recordings;
         summary.engine = engine;
         summary.network_size = [network_size.0, network_size.1];
         summary.marks = LiveMarks { status_rect: info.and_then(|i| Overlay::new(style).status_rect(&i)) };
