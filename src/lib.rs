@@ -35,7 +35,9 @@ pub mod preprocess;
 mod priority;
 #[cfg(feature = "video")]
 pub mod replay;
+mod result_file;
 pub mod safety;
+mod shown;
 pub mod small_file;
 pub mod still;
 pub mod telemetry;

@@ -332,6 +332,7 @@ impl Measured {
         }
         for (stage, span) in [
             (Stage::Decode, frame.decode),
+            (Stage::HandOver, frame.hand_over),
             (Stage::Preprocess, spans.preprocess),
             (Stage::Network, spans.network),
             (Stage::Postprocess, spans.postprocess),

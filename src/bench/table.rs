@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::record::{PipelineReport, RunRecord, Shape};
+use crate::shown::OneLine;
 use crate::telemetry::Distribution;
 
 const COLUMNS: [(&str, fn(&Distribution) -> f64); 12] = [
@@ -56,7 +57,7 @@ pub fn table(report: &PipelineReport) -> String {
             "\nrun {} of {}: {}, {}",
             i + 1,
             report.runs.len(),
-            run.summary.input,
+            OneLine(&run.summary.input),
             run.summary.engine
         );
         let _ = writeln!(text, "{}", headline(run));

@@ -15,10 +15,10 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
-use tempfile::TempPath;
 
 use super::{AudioFacts, Frame, SoundPacket, element, messages};
 use crate::frame::{FieldOrder, Layout, Pts};
+use crate::result_file::{Aside, check_writable, not_named};
 use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
@@ -75,16 +75,7 @@ impl EncoderSettings {
             return Err(Error::output(format!("{}: exists already", self.output.display()))
                 .remedy("choose another name, or add --force to replace it"));
         }
-        let folder = self.folder();
-        if !folder.is_dir() {
-            return Err(Error::output(format!(
-                "{}: there is no folder {}",
-                self.output.display(),
-                folder.display()
-            ))
-            .remedy("create it first"));
-        }
-        Ok(())
+        check_writable(&self.output, &self.folder())
     }
 
     fn folder(&self) -> PathBuf {
@@ -123,7 +114,7 @@ impl EncoderSettings {
 /// A file being written.
 pub struct Encoder {
     settings: EncoderSettings,
-    aside: Option<TempPath>,
+    aside: Option<Aside>,
     pipeline: gst::Pipeline,
     video: gst_app::AppSrc,
     sound: Option<gst_app::AppSrc>,
@@ -140,12 +131,7 @@ impl Encoder {
     pub fn create(settings: EncoderSettings, first: &Frame, sound: bool, origin: Pts) -> Result<Self> {
         super::init()?;
         settings.validate()?;
-        let aside = tempfile::Builder::new()
-            .prefix(".polypscope-")
-            .suffix(".part")
-            .tempfile_in(settings.folder())
-            .map_err(|e| Error::write(&settings.output, e))?
-            .into_temp_path();
+        let aside = Aside::file(&settings.folder()).map_err(|e| Error::write(&settings.output, e))?;
 
         // What x264 is given from the first frame on; also refuses a layout it could never be given.
         let canvas = Canvas::of(first)?;
@@ -174,7 +160,7 @@ impl Encoder {
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
         let sink = element("filesink")?;
-        sink.set_property("location", aside.to_path_buf());
+        sink.set_property("location", aside.path());
         sink.set_property("async", false);
 
         let wiring = |e: gst::glib::BoolError| {
@@ -307,15 +293,10 @@ impl Encoder {
         let _ = self.pipeline.set_state(gst::State::Null);
         let Some(aside) = self.aside.take() else { return Ok(()) };
         // On disk before it takes the name of what was there.
-        std::fs::File::open(&aside)
-            .and_then(|f| f.sync_all())
-            .map_err(|e| Error::write(&self.settings.output, e))?;
-        let named = if self.settings.force {
-            aside.persist(&self.settings.output)
-        } else {
-            aside.persist_noclobber(&self.settings.output)
-        };
-        named.map_err(|e| Error::write(&self.settings.output, e.error))
+        aside.handle().sync_all().map_err(|e| Error::write(&self.settings.output, e))?;
+        aside
+            .publish(&self.settings.output, self.settings.force)
+            .map_err(|e| not_named(&self.settings.output, e))
     }
 }
 

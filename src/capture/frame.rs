@@ -25,6 +25,8 @@ pub struct Frame {
     pub duration: Option<Nanos>,
     /// What the reader waited for it.
     pub decode: Nanos,
+    /// What the reader took to pass it on, without the time it waited for room.
+    pub hand_over: Nanos,
     /// When it was put into the mailbox.
     pub offered: Instant,
     pub(super) info: gst_video::VideoInfo,
@@ -56,6 +58,7 @@ impl Frame {
             pts: Pts(0),
             duration: None,
             decode: Nanos(0),
+            hand_over: Nanos(0),
             offered: Instant::now(),
             info,
             buffer: gst::Buffer::from_mut_slice(bytes),

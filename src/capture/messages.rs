@@ -57,8 +57,12 @@ pub(super) fn translate(e: &gst::glib::Error, path: &Path) -> Error {
     } else if e.matches(gst::ResourceError::OpenRead) || e.matches(gst::ResourceError::NotAuthorized) {
         Error::input(format!("{at}: cannot be opened")).remedy("check its permissions")
     } else if e.matches(gst::ResourceError::OpenWrite) || e.matches(gst::ResourceError::Write) {
-        Error::output(format!("{at}: cannot be written"))
-            .remedy("check the folder's permissions and free space")
+        Error::output(format!("{at}: cannot be written")).remedy(match file_size_limit() {
+            Some(bytes) => format!(
+                "check the folder's permissions and free space, and that no file need be larger than {bytes} bytes (`ulimit -f`)"
+            ),
+            None => "check the folder's permissions and free space".to_owned(),
+        })
     } else if e.matches(gst::StreamError::CodecNotFound) {
         Error::machine(format!("{at}: GStreamer has no decoder for it"))
             .remedy("install gstreamer1.0-libav, then run `polypscope doctor`")
@@ -77,6 +81,15 @@ pub(super) fn translate(e: &gst::glib::Error, path: &Path) -> Error {
         Error::input(format!("{at}: cannot be played ({})", sentence(e))).remedy("run with -v for details")
     };
     error.because(e.clone())
+}
+
+/// The size beyond which this process may not write a file, if there is one.
+fn file_size_limit() -> Option<u64> {
+    // SAFETY: plain numbers that the call fills.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid pointer to them.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 /// GStreamer's text without its final full stop.

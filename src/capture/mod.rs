@@ -82,6 +82,7 @@ pub fn init() -> Result<()> {
             gstreamer::init().map_err(|e| e.to_string())?;
             polypoverlay::register().map_err(|e| e.to_string())?;
             polypphantomsrc::register().map_err(|e| e.to_string())?;
+            pipeline::lower_ranks();
             gstreamer::glib::log_set_default_handler(|domain, level, text| {
                 let text = address::without_secrets(text, &[]);
                 tracing::debug!(domain = domain.unwrap_or(""), ?level, "{text}");

@@ -244,7 +244,8 @@ impl Recording {
         self.last = Some((pts, duration.unwrap_or(Nanos(40_000_000))));
         let id = self.next_id;
         self.next_id = id.next();
-        Ok(Some(Frame { id, pts, duration, decode, offered: Instant::now(), info, buffer }))
+        let (hand_over, offered) = (Nanos(0), Instant::now());
+        Ok(Some(Frame { id, pts, duration, decode, hand_over, offered, info, buffer }))
     }
 
     fn usual_duration(&self, info: &gst_video::VideoInfo) -> Option<Nanos> {

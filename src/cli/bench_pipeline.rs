@@ -1,11 +1,10 @@
 //! `polypscope bench pipeline`: the whole pipeline under measurement.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arguments::size;
 use super::interrupt::interrupt_flag;
-use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::bench::{
     Pace, PacedNetwork, PipelineReport, RunRecord, RunSettings, Slow, csv, page, run_lossless, run_paced,
@@ -17,6 +16,7 @@ use crate::live::sizing;
 use crate::model::Checkpoint;
 use crate::phantom::{self, Preset};
 use crate::preprocess::FieldOfView;
+use crate::result_file::{Outputs, write_whole};
 use crate::telemetry::Machine;
 use crate::worker::Segmenter;
 use crate::{Error, Result};
@@ -87,8 +87,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         slow: args.slow,
     };
     settings.validate()?;
-    for path in [&args.csv, &args.html].into_iter().flatten() {
-        check_free(path, args.force)?;
+    let mut outputs = Outputs::new(args.force);
+    if let Some(file) = &args.file {
+        outputs.reads(file);
+    }
+    for (option, path) in [("--csv", &args.csv), ("--html", &args.html)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
+        }
+    }
+    if let Some(path) = &args.append {
+        outputs.appended("--append", path)?;
     }
     let mut kept = match &args.append {
         Some(path) if path.exists() => PipelineReport::read(path)?,
@@ -113,18 +122,18 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         kept.check_unmixed().map_err(|e| e.at(path.display()))?;
         let text = serde_json::to_string_pretty(&kept)
             .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?;
-        write(path, &text)?;
+        write_whole(path, text.as_bytes(), true)?;
     }
     if let Some(path) = &args.csv {
-        write(path, &csv(&report))?;
+        write_whole(path, csv(&report).as_bytes(), args.force)?;
     }
     if let Some(path) = &args.html {
-        write(path, &page(&report))?;
+        write_whole(path, page(&report).as_bytes(), args.force)?;
     }
     if context.json {
         context.json(&report)?;
     } else {
-        context.say(table(&report).trim_end())?;
+        context.say_lines(table(&report).trim_end())?;
     }
     Ok(Outcome::Done)
 }
@@ -169,10 +178,4 @@ fn segmenter(
 ) -> Result<Segmenter> {
     let (checkpoint, network) = args.engine.open()?;
     Ok(Segmenter::new(wrap(network), checkpoint.description(), FieldOfView::Auto, None))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let mut file = ResultFile::create(path)?;
-    file.write(text.as_bytes())?;
-    file.finish()
 }

@@ -9,7 +9,6 @@ use image::RgbImage;
 use super::arguments::threshold;
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
-use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::engine::Network;
 use crate::evaluation::images::{
@@ -21,6 +20,7 @@ use crate::frame::{Picture, PictureInfo, PixelFormat};
 use crate::model::checkpoint::Description;
 use crate::postprocess::{Upsampler, check_finite, sigmoid};
 use crate::preprocess::{FieldOfView, Preprocessor};
+use crate::result_file::{Outputs, ResultFile, write_whole};
 use crate::{Error, Result};
 
 /// Predictions come from --predictions, or from the network over --images. Several data sets: repeat the folders, in the
@@ -265,10 +265,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let sets = args.data_sets()?;
     // What is wrong with the command is said before the network is built.
     args.options(None)?;
-    for path in [&args.csv, &args.sheet].into_iter().flatten() {
-        check_free(path, args.force)?;
+    let mut outputs = Outputs::new(args.force);
+    for (option, path) in [("--csv", &args.csv), ("--sheet", &args.sheet)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
+        }
     }
-    let mut csv = args.csv.as_deref().map(ResultFile::create).transpose()?;
+    let mut csv = args.csv.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     if let Some(csv) = &mut csv {
         csv.line(CSV_HEADER)?;
     }
@@ -325,9 +328,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         sheet
             .write_to(&mut bytes, image::ImageFormat::Png)
             .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
-        let mut file = ResultFile::create(path)?;
-        file.write(bytes.get_ref())?;
-        file.finish()?;
+        write_whole(path, bytes.get_ref(), args.force)?;
     }
     if let Some(csv) = csv {
         csv.finish()?;
@@ -351,7 +352,7 @@ fn tell(
         }
         return context.json(&value);
     }
-    context.say(table(reports).trim_end())?;
+    context.say_lines(table(reports).trim_end())?;
     context.remark("")?;
     context.remark(protocol_line(options.protocol))?;
     if let Some(network) = network {

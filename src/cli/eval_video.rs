@@ -10,7 +10,6 @@ use super::arguments::{frame_rate, threshold};
 use super::eval::LevelsName;
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
-use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::images::NoteKind;
 use crate::evaluation::video::{
@@ -18,6 +17,7 @@ use crate::evaluation::video::{
     VideoScorer,
 };
 use crate::preprocess::FieldOfView;
+use crate::result_file::{Outputs, ResultFile};
 use crate::{Error, Result, small_file};
 
 /// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
@@ -126,9 +126,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let scorer = VideoScorer::new(rules)?;
     let truth = Truth::open(&args.truth)?.with_levels(args.mask_levels.into());
     if let Some(path) = &args.csv {
-        check_free(path, args.force)?;
+        let mut outputs = Outputs::new(args.force);
+        for input in [&args.video, &args.detections, &args.predictions].into_iter().flatten() {
+            outputs.reads(input);
+        }
+        outputs.reads(&args.truth).file("--csv", path)?;
     }
-    let mut csv = args.csv.as_deref().map(ResultFile::create).transpose()?;
+    let mut csv = args.csv.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     if let Some(csv) = &mut csv {
         csv.line(CSV_HEADER)?;
     }
@@ -281,7 +285,7 @@ fn tell(
         value["partial_reason"] = serde_json::json!(cut_off);
         return context.json(&value);
     }
-    context.say(report.text().trim_end())?;
+    context.say_lines(report.text().trim_end())?;
     context.remark(format!("truth: {}", judge.truth.describe()))?;
     if judge.truth.specks() > 0 {
         context.remark(format!(

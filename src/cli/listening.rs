@@ -57,6 +57,11 @@ pub(super) struct Listening {
 }
 
 impl ListenArgs {
+    /// Files that are read: no output may be one of them.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.control_token_file, &self.metrics_token_file].into_iter().flatten()
+    }
+
     /// # Errors
     /// A token that cannot be had, an open control beyond loopback, a file that must not be replaced.
     pub(super) fn plan(&self) -> Result<Plan<'_>> {

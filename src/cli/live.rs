@@ -1,7 +1,7 @@
 //! `polypscope live`: the endoscope's picture with polyps outlined, as it happens.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::phantom::Rate;
 use crate::preprocess::FieldOfView;
+use crate::result_file::{Outputs, ResultFile};
+use crate::shown::OneLine;
 use crate::telemetry::{LiveSummary, Snapshot};
 use crate::worker::{Analyst, Segmenter, log_panics};
 use crate::{Error, Result, small_file};
@@ -144,7 +146,7 @@ impl Args {
         set.or_else(|| file.parameters().get("fps").map(|p| p.default.clone()))?.parse().ok()
     }
 
-    fn recorder(&self, folder: &std::path::Path) -> RecorderSettings {
+    fn recorder(&self, folder: &Path) -> RecorderSettings {
         RecorderSettings {
             raw: self.record_what != "annotated",
             annotated: self.record_what != "raw",
@@ -158,24 +160,32 @@ impl Args {
         self.record.as_ref().or(self.record_to.as_ref()).map(|folder| self.recorder(folder))
     }
 
-    /// Files that would be replaced are refused before anything starts.
-    fn protect(&self) -> Result<()> {
-        for path in [&self.summary, &self.lines, &self.trace].into_iter().flatten() {
-            if self.force {
-                if path.is_file() {
-                    std::fs::remove_file(path).map_err(|e| Error::write(path, e))?;
-                }
-            } else if path.exists() {
-                return Err(Error::usage(format!("{}: is already there", path.display()))
-                    .remedy("choose another name or add --force"));
+    /// Looks at everything that is to be written, before anything starts; nothing is changed.
+    fn check_outputs(&self) -> Result<()> {
+        let mut outputs = Outputs::new(self.force);
+        outputs.reads(&self.pipeline);
+        for input in self.engine.weights.iter().chain(self.listening.reads()) {
+            outputs.reads(input);
+        }
+        // A recording that is played, among others.
+        for (_, value) in &self.sets {
+            outputs.reads(Path::new(value));
+        }
+        if let Some(path) = &self.summary {
+            outputs.file("--summary", path)?;
+        }
+        for (option, path) in [("--lines", &self.lines), ("--trace", &self.trace)] {
+            if let Some(path) = path {
+                outputs.growing(option, path)?;
             }
         }
-        Ok(())
+        self.recordings().map_or(Ok(()), |settings| settings.check())
     }
 
     fn settings(&self, context: &mut Context) -> Result<Settings> {
         let file = PipelineFile::open(&self.pipeline)?;
         let ready = file.ready(&self.sets, self.sink.as_deref())?;
+        ready.check_display()?;
         let period = self.rate(&file).map_or(Nanos(33_333_333), |r| Nanos((1e9 / r.as_f64()) as u64));
         let budget = Nanos(self.annotation_delay * 1_000_000);
         let checkpoint = Checkpoint::open(&Checkpoint::locate(self.engine.weights.as_deref())?)?;
@@ -258,14 +268,13 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
-    args.protect()?;
-    if let Some(recordings) = args.recordings() {
-        recordings.validate()?;
-    }
+    args.check_outputs()?;
     let listening = args.listening.plan()?;
     log_panics();
     let settings = args.settings(context)?;
     let hands = Hands::new(context.quiet)?;
+    let summary_file =
+        args.summary.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     let mut session = Session::start(settings)?;
     if let Some(folder) = &args.record {
         session.taps().record(Recorder::start(args.recorder(folder))?);
@@ -274,23 +283,38 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let result = watch(args, &mut session, &hands, context);
     drop(listeners);
     let result = with_source(result, session.source_end(), context);
-    let recording = session.taps().recording();
     let summary = session.finish();
-    if let Some(path) = &args.summary {
-        let text = serde_json::to_string_pretty(&summary)
-            .map_err(|e| Error::internal("the summary cannot be put into JSON").because(e))?;
-        std::fs::write(path, text).map_err(|e| Error::write(path, e))?;
-    }
+    let written = summary_file.map_or(Ok(()), |file| write_summary(file, &summary));
     tell(&summary, context)?;
-    if let Some(recording) = recording {
-        context.remark(format!(
-            "recorded {}-…: {} frames, {} lost",
-            recording.path.display(),
-            recording.frames,
-            recording.lost
-        ))?;
+    tell_unfinished(&summary, context)?;
+    let outcome = result?;
+    written?;
+    Ok(if summary.is_partial() { Outcome::Partial } else { outcome })
+}
+
+fn write_summary(mut file: ResultFile, summary: &LiveSummary) -> Result<()> {
+    let text = serde_json::to_string_pretty(summary)
+        .map_err(|e| Error::internal("the summary cannot be put into JSON").because(e))?;
+    file.line(&text)?;
+    file.finish()
+}
+
+/// What was recorded, and what ended before the session did: the latter even where remarks are not wanted.
+fn tell_unfinished(s: &LiveSummary, context: &mut Context) -> Result<()> {
+    let silent = context.quiet || context.json;
+    for r in &s.recordings {
+        let words = format!("recorded {}-…: {} frames, {} lost", r.path, r.frames, r.lost);
+        match &r.reason {
+            None => context.remark(words)?,
+            Some(why) if silent => tracing::error!("{words}; it ended by itself: {why}"),
+            Some(why) => context.remark(format!("{words}; it ended by itself: {why}"))?,
+        }
     }
-    result
+    for u in &s.unfinished {
+        let words = format!("not whole: {}", u.reason);
+        if silent { tracing::error!("{words}") } else { context.remark(words)? }
+    }
+    Ok(())
 }
 
 /// A session without one frame has failed; one that lost its source and did not get it back is partial.
@@ -312,7 +336,6 @@ fn with_source(result: Result<Outcome>, source: SourceEnd, context: &mut Context
 fn watch(args: &Args, session: &mut Session, hands: &Hands, context: &mut Context) -> Result<Outcome> {
     let line = StatusLine::new(context);
     let mut next_line = Instant::now();
-    let mut recording_failed = false;
     loop {
         if hands.stop.load(Ordering::Relaxed) {
             return Ok(Outcome::Done);
@@ -338,12 +361,6 @@ fn watch(args: &Args, session: &mut Session, hands: &Hands, context: &mut Contex
                 'r' => toggle_recording(args, session, &line),
                 _ => {}
             }
-        }
-        if let Some(why) = session.taps().recording().and_then(|r| r.stopped_because)
-            && !recording_failed
-        {
-            recording_failed = true;
-            line.say(&format!("recording stopped: {why}"));
         }
         if Instant::now() >= next_line {
             next_line = Instant::now() + Duration::from_millis(500);
@@ -402,9 +419,9 @@ impl StatusLine {
     /// A remark that stays.
     fn say(&self, words: &str) {
         match &self.bar {
-            Some(bar) => bar.println(words),
+            Some(bar) => bar.println(OneLine(words).to_string()),
             None => {
-                let _ = writeln!(std::io::stderr(), "{words}");
+                let _ = writeln!(std::io::stderr(), "{}", OneLine(words));
             }
         }
     }

@@ -22,12 +22,12 @@ mod interrupt;
 mod listening;
 #[cfg(feature = "video")]
 mod live;
+mod log_format;
 #[cfg(feature = "video")]
 mod phantom;
 mod progress;
 #[cfg(feature = "video")]
 mod replay;
-mod results;
 #[cfg(feature = "video")]
 mod segment;
 mod weights;
@@ -38,7 +38,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use arguments::{EngineArgs, Verbosity};
+use log_format::LogFormat;
 
+use crate::shown::{Lines, OneLine};
 use crate::{Error, Result};
 
 /// Polyp segmentation on live and recorded colonoscopy video. Research software, not a medical device.
@@ -104,9 +106,19 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Writes a line of the result. A reader that has gone away (`| head`) is no failure.
+    /// Writes a line of the result. What could steer a terminal is escaped.
     pub fn say(&mut self, line: impl std::fmt::Display) -> Result<()> {
-        match writeln!(self.out, "{line}") {
+        self.exactly(OneLine(line))
+    }
+
+    /// Writes a table of several lines; the names in it are to be in one line each ([`OneLine`]).
+    pub fn say_lines(&mut self, lines: impl std::fmt::Display) -> Result<()> {
+        self.exactly(Lines(lines))
+    }
+
+    /// A reader that has gone away (`| head`) is no failure.
+    fn exactly(&mut self, text: impl std::fmt::Display) -> Result<()> {
+        match writeln!(self.out, "{text}") {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
                 Err(Error::output("standard output cannot be written").because(e))
             }
@@ -123,14 +135,15 @@ impl Context<'_> {
     pub fn json(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::internal("the result cannot be put into JSON").because(e))?;
-        self.say(text)
+        self.exactly(text)
     }
 }
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|e| refuse(&e));
     start_log(&cli.verbosity);
+    interrupt::clean_up_on_signals();
     let mut out = std::io::stdout().lock();
     let Verbosity { verbose, quiet, json } = cli.verbosity;
     let mut context = Context { out: &mut out, quiet, json, verbose };
@@ -161,10 +174,20 @@ pub fn main() -> ExitCode {
             tracing::debug!("{e:?}");
             let mut stderr = std::io::stderr().lock();
             let prefix = if stderr.is_terminal() { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-            let _ = writeln!(stderr, "{prefix} {e}");
+            let _ = writeln!(stderr, "{prefix} {}", OneLine(e.to_string()));
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// As clap does, except where an argument would steer the terminal: files may be called what they like.
+fn refuse(e: &clap::Error) -> ! {
+    let said = e.to_string();
+    if Lines(&said).to_string() == said {
+        e.exit();
+    }
+    let _ = write!(std::io::stderr(), "{}", Lines(said));
+    std::process::exit(e.exit_code());
 }
 
 /// Logs to standard error: warnings, or with `-v` and `-vv` more; `RUST_LOG` overrides.
@@ -181,8 +204,7 @@ fn start_log(verbosity: &Verbosity) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(verbosity.verbose > 0)
+        .event_format(LogFormat { target: verbosity.verbose > 0 })
         .try_init();
 }
 

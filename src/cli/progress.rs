@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use crate::shown::OneLine;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Counts frames on standard error: how many, how fast, and how long it will take.
@@ -28,7 +29,7 @@ impl Progress {
                 },
             ));
         }
-        bar.set_message(what.to_owned());
+        bar.set_message(OneLine(what).to_string());
         if !hidden {
             bar.enable_steady_tick(Duration::from_millis(250));
         }

@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::arguments::{opacity, threshold};
 use super::progress::Progress;
-use super::results::{ResultFile, check_free};
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::list_files;
 use crate::frame::{Mask, Picture, PictureInfo, PictureMut, PixelFormat, Rect};
 use crate::overlay::{Overlay, State, Style};
 use crate::postprocess::Upsampler;
 use crate::preprocess::FieldOfView;
+use crate::result_file::{check_folder, check_free, write_whole};
 use crate::still::load_rgb;
 use crate::still::names::is_picture;
 use crate::worker::Segmenter;
@@ -113,6 +113,7 @@ fn same(a: &Path, b: &Path) -> bool {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let plan = args.plan()?;
+    check_folder(&args.out)?;
     make_folder(&args.out)?;
     let (checkpoint, network) = args.engine.open()?;
     let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
@@ -124,8 +125,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     for (n, (picture, probability, drawn)) in plan.iter().enumerate() {
         let one =
             segment(&mut segmenter, &mut upsampler, &mut overlay, picture).and_then(|(map, image, mask)| {
-                save(probability, |f| map.write_to(f, image::ImageFormat::Png))?;
-                save(drawn, |f| image.write_to(f, image::ImageFormat::Png))?;
+                save(probability, args.force, |f| map.write_to(f, image::ImageFormat::Png))?;
+                save(drawn, args.force, |f| image.write_to(f, image::ImageFormat::Png))?;
                 Ok(mask)
             });
         match one {
@@ -214,12 +215,11 @@ pub(super) fn make_folder(path: &Path) -> Result<()> {
 /// Writes a picture as PNG.
 fn save(
     path: &Path,
+    force: bool,
     write: impl FnOnce(&mut std::io::Cursor<Vec<u8>>) -> image::ImageResult<()>,
 ) -> Result<()> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     write(&mut bytes)
         .map_err(|e| Error::output(format!("{}: cannot be written ({e})", path.display())).because(e))?;
-    let mut file = ResultFile::create(path)?;
-    file.write(bytes.get_ref())?;
-    file.finish()
+    write_whole(path, bytes.get_ref(), force)
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::checkpoint::{Checkpoint, Described, Description, Deviation, Form, read_expected};
 use crate::model::{Parameter, parameters};
+use crate::shown::{Lines, OneLine};
 use crate::{Error, Result};
 
 /// Inspect, convert and verify checkpoints.
@@ -134,8 +135,8 @@ fn inspect(file: &Path, json: bool, verbose: bool, out: &mut dyn Write) -> Resul
 /// The report of `inspect`, one line a fact.
 fn report(checkpoint: &Checkpoint, file: &Path, count: usize, tensors: usize) -> String {
     let d = checkpoint.description();
-    let mut lines = vec![format!("{}", file.display())];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{value}"));
+    let mut lines = vec![OneLine(file.display()).to_string()];
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{}", OneLine(value)));
     line("name", d.name.clone());
     line("form", in_words(checkpoint.form()).to_owned());
     line("size", megabytes(checkpoint.file_bytes().unwrap_or(0)));
@@ -213,10 +214,10 @@ fn convert(
         out,
         &format!(
             "{}: {}, {}, SHA-256 {sha256}; description in {}\n",
-            output.display(),
+            OneLine(output.display()),
             in_words(written.form()),
             megabytes(file_bytes),
-            beside.display()
+            OneLine(beside.display())
         ),
     )
 }
@@ -289,7 +290,7 @@ fn verify(file: &Path, expected: Option<&Path>, json: bool, out: &mut dyn Write)
 fn verdict(v: &Verification, description: &Description) -> String {
     let mut text = format!(
         "{}: {} tensors of {}, {} parameters, shapes right, every value finite\n",
-        v.file.display(),
+        OneLine(v.file.display()),
         v.tensors,
         description.network,
         thousands(v.parameters)
@@ -299,13 +300,21 @@ fn verdict(v: &Verification, description: &Description) -> String {
         false => format!("SHA-256 {} (no description to compare it with)\n", v.sha256),
     };
     if let [first, ..] = v.unused {
-        text += &format!("{} tensor(s) that the network does not have, such as {first}\n", v.unused.len());
+        text += &format!(
+            "{} tensor(s) that the network does not have, such as {}\n",
+            v.unused.len(),
+            OneLine(first)
+        );
     }
     if let Some(answers) = &v.expected {
         for d in &answers.frames {
             text += &format!(
                 "{}: off by at most {:.2e} of the map's largest value ({:.2e} rms), {} of {} pixels flipped\n",
-                d.frame, d.max, d.rms, d.flipped_px, d.compared_px
+                OneLine(&d.frame),
+                d.max,
+                d.rms,
+                d.flipped_px,
+                d.compared_px
             );
         }
     }
@@ -355,6 +364,16 @@ fn thousands(n: usize) -> String {
 
 /// A reader that has gone away (`| head`) is no failure.
 fn write_text(out: &mut dyn Write, text: &str) -> Result<()> {
+    match write!(out, "{}", Lines(text)) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::write(Path::new("standard output"), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Not changed: programs read it.
+fn write_exactly(out: &mut dyn Write, text: &str) -> Result<()> {
     match out.write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::write(Path::new("standard output"), e))
@@ -367,5 +386,5 @@ fn write_json(out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::internal(format!("the report cannot be written as JSON ({e})")).because(e))?;
     text.push('\n');
-    write_text(out, &text)
+    write_exactly(out, &text)
 }

@@ -6,6 +6,7 @@
 mod adapting;
 mod core;
 mod desk;
+mod recordings;
 mod session;
 pub mod sizing;
 mod stills;

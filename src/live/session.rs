@@ -189,6 +189,11 @@ impl Session {
                  delay; small polyps are missed more often"
             ));
         }
+        let ended: Vec<String> =
+            self.taps.newly_ended().into_iter().filter_map(|status| status.stopped_because).collect();
+        if !ended.is_empty() {
+            return Step::Remark(format!("recording stopped: {}", ended.join("; recording stopped: ")));
+        }
         let now = || Nanos::from(self.core.epoch().elapsed());
         match self.pipeline.next(patience) {
             None => Step::On,
@@ -226,7 +231,7 @@ impl Session {
         let info = core.picture_info();
         let source_fault = pipeline.source_end().fault;
         drop(pipeline);
-        taps.close();
+        let recordings = taps.close();
         drop(core);
         // What was posted last is fetched before anybody looks.
         collector.settle();
@@ -234,6 +239,7 @@ impl Session {
         let mut summary = collector.finish();
         summary.input = ready.name;
         summary.source_fault = source_fault.map(|f| f.to_string());
+        summary.recordings = recordings;
         summary.engine = engine;
         summary.network_size = [network_size.0, network_size.1];
         summary.marks = LiveMarks { status_rect: info.and_then(|i| Overlay::new(style).status_rect(&i)) };

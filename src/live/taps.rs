@@ -1,36 +1,34 @@
 //! Who looks at the buffers themselves: snapshots and the recorder.
 //!
 //! In: every buffer before and after the overlay, on the streaming thread. Out: a picture for whoever asked for one, and
-//! copies for the recorder. Nothing waits: a lock that is held elsewhere means that this frame is left out.
+//! copies for the recorder. Nothing waits.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use super::recordings::Recordings;
 use super::stills::Stills;
 use crate::Result;
 use crate::capture::{Recorder, RecorderStatus, Tap, Track};
-use crate::frame::{Nanos, Rect};
-use crate::telemetry::Beside;
+use crate::frame::Rect;
+use crate::telemetry::{Beside, RecordingRecord};
 
 /// See the module.
 pub struct Taps {
     stills: Stills,
-    recorder: Mutex<Option<Recorder>>,
+    recordings: Recordings,
     /// The picture as it is now.
     info: Mutex<Option<gst_video::VideoInfo>>,
-    /// The JSON lines beside a recording.
-    beside: OnceLock<Beside>,
 }
 
 impl Default for Taps {
     fn default() -> Self {
         Self {
             stills: Stills::default(),
-            recorder: Mutex::new(None),
+            recordings: Recordings::default(),
             info: Mutex::new(None),
-            beside: OnceLock::new(),
         }
     }
 }
@@ -41,26 +39,13 @@ impl Tap for Taps {
     }
 
     fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo) {
-        if let Ok(recorder) = self.recorder.try_lock()
-            && let Some(recorder) = &*recorder
-        {
-            recorder.push(Track::Raw, buffer, info, at(buffer));
-        }
+        self.recordings.push(Track::Raw, buffer, info);
     }
 
     fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect) {
         self.stills.offer(buffer, info, view);
-        if let Ok(recorder) = self.recorder.try_lock()
-            && let Some(recorder) = &*recorder
-        {
-            recorder.push(Track::Annotated, buffer, info, at(buffer));
-        }
+        self.recordings.push(Track::Annotated, buffer, info);
     }
-}
-
-/// A frame's place in the recording.
-fn at(buffer: &gst::BufferRef) -> Nanos {
-    Nanos(buffer.pts().map_or(0, |t| t.nseconds()))
 }
 
 impl Taps {
@@ -72,57 +57,38 @@ impl Taps {
         self.stills.png()
     }
 
-    fn recorder(&self) -> std::sync::MutexGuard<'_, Option<Recorder>> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn info(&self) -> std::sync::MutexGuard<'_, Option<gst_video::VideoInfo>> {
         self.info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on JSON lines lie beside recordings.
     pub(super) fn write_beside(&self, beside: Beside) {
-        let _ = self.beside.set(beside);
+        self.recordings.write_beside(beside);
     }
 
-    /// Starts recording with a recorder that is ready; returns the one there was.
-    pub fn record(&self, recorder: Recorder) -> Option<Recorder> {
+    /// Starts recording with a recorder that is ready; returns the one there was, to be stopped.
+    pub fn record(&self, recorder: Recorder) -> Option<Arc<Recorder>> {
         let info = self.info().clone();
-        if let Some(info) = info {
-            for track in [Track::Raw, Track::Annotated] {
-                if recorder.wants(track) {
-                    recorder.prepare(track, &info);
-                }
-            }
-        }
-        if let Some(beside) = &self.beside.get() {
-            let mut name = recorder.stem().as_os_str().to_owned();
-            name.push(".jsonl");
-            beside.begin(name.into());
-        }
-        self.recorder().replace(recorder)
+        self.recordings.begin(recorder, info.as_ref())
     }
 
     /// Takes the recorder away; the caller stops it, which may take a while.
-    pub fn stop_recording(&self) -> Option<Recorder> {
-        let recorder = self.recorder().take();
-        if recorder.is_some()
-            && let Some(beside) = self.beside.get()
-        {
-            beside.end();
-        }
-        recorder
+    pub fn stop_recording(&self) -> Option<Arc<Recorder>> {
+        self.recordings.end()
     }
 
     /// What the recorder says of itself, if there is one.
     pub fn recording(&self) -> Option<RecorderStatus> {
-        self.recorder().as_ref().map(Recorder::status)
+        self.recordings.status()
     }
 
-    /// The session ends: what is being recorded is completed.
-    pub(super) fn close(&self) {
-        if let Some(recorder) = self.stop_recording() {
-            recorder.stop();
-        }
+    /// Recordings that have ended by themselves since this was asked last.
+    pub(super) fn newly_ended(&self) -> Vec<RecorderStatus> {
+        self.recordings.newly_ended()
+    }
+
+    /// The session ends: completes what is being recorded and says what became of every recording.
+    pub(super) fn close(&self) -> Vec<RecordingRecord> {
+        self.recordings.close()
     }
 }

@@ -10,6 +10,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use serde::Serialize;
 
+use crate::result_file::{Aside, not_named, rename_new};
 use crate::{Error, Result};
 
 /// A polyp that shows in a frame.
@@ -96,9 +97,15 @@ impl Truth {
 }
 
 /// Writes truth to a folder only its owner may read: `000000.png`, `000001.png` … and `truth.jsonl`.
+///
+/// They are written aside and take their names in [`TruthWriter::finish`]; dropped before, they are removed.
 pub struct TruthWriter {
     folder: PathBuf,
     lines: BufWriter<File>,
+    overwrite: bool,
+    /// Names of the masks written.
+    masks: Vec<String>,
+    aside: Aside,
 }
 
 #[derive(Serialize)]
@@ -113,19 +120,22 @@ impl TruthWriter {
     /// Makes the folder (and those above it) where needed. Refuses one that holds a `truth.jsonl`, unless `overwrite`.
     pub fn create(folder: &Path, overwrite: bool) -> Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| Error::write(folder, e))?;
-        let path = folder.join("truth.jsonl");
+        let path = folder.join(LINES);
         if path.exists() && !overwrite {
             return Err(Error::output(format!("{}: exists already", path.display()))
                 .remedy("choose another folder or add --force"));
         }
-        let lines = BufWriter::new(private(&path)?);
-        Ok(Self { folder: folder.into(), lines })
+        let aside = Aside::folder(folder).map_err(|e| Error::write(folder, e))?;
+        let lines = BufWriter::new(private(&aside.path().join(LINES), &path)?);
+        Ok(Self { folder: folder.into(), lines, overwrite, masks: Vec::new(), aside })
     }
 
     /// Writes one frame's mask and line.
     pub fn write(&mut self, frame: u64, pts_ns: u64, truth: &Truth) -> Result<()> {
-        let path = self.folder.join(format!("{frame:06}.png"));
-        let mut file = BufWriter::new(private(&path)?);
+        let name = format!("{frame:06}.png");
+        let path = self.folder.join(&name);
+        let mut file = BufWriter::new(private(&self.aside.path().join(&name), &path)?);
+        self.masks.push(name);
         PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::NoFilter)
             .write_image(&truth.mask, truth.width, truth.height, ExtendedColorType::L8)
             .map_err(|e| {
@@ -133,25 +143,32 @@ impl TruthWriter {
             })?;
         file.flush().map_err(|e| Error::write(&path, e))?;
         let line = Line { frame, pts_ns, polyps: &truth.polyps, motion: truth.motion };
-        let failed = |e: std::io::Error| Error::write(&self.folder.join("truth.jsonl"), e);
+        let failed = |e: std::io::Error| Error::write(&self.folder.join(LINES), e);
         serde_json::to_writer(&mut self.lines, &line).map_err(|e| failed(e.into()))?;
         self.lines.write_all(b"\n").map_err(failed)
     }
 
-    /// Completes the files; without it a full disk could go unnoticed.
+    /// Completes the files and gives them their names, that of the lines last.
+    ///
+    /// # Errors
+    /// A full disk; a mask that is there already, unless they may be overwritten.
     pub fn finish(mut self) -> Result<()> {
-        self.lines.flush().map_err(|e| Error::write(&self.folder.join("truth.jsonl"), e))
+        self.lines.flush().map_err(|e| Error::write(&self.folder.join(LINES), e))?;
+        for name in self.masks.iter().map(String::as_str).chain([LINES]) {
+            let (from, to) = (self.aside.path().join(name), self.folder.join(name));
+            let named =
+                if self.overwrite { std::fs::rename(from, &to) } else { rename_new(&from, &to, false) };
+            named.map_err(|e| not_named(&to, e))?;
+        }
+        Ok(())
     }
 }
 
-fn private(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| Error::write(path, e))
+const LINES: &str = "truth.jsonl";
+
+/// A new file at `path`, called `shown` in messages.
+fn private(path: &Path, shown: &Path) -> Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::write(shown, e))
 }
 
 #[cfg(test)]

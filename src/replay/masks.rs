@@ -5,19 +5,20 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
 use crate::frame::Mask;
+use crate::result_file::{Aside, not_named};
 use crate::{Error, Result};
 
 /// A folder of masks being written; dropped unfinished, it leaves nothing behind.
 pub(super) struct MaskFolder {
     target: PathBuf,
-    aside: tempfile::TempDir,
+    aside: Aside,
     force: bool,
     pixels: Vec<u8>,
     png: Vec<u8>,
@@ -35,11 +36,7 @@ impl MaskFolder {
         }
         let parent = target.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| Error::write(parent, e))?;
-        let aside = tempfile::Builder::new()
-            .prefix(".masks-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map_err(|e| Error::write(target, e))?;
+        let aside = Aside::folder(parent).map_err(|e| Error::write(target, e))?;
         Ok(Self { target: target.to_owned(), aside, force, pixels: Vec::new(), png: Vec::new() })
     }
 
@@ -85,12 +82,7 @@ impl MaskFolder {
                 ))
                 .remedy("choose another --report folder"));
             }
-            std::fs::remove_dir_all(&self.target).map_err(failed)?;
         }
-        let aside = self.aside.keep();
-        std::fs::rename(&aside, &self.target).map_err(|e| {
-            let _ = std::fs::remove_dir_all(&aside);
-            Error::write(&self.target, e)
-        })
+        self.aside.publish(&self.target, self.force).map_err(|e| not_named(&self.target, e))
     }
 }

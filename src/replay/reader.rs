@@ -48,6 +48,7 @@ fn read(
             return interrupted(frames);
         }
         let next = source.next()?;
+        let had = Instant::now();
         for packet in source.sound() {
             // The writer may be gone; it knows why.
             let _ = sound.send(packet);
@@ -58,6 +59,7 @@ fn read(
             Next::Frame(mut frame) => {
                 frames += 1;
                 frame.offered = Instant::now();
+                frame.hand_over = (frame.offered - had).into();
                 // Waits while the worker is busy, looking now and then whether to stop.
                 loop {
                     match outbox.hand_over(frame, Duration::from_millis(100)) {

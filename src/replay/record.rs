@@ -92,6 +92,9 @@ pub struct Summary {
     /// Filled by the report, like the stages.
     pub episodes: Vec<Episode>,
     pub stages_us: BTreeMap<String, Distribution>,
+    /// `mailbox`: waiting for the worker.
+    #[serde(default)]
+    pub queues_us: BTreeMap<String, Distribution>,
     pub elapsed_ms: f64,
     pub peak_rss_bytes: u64,
 }

@@ -19,7 +19,8 @@ use crate::frame::{Mask, Nanos, Pts, Rect};
 use crate::mailbox::{Policy, mailbox};
 use crate::overlay::{Overlay, State, Style};
 use crate::preprocess::resize::{Filter, Resampler};
-use crate::telemetry::{Machine, Stage, StageHistograms, peak_rss_bytes};
+use crate::result_file::check_folder;
+use crate::telemetry::{Histogram, Machine, Stage, StageHistograms, peak_rss_bytes};
 use crate::worker::{self, Finished, Segmenter, Spans};
 use crate::{Error, Kind, Result};
 
@@ -79,6 +80,15 @@ impl Settings {
             }
             encoder.validate()?;
         }
+        if let Some(dir) = &self.report {
+            check_folder(dir)?;
+            if let Some(encoder) = &self.encoder
+                && (encoder.output == *dir || encoder.output.starts_with(dir.join("masks")))
+            {
+                return Err(Error::usage(format!("{}: is where the report goes", encoder.output.display()))
+                    .remedy("choose another --output"));
+            }
+        }
         Ok(())
     }
 }
@@ -92,6 +102,23 @@ pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
+/// The queue between the reader and the worker.
+const MAILBOX: &str = "mailbox";
+
+/// A frame's way to the worker.
+#[derive(Clone, Copy)]
+struct Reading {
+    decode: Nanos,
+    hand_over: Nanos,
+    /// In the mailbox.
+    waited: Nanos,
+}
+
+/// Microseconds to a tenth.
+fn rounded_us(span: Nanos) -> f64 {
+    (span.as_micros_f64() * 10.0).round() / 10.0
+}
+
 /// Everything that is written.
 struct Writer {
     settings: Settings,
@@ -100,6 +127,8 @@ struct Writer {
     report: Option<Report>,
     masks: Option<MaskFolder>,
     stages: StageHistograms,
+    /// How long frames waited for the worker.
+    mailbox: Histogram,
     thumbnails: Resampler,
     summary: Summary,
 }
@@ -132,6 +161,7 @@ impl Writer {
             report,
             masks,
             stages: StageHistograms::default(),
+            mailbox: Histogram::new(),
             thumbnails: Resampler::new(Filter::Antialiased),
             summary,
         })
@@ -153,7 +183,8 @@ impl Writer {
             }
         }
         self.summary.field_of_view = mask.field_of_view;
-        let (pts, duration, decode) = (frame.pts, frame.duration.unwrap_or_default(), frame.decode);
+        let (pts, duration) = (frame.pts, frame.duration.unwrap_or_default());
+        let read = Reading { decode: frame.decode, hand_over: frame.hand_over, waited };
         // A clean copy for the thumbnail: the picture is copied before it is drawn on, only where it is drawn on.
         let clean = (self.report.is_some() && mask.area_px > 0).then(|| frame.clone());
 
@@ -173,7 +204,7 @@ impl Writer {
         if let Some(masks) = &mut self.masks {
             masks.write(&mask)?;
         }
-        let timings = self.record(decode, waited, spans, composite, encode);
+        let timings = self.record(read, spans, composite, encode);
         if let Some(report) = &mut self.report {
             let record = record_of(mask, pts, timings);
             let view = self.summary.field_of_view;
@@ -187,16 +218,15 @@ impl Writer {
     /// Counts the frame's stages; stages that did not take place are left out.
     fn record(
         &mut self,
-        decode: Nanos,
-        waited: Nanos,
+        read: Reading,
         spans: Spans,
         composite: Nanos,
         encode: Nanos,
     ) -> BTreeMap<String, f64> {
         let mut timings = BTreeMap::new();
         for (stage, span) in [
-            (Stage::Decode, decode),
-            (Stage::HandOver, waited),
+            (Stage::Decode, read.decode),
+            (Stage::HandOver, read.hand_over),
             (Stage::Preprocess, spans.preprocess),
             (Stage::Network, spans.network),
             (Stage::Postprocess, spans.postprocess),
@@ -207,8 +237,10 @@ impl Writer {
                 continue;
             }
             self.stages.record(stage, span);
-            timings.insert(stage.name().to_owned(), (span.as_micros_f64() * 10.0).round() / 10.0);
+            timings.insert(stage.name().to_owned(), rounded_us(span));
         }
+        self.mailbox.record(read.waited);
+        timings.insert(MAILBOX.to_owned(), rounded_us(read.waited));
         timings
     }
 
@@ -225,6 +257,7 @@ impl Writer {
         self.summary.partial_reason = partial;
         self.summary.elapsed_ms = elapsed.as_secs_f64() * 1e3;
         self.summary.peak_rss_bytes = peak_rss_bytes();
+        self.summary.queues_us.insert(MAILBOX.to_owned(), self.mailbox.distribution(1e-3));
         match self.report.take() {
             Some(report) => report.finish(self.summary, &self.stages),
             None => {

@@ -45,6 +45,29 @@ pub struct LiveMarks {
     pub status_rect: Option<Rect>,
 }
 
+/// What became of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingRecord {
+    /// Folder and beginning of its files' names.
+    pub path: String,
+    /// `raw`, `annotated` or `both`.
+    pub what: String,
+    /// Frames in its files, of all tracks.
+    pub frames: u64,
+    /// Frames that are not in its files, although it was to hold them.
+    pub lost: u64,
+    pub bytes: u64,
+    /// Why it ended by itself or could not be completed; null if its owner ended it.
+    pub reason: Option<String>,
+}
+
+/// An output that ended before the session did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    pub path: String,
+    pub reason: String,
+}
+
 /// The end of a live session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -80,4 +103,15 @@ pub struct LiveSummary {
     pub worker_restarts: u64,
     /// Telemetry events that found no room.
     pub events_lost: u64,
+    /// Every recording of the session, in order.
+    pub recordings: Vec<RecordingRecord>,
+    /// JSON lines and traces that ended by themselves.
+    pub unfinished: Vec<Unfinished>,
+}
+
+impl LiveSummary {
+    /// Whether something that was to be written ended by itself.
+    pub fn is_partial(&self) -> bool {
+        !self.unfinished.is_empty() || self.recordings.iter().any(|r| r.reason.is_some())
+    }
 }

@@ -14,7 +14,9 @@ mod machine;
 pub use collector::{Beside, Collector, CollectorSettings, Snapshot};
 pub use distribution::{Distribution, Histogram};
 pub use event::{Event, Events, Feed, feed};
-pub use live_summary::{LiveCounts, LiveMarks, LiveSummary, Memory, StateChangeRecord};
+pub use live_summary::{
+    LiveCounts, LiveMarks, LiveSummary, Memory, RecordingRecord, StateChangeRecord, Unfinished,
+};
 pub use machine::{Machine, peak_rss_bytes, rss_bytes};
 
 /// The stages a frame passes, in order.

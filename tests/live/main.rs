@@ -8,6 +8,7 @@
 
 mod control;
 mod faults;
+mod outputs;
 mod overlay;
 mod pipelines;
 mod sizes;

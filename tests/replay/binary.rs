@@ -340,3 +340,94 @@ fn ctrl_c_finishes_what_is_written() {
             .contains("interrupted")
     );
 }
+
+/// A replay that is writing, and the names it has in its folder.
+fn busy(dir: &Path) -> std::process::Child {
+    let child = command(&["replay", "a.mp4", "--output", "out.mp4", "--report", "report", "--masks"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    while !listing(dir).iter().any(|n| n.ends_with(".part")) {
+        assert!(start.elapsed() < Duration::from_secs(60), "no first frame");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child
+}
+
+#[test]
+fn a_second_signal_leaves_nothing_behind() {
+    let (_keep, dir) = folder();
+    clip(&dir, "a.mp4", 3000);
+    let child = busy(&dir);
+    for _ in 0..2 {
+        // SAFETY: our own child, not yet waited for.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let o = wait(child, Duration::from_secs(60), "two signals");
+    // The first may have been enough where the machine is quick.
+    if o.status.code() == Some(130) {
+        assert_eq!(listing(&dir), ["a.mp4", "report"]);
+        assert_eq!(listing(&dir.join("report")), [""; 0]);
+    } else {
+        assert_eq!(o.status.code(), Some(3), "{}", text(&o));
+    }
+}
+
+#[test]
+fn what_a_killed_replay_left_is_removed_by_the_next() {
+    let (_keep, dir) = folder();
+    clip(&dir, "a.mp4", 3000);
+    clip(&dir, "b.mp4", 2);
+    let mut child = busy(&dir);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!listing(&dir.join("report")).is_empty(), "nothing was left, so this shows nothing");
+    let o = polypscope(&dir, &["replay", "b.mp4", "--output", "out.mp4", "--report", "report", "--masks"]);
+    assert_eq!(o.status.code(), Some(0), "{}", text(&o));
+    assert_eq!(listing(&dir), ["a.mp4", "b.mp4", "out.mp4", "report"]);
+    assert_eq!(listing(&dir.join("report")), ["frames.jsonl", "masks", "report.html", "summary.json"]);
+}
+
+#[test]
+fn handing_over_is_work_and_the_mailbox_is_waiting() {
+    let (_keep, dir) = folder();
+    clip(&dir, "a.mp4", 6);
+    let o = polypscope(&dir, &["replay", "a.mp4", "--report", "report", "--json"]);
+    assert_eq!(o.status.code(), Some(0), "{}", text(&o));
+    let summary: serde_json::Value = serde_json::from_slice(&o.stdout).unwrap();
+    let p50 = |of: &str, name: &str| summary[of][name]["p50"].as_f64().unwrap();
+    // Frames come much faster than the network takes them.
+    assert!(p50("queues_us", "mailbox") > p50("stages_us", "hand_over") * 10.0, "{summary}");
+    assert_eq!(summary["queues_us"]["mailbox"]["count"], 6);
+    assert!(p50("stages_us", "hand_over") < p50("stages_us", "network") / 10.0, "{summary}");
+    let lines = std::fs::read_to_string(dir.join("report/frames.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert!(line["timings_us"]["mailbox"].as_f64() > line["timings_us"]["hand_over"].as_f64(), "{line}");
+    assert!(std::fs::read_to_string(dir.join("report/report.html")).unwrap().contains("in the mailbox"));
+}
+
+#[test]
+fn names_cannot_steer_the_terminal() {
+    let (_keep, dir) = folder();
+    let evil = "\u{1b}[2Jx\nerror: fake\u{202e}4pm.mp4";
+    clip(&dir, "a.mp4", 2);
+    for args in
+        [&["replay", evil, "--output", "out.mp4"][..], &["replay", "a.mp4", evil, "--report", "reports"]]
+    {
+        let o = polypscope(&dir, args);
+        let said = text(&o);
+        assert!(!o.status.success());
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+        assert!(said.contains("\\x1b[2Jx\\nerror: fake\\u{202e}4pm"), "{said:?}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said:?}");
+    }
+    // What is read by programs stays as it is.
+    clip(&dir, evil, 2);
+    let o = polypscope(&dir, &["replay", evil, "--report", "report", "--json"]);
+    let summary: serde_json::Value = serde_json::from_slice(&o.stdout).unwrap();
+    assert_eq!(summary["input"], evil);
+}

@@ -12,8 +12,21 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
-use super::{RecorderSettings, RecorderStatus, Track};
+use super::{Losses, RecorderSettings, RecorderStatus, Track};
 use crate::frame::Nanos;
+
+/// Why a frame is not in the recording.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    /// The encoder had not given back a buffer.
+    EncoderBusy,
+    /// The track was being made ready for pictures of another format.
+    FormatChange,
+    /// Taken, but its file was never written so far.
+    NotWritten,
+    /// It came after the recording had ended by itself.
+    AfterEnd,
+}
 
 /// What the keeper is given.
 pub(super) enum Item {
@@ -44,13 +57,16 @@ pub(super) struct Intake {
     entries: [Mutex<Entry>; 2],
     queue: Sender<Item>,
     frames: AtomicU64,
-    lost: AtomicU64,
+    /// By [`Loss`].
+    lost: [AtomicU64; 4],
     pub(super) bytes: AtomicU64,
     pub(super) segments: AtomicU64,
     /// No more frames are taken.
     closed: AtomicBool,
     /// The files are complete.
     pub(super) ended: AtomicBool,
+    /// It ended by itself: set after `closed`, and `reason` after it.
+    failed: AtomicBool,
     reason: Mutex<Option<String>>,
 }
 
@@ -68,11 +84,12 @@ impl Intake {
             entries: Default::default(),
             queue,
             frames: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            lost: Default::default(),
             bytes: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             reason: Mutex::new(None),
         };
         (intake, receiver)
@@ -80,6 +97,11 @@ impl Intake {
 
     pub(super) fn wants(&self, track: Track) -> bool {
         self.wanted[track as usize] && !self.is_closed()
+    }
+
+    /// Whether this track is recorded at all.
+    pub(super) fn records(&self, track: Track) -> bool {
+        self.wanted[track as usize]
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -92,7 +114,10 @@ impl Intake {
 
     /// Recording ends by itself; the first reason is the one that is told.
     pub(super) fn stopped(&self, why: String) {
-        self.close();
+        // What is pushed after its owner has closed it is not meant for it.
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.failed.store(true, Ordering::Release);
+        }
         locked(&self.reason).get_or_insert(why);
     }
 
@@ -126,7 +151,7 @@ impl Intake {
     }
 
     /// Gives the pools back.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         for entry in &self.entries {
             let ready = locked(entry).ready.take();
             if let Some(old) = ready {
@@ -137,6 +162,9 @@ impl Intake {
 
     pub(super) fn push(&self, track: Track, from: &gst::BufferRef, info: &gst_video::VideoInfo, at: Nanos) {
         if !self.wants(track) {
+            if self.wanted[track as usize] && self.failed.load(Ordering::Acquire) {
+                self.count_lost(Loss::AfterEnd, 1);
+            }
             return;
         }
         let mut entry = match self.entries[track as usize].try_lock() {
@@ -144,22 +172,27 @@ impl Intake {
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             // The keeper is exchanging the pool.
             Err(TryLockError::WouldBlock) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                self.count_lost(Loss::FormatChange, 1);
                 return;
             }
         };
-        let taken = match &entry.ready {
-            Some(ready) if ready.info == *info => self.copy(track, ready, from, at),
+        // Counted while the entry is locked: see `drain`.
+        match &entry.ready {
+            Some(ready) if ready.info == *info => {
+                if self.copy(track, ready, from, at) {
+                    entry.begun = true;
+                    self.frames.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.count_lost(Loss::EncoderBusy, 1);
+                }
+            }
             _ => {
                 self.ask(&mut entry, track, info);
-                false
+                // What comes before a track's first frame is before the recording.
+                if entry.begun {
+                    self.count_lost(Loss::FormatChange, 1);
+                }
             }
-        };
-        if taken {
-            entry.begun = true;
-            self.frames.fetch_add(1, Ordering::Relaxed);
-        } else if entry.begun {
-            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -190,17 +223,43 @@ impl Intake {
             recording: !self.is_closed(),
             path: stem.to_owned(),
             frames: self.frames.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed),
+            lost: self.lost.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
+            lost_because: self.losses(),
             bytes: self.bytes.load(Ordering::Relaxed),
             segments: self.segments.load(Ordering::Relaxed),
             stopped_because: reason,
         }
     }
 
-    /// A frame that was taken and never written after all.
-    pub(super) fn lose(&self, frames: u64) {
+    fn losses(&self) -> Losses {
+        let of = |why: Loss| self.lost[why as usize].load(Ordering::Relaxed);
+        Losses {
+            encoder_busy: of(Loss::EncoderBusy),
+            format_change: of(Loss::FormatChange),
+            not_written: of(Loss::NotWritten),
+            after_end: of(Loss::AfterEnd),
+        }
+    }
+
+    fn count_lost(&self, why: Loss, frames: u64) {
+        self.lost[why as usize].fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Frames that were taken and never written after all.
+    pub(super) fn lose(&self, why: Loss, frames: u64) {
+        let had = self.frames.load(Ordering::Relaxed);
+        let frames = frames.min(had);
         self.frames.fetch_sub(frames, Ordering::Relaxed);
-        self.lost.fetch_add(frames, Ordering::Relaxed);
+        self.count_lost(why, frames);
+    }
+
+    /// The end of the keeper: gives the pools back and counts what still waits as lost. A push holds its track's lock
+    /// until its frame is in the queue and counted, and finds nothing ready once the pools are gone, so that no frame
+    /// comes after this.
+    pub(super) fn drain(&self, queue: &Receiver<Item>) {
+        self.clear();
+        let waiting = queue.try_iter().filter(|i| matches!(i, Item::Frame { .. })).count();
+        self.lose(Loss::NotWritten, waiting as u64);
     }
 }
 

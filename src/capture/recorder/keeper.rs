@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use gstreamer_video as gst_video;
 
-use super::intake::{Intake, Item};
+use super::intake::{Intake, Item, Loss};
 use super::writer::{Files, Writer, segment};
 use super::{PATIENCE, RecorderSettings, Track};
 use crate::{Error, Result};
@@ -43,8 +43,8 @@ pub(super) fn spawn(
                 generation: 0,
             };
             keeper.run(&queue);
+            keeper.intake.drain(&queue);
             keeper.remove_unused();
-            keeper.intake.clear();
             keeper.intake.ended.store(true, Ordering::Release);
             let _ = Sender::try_send(&done, ());
         })
@@ -65,7 +65,7 @@ struct Keeper {
     /// By the track's number.
     tracks: BTreeMap<usize, TrackState>,
     /// Pipelines of former formats that complete their last file.
-    closing: Vec<std::thread::JoinHandle<Result<()>>>,
+    closing: Vec<std::thread::JoinHandle<(u64, Result<()>)>>,
     generation: u64,
 }
 
@@ -83,7 +83,7 @@ impl Keeper {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.count();
-                if let Err(e) = self.room() {
+                if let Err(e) = self.room().and_then(|()| self.in_place()) {
                     break Err(e);
                 }
             }
@@ -92,7 +92,7 @@ impl Keeper {
         let outcome = outcome.and(self.finish());
         self.count();
         if let Err(e) = outcome {
-            tracing::warn!("recording stopped: {e}");
+            tracing::debug!("recording stopped: {e}");
             self.intake.stopped(e.to_string());
         }
     }
@@ -105,7 +105,7 @@ impl Keeper {
                 Item::Frame { track, generation, buffer } => {
                     match self.tracks.get_mut(&(track as usize)).and_then(|t| t.writer.as_mut()) {
                         Some(writer) if writer.is(generation) => writer.push(buffer)?,
-                        _ => self.intake.lose(1),
+                        _ => self.intake.lose(Loss::FormatChange, 1),
                     }
                 }
             }
@@ -147,15 +147,13 @@ impl Keeper {
 
     /// Whether the disk has room to go on.
     fn room(&self) -> Result<()> {
-        match free_bytes(&self.settings.dir) {
-            Some(free) if free < self.settings.reserve_bytes => Err(Error::output(format!(
-                "{}: only {} MiB are free on its disk",
-                self.settings.dir.display(),
-                free >> 20
-            ))
-            .remedy("free some space or record into another folder")),
-            _ => Ok(()),
-        }
+        check_room(&self.settings)
+    }
+
+    /// Whether what is being written is still what its name leads to: a file that somebody removed or replaced, and a
+    /// folder that was moved or unmounted, would take frames that nobody finds again.
+    fn in_place(&self) -> Result<()> {
+        self.tracks.values().try_for_each(|t| t.files.in_place())
     }
 
     /// A track that never had a frame leaves no file.
@@ -184,11 +182,26 @@ impl Keeper {
             self.tracks.insert(self.tracks.len() + 2, TrackState { writer: None, files: state.files });
         }
         for closing in self.closing.drain(..) {
-            if let Ok(Err(e)) = closing.join() {
-                outcome = outcome.and(Err(e));
+            if let Ok((unwritten, ended)) = closing.join() {
+                self.intake.lose(Loss::NotWritten, unwritten);
+                outcome = outcome.and(ended);
             }
         }
         outcome
+    }
+}
+
+/// Whether the disk that holds the folder, or will hold it, has the room that is kept free.
+pub(super) fn check_room(settings: &RecorderSettings) -> Result<()> {
+    let dir = settings.dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("."));
+    match free_bytes(dir) {
+        Some(free) if free < settings.reserve_bytes => Err(Error::output(format!(
+            "{}: only {} MiB are free on its disk",
+            settings.dir.display(),
+            free >> 20
+        ))
+        .remedy("free some space or record into another folder")),
+        _ => Ok(()),
     }
 }
 

@@ -29,6 +29,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::frame::Nanos;
+use crate::result_file::check_folder;
 use crate::{Error, Result};
 use intake::Intake;
 
@@ -106,6 +107,20 @@ impl RecorderSettings {
         }
     }
 
+    /// Looks whether a recording could begin now; nothing is made.
+    ///
+    /// # Errors
+    /// As [`RecorderSettings::validate`]; a missing element, a folder that can neither be written nor made, a full disk.
+    pub fn check(&self) -> Result<()> {
+        self.validate()?;
+        super::init()?;
+        for name in writer::ELEMENTS {
+            super::element(name)?;
+        }
+        check_folder(&self.dir)?;
+        keeper::check_room(self)
+    }
+
     /// Checks what can be checked before anything is made.
     ///
     /// # Errors
@@ -136,6 +151,19 @@ impl RecorderSettings {
     }
 }
 
+/// Why frames are not in a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Losses {
+    /// The encoder could not follow.
+    pub encoder_busy: u64,
+    /// The track was being made ready for pictures of another format.
+    pub format_change: u64,
+    /// Taken, but not in a file when the recording ended.
+    pub not_written: u64,
+    /// They came after the recording had ended by itself.
+    pub after_end: u64,
+}
+
 /// How a recording stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RecorderStatus {
@@ -145,8 +173,10 @@ pub struct RecorderStatus {
     pub path: PathBuf,
     /// Frames given to the encoders, of all tracks.
     pub frames: u64,
-    /// Frames that found no room, of all tracks.
+    /// Frames that are not in it, of all tracks.
     pub lost: u64,
+    /// The same, by reason.
+    pub lost_because: Losses,
     /// On disk so far.
     pub bytes: u64,
     /// Files begun so far.
@@ -207,8 +237,18 @@ impl Recorder {
         &self.stem
     }
 
-    /// Completes the files, which takes at most some seconds: a disk that does not answer is not waited for.
-    pub fn stop(self) -> RecorderStatus {
+    /// What is recorded: `raw`, `annotated` or `both`.
+    pub fn what(&self) -> &'static str {
+        match Track::ALL.map(|t| self.intake.records(t)) {
+            [true, true] => "both",
+            [true, false] => "raw",
+            _ => "annotated",
+        }
+    }
+
+    /// Completes the files, which takes at most some seconds: a disk that does not answer is not waited for. What was
+    /// stopped already stays as it is.
+    pub fn stop(&self) -> RecorderStatus {
         self.finish();
         self.status()
     }
@@ -255,7 +295,7 @@ fn reserve_stem(settings: &RecorderSettings) -> Result<PathBuf> {
         for track in Track::ALL.into_iter().filter(|t| settings.wants(*t)) {
             let path = writer::segment(&stem, track, 0);
             match writer::create_private(&path) {
-                Ok(()) => made.push(path),
+                Ok(_) => made.push(path),
                 Err(e) => {
                     // Ours, and empty.
                     for path in &made {

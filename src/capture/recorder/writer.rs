@@ -2,6 +2,7 @@
 //!
 //! In: frames of our own pool. Out: segments named `STEM-TRACK-00000.mkv` and so on, none of which was there before.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,8 @@ pub(super) struct Files {
     next: AtomicU64,
     /// Those begun so far.
     made: Mutex<Vec<PathBuf>>,
+    /// The last of them, open, so that it is told from another under its name.
+    current: Mutex<Option<File>>,
     /// Why one could not be made.
     refused: Mutex<Option<String>>,
 }
@@ -47,8 +50,14 @@ impl Files {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = segment(stem, track, number);
         // The first was made when the recording began.
-        match if number == 0 { Ok(()) } else { create_private(&path) } {
-            Ok(()) => {
+        let file = if number == 0 {
+            std::fs::OpenOptions::new().write(true).open(&path)
+        } else {
+            create_private(&path)
+        };
+        match file {
+            Ok(file) => {
+                *locked(&self.current) = Some(file);
                 locked(&self.made).push(path.clone());
                 path
             }
@@ -68,6 +77,25 @@ impl Files {
         self.next.load(Ordering::Relaxed)
     }
 
+    /// Whether the file being written is there under its name.
+    pub(super) fn in_place(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        // In the order in which `begin` takes them, one at a time.
+        let Some(path) = locked(&self.made).last().cloned() else { return Ok(()) };
+        let Some(open) = locked(&self.current).as_ref().and_then(|f| f.metadata().ok()) else {
+            return Ok(());
+        };
+        let fault = match path.symlink_metadata() {
+            // A new file was begun in between.
+            _ if locked(&self.made).last() != Some(&path) => return Ok(()),
+            Ok(there) if (there.dev(), there.ino()) == (open.dev(), open.ino()) => return Ok(()),
+            Ok(_) => "was replaced by another file while it was recorded",
+            Err(_) if open.nlink() == 0 => "was removed while it was recorded",
+            Err(_) => "is no longer there: its folder was moved, removed or unmounted while it was recorded",
+        };
+        Err(Error::output(format!("{}: {fault}", path.display())).remedy("record into a folder that stays"))
+    }
+
     /// On disk now.
     pub(super) fn bytes(&self) -> u64 {
         locked(&self.made).iter().filter_map(|p| Some(p.metadata().ok()?.len())).sum()
@@ -82,9 +110,9 @@ pub(super) fn segment(stem: &Path, track: Track, number: u64) -> PathBuf {
 }
 
 /// Makes an empty file that was not there, for its owner's eyes only.
-pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
+pub(super) fn create_private(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(|_| ())
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 pub(super) struct Writer {
@@ -93,7 +121,9 @@ pub(super) struct Writer {
     stem: PathBuf,
     generation: u64,
     last: Option<u64>,
-    pub(super) pushed: u64,
+    pushed: u64,
+    /// Frames that the encoder has given to the files.
+    encoded: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -138,7 +168,16 @@ impl Writer {
                 gst::BusSyncReply::Pass
             });
         }
-        let writer = Self { pipeline, entry, stem: stem.to_owned(), generation, last: None, pushed: 0 };
+        let encoded = Arc::new(AtomicU64::new(0));
+        if let Some(exit) = parse.static_pad("src") {
+            let encoded = encoded.clone();
+            exit.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                encoded.fetch_add(1, Ordering::Relaxed);
+                gst::PadProbeReturn::Ok
+            });
+        }
+        let writer =
+            Self { pipeline, entry, stem: stem.to_owned(), generation, last: None, pushed: 0, encoded };
         writer.pipeline.set_state(gst::State::Playing).map_err(|e| {
             writer.failure().unwrap_or_else(|| {
                 Error::output(format!("{}: cannot be recorded", stem.display())).because(e)
@@ -173,11 +212,11 @@ impl Writer {
         messages::drain(&self.pipeline.bus()?, &self.stem).0
     }
 
-    /// Completes the last file.
-    pub(super) fn finish(self, patience: Duration) -> Result<()> {
+    /// Completes the last file. Returns how many of the frames pushed never came out of the encoder.
+    pub(super) fn finish(self, patience: Duration) -> (u64, Result<()>) {
         let outcome = self.complete(patience);
         let _ = self.pipeline.set_state(gst::State::Null);
-        outcome
+        (self.pushed.saturating_sub(self.encoded.load(Ordering::Relaxed)), outcome)
     }
 
     fn complete(&self, patience: Duration) -> Result<()> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::evaluation::metrics::{Figures, Protocol, SetFigures};
+use crate::shown::OneLine;
 
 /// Something about a file that was decided by a rule. The picture is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -196,7 +197,7 @@ const COLUMNS: [(&str, fn(&SetFigures) -> Option<f64>); 11] = [
 pub fn table(reports: &[DataSetReport]) -> String {
     let mut rows: Vec<(String, &SetFigures)> = Vec::new();
     for report in reports {
-        rows.push((report.name.clone(), &report.figures));
+        rows.push((OneLine(&report.name).to_string(), &report.figures));
         if report.classes.len() > 1 {
             rows.extend(report.classes.iter().map(|(class, figures)| (format!("  {class}"), figures)));
         }

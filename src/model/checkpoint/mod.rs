@@ -33,7 +33,6 @@ pub use expected::{Deviation, ExpectedFrame, read_expected};
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::Permissions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -46,6 +45,7 @@ use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 use super::{Architecture, Role, parameters};
+use crate::result_file::{Aside, folder_of, not_named};
 use crate::small_file;
 use crate::{Error, Result};
 use budget::Budget;
@@ -332,8 +332,13 @@ impl Checkpoint {
         let bytes = self.to_bytes(form)?;
         let sha256 = hexadecimal(&Sha256::digest(&bytes));
         let description = Description { sha256: Some(sha256.clone()), ..self.description.clone() };
-        write_aside(path, &bytes)?;
-        write_aside(&beside, description.to_json().as_bytes())?;
+        // Both are whole before either takes its name.
+        let json = description.to_json();
+        let files = [(path, bytes.as_slice()), (&beside, json.as_bytes())];
+        let asides = [write_aside(files[0].0, files[0].1)?, write_aside(files[1].0, files[1].1)?];
+        for (aside, (path, _)) in asides.into_iter().zip(files) {
+            aside.publish(path, force).map_err(|e| not_named(path, e))?;
+        }
         Ok(sha256)
     }
 }
@@ -458,26 +463,17 @@ fn described_beside(path: &Path, sha256: &str) -> Result<Option<Description>> {
     }
 }
 
-/// Writes a file beside its final place and renames it there, so that no half of it is ever seen under its name.
-fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file beside its final place, so that no half of it is ever seen under its name.
+fn write_aside(path: &Path, bytes: &[u8]) -> Result<Aside> {
     let failed = |e: std::io::Error| {
         let missing = e.kind() == std::io::ErrorKind::NotFound;
         let e = Error::write(path, e);
         if missing { e.remedy("create its folder first") } else { e }
     };
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut options = tempfile::Builder::new();
-    options.prefix(".polypscope-").suffix(".tmp");
-    #[cfg(unix)]
-    options.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
-    let mut file = options.tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    let aside = Aside::shared_file(folder_of(path)).map_err(failed)?;
+    let mut file = aside.handle();
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(aside)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

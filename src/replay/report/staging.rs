@@ -6,11 +6,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, TempDir, TempPath};
-
+use crate::result_file::{Aside, rename_new};
 use crate::{Error, Result};
 
 pub(super) struct Staging {
@@ -18,7 +17,7 @@ pub(super) struct Staging {
     names: &'static [&'static str],
     force: bool,
     /// Before `made`: fields drop in order, and the folder must be empty before it can go.
-    aside: TempDir,
+    aside: Aside,
     made: MadeFolders,
 }
 
@@ -41,11 +40,7 @@ impl Staging {
             check_place(&dir.join(name), force)?;
         }
         let made = make_folders(dir)?;
-        let aside = Builder::new()
-            .prefix(".report-")
-            .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(dir)
-            .map_err(|e| Error::write(dir, e))?;
+        let aside = Aside::folder(dir).map_err(|e| Error::write(dir, e))?;
         Ok(Self { dir: dir.to_owned(), names, force, aside, made })
     }
 
@@ -88,22 +83,24 @@ impl Staging {
 
     fn publish_one(&self, name: &str, old: &Path) -> Result<()> {
         let place = self.place(name);
+        let new = self.aside.path().join(name);
         let failed = |e| Error::write(&place, e);
-        let was_there = self.force && exists(&place).map_err(failed)?;
-        if was_there {
+        if !(self.force && exists(&place).map_err(failed)?) {
+            return rename_new(&new, &place, false).map_err(|e| match e.kind() {
+                ErrorKind::AlreadyExists => occupied(&place),
+                _ => failed(e),
+            });
+        }
+        // A second name for the old file, so that its place is never empty; where there are no second names, it moves.
+        let moved = fs::hard_link(&place, old).is_err();
+        if moved {
             fs::rename(&place, old).map_err(failed)?;
         }
-        let moved = TempPath::try_from_path(self.aside.path().join(name))
-            .map_err(failed)?
-            .persist_noclobber(&place)
-            .map_err(|e| match e.error.kind() {
-                ErrorKind::AlreadyExists => occupied(&place),
-                _ => failed(e.error),
-            });
-        if moved.is_err() && was_there {
+        let replaced = fs::rename(&new, &place);
+        if replaced.is_err() && moved {
             let _ = fs::rename(old, &place);
         }
-        moved
+        replaced.map_err(failed)
     }
 
     fn withdraw(&self, name: &str, old: &Path) {
@@ -164,6 +161,7 @@ fn make_folders(dir: &Path) -> Result<MadeFolders> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -21,7 +21,7 @@ pub use prometheus::{Format, exposition};
 pub use snapshot::{BOUNDS, Counted, Point, Snapshot};
 use trace::Trace;
 
-use super::{Events, LiveSummary, rss_bytes};
+use super::{Events, LiveSummary, Unfinished, rss_bytes};
 use crate::frame::Nanos;
 use crate::mailbox::Traffic;
 use crate::{Error, Result};
@@ -50,7 +50,11 @@ struct Shared {
     snapshot: Mutex<Arc<Snapshot>>,
     /// Where lines beside a recording go from now on, or that they end; `None`: as before.
     beside: Mutex<Option<Option<PathBuf>>>,
+    /// Outputs that ended by themselves, known at the end.
+    unfinished: Mutex<Vec<Unfinished>>,
     stop: AtomicBool,
+    /// The session never came about: nothing of it is kept.
+    discard: AtomicBool,
 }
 
 /// See the module.
@@ -76,7 +80,9 @@ impl Collector {
             figures: Mutex::new(figures),
             snapshot: Mutex::new(Arc::new(Snapshot::default())),
             beside: Mutex::new(None),
+            unfinished: Mutex::default(),
             stop: AtomicBool::new(false),
+            discard: AtomicBool::new(false),
         });
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
@@ -89,9 +95,18 @@ impl Collector {
                     let last = theirs.stop.load(Ordering::Relaxed);
                     let turn = lock(&theirs.beside).take();
                     if let Some(Some(path)) = &turn {
-                        beside = Lines::create(path)
-                            .inspect_err(|e| tracing::warn!("{e}; the recording has no lines beside it"))
-                            .ok();
+                        let former = match Lines::beside(path) {
+                            Ok(lines) => beside.replace(lines),
+                            Err(e) => {
+                                tracing::warn!("{e}; the recording has no lines beside it");
+                                lock(&theirs.unfinished).push(Unfinished {
+                                    path: path.display().to_string(),
+                                    reason: e.to_string(),
+                                });
+                                beside.take()
+                            }
+                        };
+                        lock(&theirs.unfinished).extend(former.and_then(Lines::finish));
                     }
                     {
                         let mut figures = lock(&theirs.figures);
@@ -110,7 +125,7 @@ impl Collector {
                     }
                     if let Some(None) = turn {
                         // What was posted before the recording ended is in it.
-                        beside = None;
+                        lock(&theirs.unfinished).extend(beside.take().and_then(Lines::finish));
                     }
                     if last || Instant::now() >= next_snapshot {
                         next_snapshot = Instant::now() + SNAPSHOT;
@@ -128,9 +143,14 @@ impl Collector {
                     }
                     std::thread::sleep(POLL);
                 }
-                if let Some(trace) = trace {
-                    trace.finish();
+                if theirs.discard.load(Ordering::Relaxed) {
+                    lines.into_iter().for_each(Lines::discard);
+                    trace.into_iter().for_each(Trace::discard);
+                    return;
                 }
+                let ended = beside.and_then(Lines::finish).into_iter();
+                let ended = ended.chain(lines.and_then(Lines::finish)).chain(trace.and_then(Trace::finish));
+                lock(&theirs.unfinished).extend(ended);
             })
             .map_err(|e| Error::machine("the telemetry thread cannot be started").because(e))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -172,7 +192,8 @@ impl Collector {
     /// Ends, and says what it all came to. What the session's owner knows (input, engine, marks) is left empty.
     pub fn finish(mut self) -> LiveSummary {
         self.end();
-        lock(&self.shared.figures).summary()
+        let unfinished = std::mem::take(&mut *lock(&self.shared.unfinished));
+        LiveSummary { unfinished, ..lock(&self.shared.figures).summary() }
     }
 
     fn end(&mut self) {
@@ -200,6 +221,10 @@ impl Beside {
 
 impl Drop for Collector {
     fn drop(&mut self) {
+        // Without `finish` there was no session; a panic is another matter.
+        if self.thread.is_some() && !std::thread::panicking() {
+            self.shared.discard.store(true, Ordering::Relaxed);
+        }
         self.end();
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! In: events. Out: the JSON array form of the Trace Event Format (Google), which its viewers also read when it was cut off.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::frame::Nanos;
+use crate::result_file::GrowingFile;
+use crate::telemetry::Unfinished;
 use crate::telemetry::event::Event;
 use crate::{Error, Result};
 
@@ -24,7 +25,8 @@ const WORKERS: u32 = 10;
 
 pub(super) struct Trace {
     path: PathBuf,
-    file: Option<BufWriter<File>>,
+    file: Option<GrowingFile>,
+    ended: Option<Unfinished>,
     written: u64,
     /// Workers whose tracks have a name.
     workers: u32,
@@ -32,9 +34,8 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Error::write(path, e))?;
-        let mut trace =
-            Self { path: path.to_owned(), file: Some(BufWriter::new(file)), written: 0, workers: 0 };
+        let file = GrowingFile::create(path)?;
+        let mut trace = Self { path: path.to_owned(), file: Some(file), ended: None, written: 0, workers: 0 };
         let tracks = [(VIDEO, "video path"), (SINK, "to the sink"), (STATES, "state"), (MAILBOX, "mailbox")];
         for (tid, name) in tracks {
             trace.name(tid, name);
@@ -55,6 +56,9 @@ impl Trace {
     }
 
     pub(super) fn take(&mut self, event: &Event) {
+        if let Some(file) = &mut self.file {
+            file.holds();
+        }
         match event {
             Event::Frame(e) => {
                 let args = json!({"frame": e.frame.0, "mask_of_frame": e.shown.map(|s| s.of.0)});
@@ -109,16 +113,31 @@ impl Trace {
         let separator = if self.written == 0 { "[\n" } else { ",\n" };
         self.written += 1;
         if let Err(e) = write!(file, "{separator}{event}") {
-            tracing::warn!("{}; the session goes on without a trace", Error::write(&self.path, e));
-            self.file = None;
+            self.end(Error::write(&self.path, e));
         }
     }
 
-    pub(super) fn finish(mut self) {
-        if let Some(mut file) = self.file.take()
-            && let Err(e) = file.write_all(b"\n]\n").and_then(|()| file.flush())
-        {
-            tracing::warn!("{}", Error::write(&self.path, e));
+    fn end(&mut self, why: Error) {
+        tracing::warn!("{why}; the session goes on without a trace");
+        self.file = None;
+        self.ended = Some(Unfinished { path: self.path.display().to_string(), reason: why.to_string() });
+    }
+
+    /// The session never came about.
+    pub(super) fn discard(self) {
+        if let Some(file) = self.file {
+            file.discard();
         }
+    }
+
+    /// Completes the file; returns why it does not hold what it should, if it does not.
+    pub(super) fn finish(mut self) -> Option<Unfinished> {
+        if let Some(mut file) = self.file.take() {
+            let written = file.write_all(b"\n]\n").map_err(|e| Error::write(&self.path, e));
+            if let Err(e) = written.and_then(|()| file.finish()) {
+                self.end(e);
+            }
+        }
+        self.ended.take()
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     distribution(h, &stages, &axis);
     put!(h, "</div>\n");
     table(h, &stages);
+    waiting(h, c);
     put!(h, "</section>\n");
 }
 
@@ -215,6 +216,19 @@ fn ms(ns: f64) -> String {
         ..999.95 => format!("{v:.1}"),
         _ => grouped(v.round() as u64),
     }
+}
+
+/// What the words mean that are not work on a frame.
+fn waiting(h: &mut String, c: &Contents) {
+    let Some(d) = c.summary.queues_us.get("mailbox").filter(|d| d.count > 0) else { return };
+    put!(
+        h,
+        "<p class=\"units\">Hand over is the work of passing a frame to the network’s thread (a live session copies it for that; \
+         here it is only moved). The frame then waits for the network in the mailbox, which is no work and in no row above: \
+         median {}, p99 {}.</p>\n",
+        duration(d.p50 * 1e3),
+        duration(d.p99 * 1e3)
+    );
 }
 
 fn table(h: &mut String, stages: &[(Stage, &Histogram, Distribution)]) {
