@@ -6,9 +6,11 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod colour_description;
 mod encoder;
 mod facts;
 mod frame;
+mod mapping;
 mod messages;
 mod phantom;
 mod pipeline;

@@ -1,7 +1,7 @@
 //! A recorded file, decoded.
 //!
 //! In: a file GStreamer can play. Out: its frames in the source's own layout (converted only if it is none of ours),
-//! upright, all of the first frame's size, with their timestamps; and its sound, still encoded.
+//! upright, all of the first frame's size and colour description, with their timestamps; and its sound, still encoded.
 //!
 //! ```text
 //! filesrc ─▶ parsebin ─▶ decodebin ─▶ videoconvert ─▶ videoscale ─▶ capsfilter ─▶ (videoflip) ─▶ appsink
@@ -20,7 +20,9 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::source::size_change;
-use super::{AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, element, messages};
+use super::{
+    AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, colour_description, element, messages,
+};
 use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
 use crate::{Error, Result};
 
@@ -101,6 +103,7 @@ impl Recording {
     pub fn open(facts: Facts, span: Span, sound: Option<&gst::Caps>) -> Result<Self> {
         super::init()?;
         let pipeline = gst::Pipeline::new();
+        colour_description::watch(pipeline.upcast_ref());
         let source = element("filesrc")?;
         source.set_property("location", &facts.path);
         let parse = element("parsebin")?;
@@ -228,7 +231,7 @@ impl Recording {
         let caps = sample.caps().ok_or_else(|| Error::internal("a decoded frame has no caps"))?;
         let buffer =
             sample.buffer_owned().ok_or_else(|| Error::internal("a decoded sample has no buffer"))?;
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| {
+        let info = colour_description::video_info(caps).map_err(|e| {
             Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
         })?;
         let usual = self.usual_duration(&info);
@@ -442,12 +445,13 @@ fn fix_shape(filter: &gst::Element) -> Result<()> {
         let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) else {
             return gst::PadProbeReturn::Ok;
         };
-        if let (Ok(info), Some(filter)) = (gst_video::VideoInfo::from_caps(event.caps()), filter.upgrade()) {
+        if let (Ok(info), Some(filter)) = (colour_description::video_info(event.caps()), filter.upgrade()) {
             let fixed = gst_video::VideoCapsBuilder::new()
                 .format(info.format())
                 .width(i32::try_from(info.width()).unwrap_or(i32::MAX))
                 .height(i32::try_from(info.height()).unwrap_or(i32::MAX))
                 .pixel_aspect_ratio(info.par())
+                .field("colorimetry", info.colorimetry().to_string())
                 .build();
             filter.set_property("caps", fixed);
         }

@@ -14,7 +14,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
 use super::file::{Ready, bin};
-use crate::capture::{element, messages, raw_caps};
+use crate::capture::{colour_description, element, messages, raw_caps};
 use crate::frame::{Nanos, PixelFormat};
 use crate::{Error, Result};
 
@@ -307,6 +307,7 @@ impl Drop for LivePipeline {
 /// The source's bin, and the pad at which its frames are captured: that of an element called `capture`, or its exit.
 fn build_source(ready: &Ready, state: &Arc<Exit>) -> Result<(gst::Bin, gst::Pad)> {
     let source = bin(&ready.source, &ready.name, "[source]", gst::PadDirection::Src)?;
+    colour_description::watch(&source);
     let exit = source.pads().into_iter().next().ok_or_else(|| Error::internal("a source without an exit"))?;
     let entry = source.by_name("capture").and_then(|e| e.static_pad("src")).unwrap_or_else(|| exit.clone());
     let (state, restart) = (state.clone(), ready.restart);
