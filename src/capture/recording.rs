@@ -1,7 +1,7 @@
 //! A recorded file, decoded.
 //!
 //! In: a file GStreamer can play. Out: its frames in the source's own layout (converted only if it is none of ours),
-//! upright, all of the first frame's size and colour description, with their timestamps; and its sound, still encoded.
+//! upright, all of the first frame's size, with their timestamps; and its sound, still encoded.
 //!
 //! ```text
 //! filesrc ─▶ parsebin ─▶ decodebin ─▶ videoconvert ─▶ videoscale ─▶ capsfilter ─▶ (videoflip) ─▶ appsink
@@ -67,6 +67,8 @@ pub struct Recording {
     last_progress: Instant,
     /// The pipeline's first error, kept until the frames before it have been given.
     error: Option<Error>,
+    /// How the first frame's colours are coded: one file can say it only once.
+    colours: Option<gst_video::VideoColorimetry>,
     /// Set once no more frames will be given.
     closing: Option<Closing>,
     ended: bool,
@@ -186,6 +188,7 @@ impl Recording {
             last: None,
             last_progress: Instant::now(),
             error: None,
+            colours: None,
             closing: None,
             ended: false,
         };
@@ -338,6 +341,11 @@ impl Source for Recording {
         if let Some(sample) = self.sink.try_pull_sample(MOMENT) {
             self.last_progress = Instant::now();
             let Some(frame) = self.frame(&sample, asked.elapsed().into())? else { return Ok(Next::Wait) };
+            if *self.colours.get_or_insert(frame.info.colorimetry()) != frame.info.colorimetry() {
+                let at = self.facts.path.display();
+                let words = format!("{at}: codes its colours in another way from {} on", frame.pts);
+                return Ok(self.close(Some(words)));
+            }
             if self.span.to.is_some_and(|to| frame.pts.0 >= to.0) {
                 return Ok(self.close(None));
             }
@@ -451,7 +459,6 @@ fn fix_shape(filter: &gst::Element) -> Result<()> {
                 .width(i32::try_from(info.width()).unwrap_or(i32::MAX))
                 .height(i32::try_from(info.height()).unwrap_or(i32::MAX))
                 .pixel_aspect_ratio(info.par())
-                .field("colorimetry", info.colorimetry().to_string())
                 .build();
             filter.set_property("caps", fixed);
         }

@@ -23,28 +23,73 @@ pub(in crate::capture) fn watch(bin: &gst::Bin) {
     bin.connect_deep_element_added(|_, _, element| watch_element(element));
 }
 
+/// What an element has to do with the description of what leaves it.
+#[derive(Clone)]
+enum Part {
+    /// Knows what its encoded stream says.
+    Decoder(Arc<Heard>),
+    /// Turns one raw layout into another; the caps it is given are kept.
+    Converter(Arc<Mutex<Option<gst::Caps>>>),
+    Other,
+}
+
+impl Part {
+    fn of(element: &gst::Element) -> Self {
+        let Some(factory) = element.factory() else { return Self::Other };
+        let decoders = gst::ElementFactoryType::DECODER
+            | gst::ElementFactoryType::MEDIA_VIDEO
+            | gst::ElementFactoryType::MEDIA_IMAGE;
+        match factory.name().as_str() {
+            "videoconvert" | "videoconvertscale" => Self::Converter(Arc::default()),
+            _ if factory.has_type(decoders) => Self::Decoder(Arc::default()),
+            _ => Self::Other,
+        }
+    }
+}
+
 fn watch_element(element: &gst::Element) {
     // What is in a bin is watched itself.
     if element.is::<gst::Bin>() {
         return;
     }
-    let decoders = gst::ElementFactoryType::DECODER
-        | gst::ElementFactoryType::MEDIA_VIDEO
-        | gst::ElementFactoryType::MEDIA_IMAGE;
-    let decodes = element.factory().is_some_and(|f| f.has_type(decoders));
-    let heard = decodes.then(Arc::<Heard>::default);
+    let part = Part::of(element);
     for pad in element.pads() {
-        watch_pad(&pad, heard.as_ref());
+        watch_pad(&pad, &part);
     }
-    element.connect_pad_added(move |_, pad| watch_pad(pad, heard.as_ref()));
+    element.connect_pad_added(move |_, pad| watch_pad(pad, &part));
 }
 
-fn watch_pad(pad: &gst::Pad, heard: Option<&Arc<Heard>>) {
-    match (pad.direction(), heard) {
-        (gst::PadDirection::Sink, Some(heard)) => listen(pad, heard.clone()),
-        (gst::PadDirection::Src, _) => announce(pad, heard.cloned()),
+fn watch_pad(pad: &gst::Pad, part: &Part) {
+    match (pad.direction(), part) {
+        (gst::PadDirection::Sink, Part::Decoder(heard)) => listen(pad, heard.clone()),
+        (gst::PadDirection::Sink, Part::Converter(given)) => remember(pad, given.clone()),
+        (gst::PadDirection::Src, _) => announce(pad, part.clone()),
         _ => {}
     }
+}
+
+/// Keeps the raw caps a converter is given: its pad does not have them yet when it tells what it makes of them.
+fn remember(pad: &gst::Pad, given: Arc<Mutex<Option<gst::Caps>>>) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
+        if let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) {
+            *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.caps_owned());
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// What a converter's caps should have said. GStreamer 1.22 does not convert the range between layouts of the same matrix,
+/// whatever it writes into the caps (`same_matrix` in its converter looks at the matrix alone): full-range grey that becomes
+/// YUV is called limited. So the range stays that of what was given.
+fn carried(given: &gst::CapsRef, made: &gst_video::VideoFormatInfo, own: Said) -> Said {
+    let format = given.structure(0).and_then(|s| s.get::<&str>("format").ok());
+    let Some(format) = format.map(gst_video::VideoFormat::from_string) else { return own };
+    let given_said = Said::caps(given);
+    let rgb = gst_video::VideoFormatInfo::from_format(format).is_rgb() || made.is_rgb();
+    if rgb || given_said.matrix != own.matrix {
+        return own;
+    }
+    Said { full_range: given_said.full_range.or(own.full_range), ..own }
 }
 
 /// What was heard at a decoder's entry.
@@ -138,11 +183,11 @@ struct Told {
     caps: Mutex<Option<gst::Caps>>,
 }
 
-/// Completes the caps that leave an element; `heard` is what its stream said, if it is a decoder.
-fn announce(pad: &gst::Pad, heard: Option<Arc<Heard>>) {
-    let kinds = match heard {
-        Some(_) => gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER,
-        None => gst::PadProbeType::EVENT_DOWNSTREAM,
+/// Completes the caps that leave an element.
+fn announce(pad: &gst::Pad, part: Part) {
+    let kinds = match part {
+        Part::Decoder(_) => gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER,
+        _ => gst::PadProbeType::EVENT_DOWNSTREAM,
     };
     let told = Told::default();
     pad.add_probe(kinds, move |pad, probe| {
@@ -152,8 +197,11 @@ fn announce(pad: &gst::Pad, heard: Option<Arc<Heard>>) {
                     && caps.caps().structure(0).is_some_and(|s| s.name() == "video/x-raw")
                 {
                     let own = caps.caps_owned();
-                    let version = heard.as_ref().map_or(0, |h| h.version.load(Ordering::Acquire));
-                    let whole = completed(pad, &own, heard.as_deref());
+                    let version = match &part {
+                        Part::Decoder(heard) => heard.version.load(Ordering::Acquire),
+                        _ => 0,
+                    };
+                    let whole = completed(pad, &own, &part);
                     told.version.store(version, Ordering::Relaxed);
                     *told.caps.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
                     match whole {
@@ -171,9 +219,9 @@ fn announce(pad: &gst::Pad, heard: Option<Arc<Heard>>) {
                 }
             }
             Some(gst::PadProbeData::Buffer(buffer)) => {
-                if let Some(heard) = &heard
+                if let Part::Decoder(heard) = &part
                     && heard.version.load(Ordering::Acquire) != told.version.load(Ordering::Relaxed)
-                    && let Err(name) = retell(pad, buffer, heard, &told)
+                    && let Err(name) = retell(pad, buffer, heard, &part, &told)
                 {
                     refuse(pad, name);
                     return gst::PadProbeReturn::Drop;
@@ -197,7 +245,13 @@ fn refuse(pad: &gst::Pad, name: &str) {
 }
 
 /// The stream has changed its words: says so before the first picture they are true of.
-fn retell(pad: &gst::Pad, buffer: &gst::BufferRef, heard: &Heard, told: &Told) -> Result<(), &'static str> {
+fn retell(
+    pad: &gst::Pad,
+    buffer: &gst::BufferRef,
+    heard: &Heard,
+    part: &Part,
+    told: &Told,
+) -> Result<(), &'static str> {
     let version = heard.version.load(Ordering::Acquire);
     let since = heard.known().since;
     if since.zip(buffer.pts()).is_some_and(|(since, pts)| pts < since) {
@@ -206,7 +260,7 @@ fn retell(pad: &gst::Pad, buffer: &gst::BufferRef, heard: &Heard, told: &Told) -
     told.version.store(version, Ordering::Relaxed);
     let own = told.caps.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(own) = own else { return Ok(()) };
-    let now = completed(pad, &own, Some(heard))?.unwrap_or(own);
+    let now = completed(pad, &own, part)?.unwrap_or(own);
     // What arrived at the other side is what was said last.
     if pad.peer().and_then(|p| p.current_caps()).is_some_and(|last| last != now) {
         pad.push_event(gst::event::Caps::new(&now));
@@ -218,20 +272,21 @@ fn retell(pad: &gst::Pad, buffer: &gst::BufferRef, heard: &Heard, told: &Told) -
 ///
 /// # Errors
 /// The name of coefficients nobody here can convert.
-fn completed(
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    heard: Option<&Heard>,
-) -> Result<Option<gst::Caps>, &'static str> {
+fn completed(pad: &gst::Pad, caps: &gst::Caps, part: &Part) -> Result<Option<gst::Caps>, &'static str> {
     let Some(s) = caps.structure(0) else { return Ok(None) };
     let (Ok(format), Ok(height)) = (s.get::<&str>("format"), s.get::<i32>("height")) else {
         return Ok(None);
     };
+    let format = gst_video::VideoFormatInfo::from_format(gst_video::VideoFormat::from_string(format));
     let own = Said::caps(caps);
-    let said = match heard {
+    let said = match part {
         // A demuxer may give raw pictures.
-        None => container_box(pad).unwrap_or_default().or(own),
-        Some(heard) => {
+        Part::Other => container_box(pad).unwrap_or_default().or(own),
+        Part::Converter(given) => match &*given.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(given) => carried(given, &format, own),
+            None => own,
+        },
+        Part::Decoder(heard) => {
             let known = heard.known();
             let rule = known.codec.map_or_else(Said::default, Codec::rule);
             // libav's decoders call limited what is only unsaid.
@@ -239,7 +294,6 @@ fn completed(
             known.bitstream.or(known.container).or(own).or(rule)
         }
     };
-    let format = gst_video::VideoFormatInfo::from_format(gst_video::VideoFormat::from_string(format));
     let text = complete(said, format, u32::try_from(height).unwrap_or(0))?.to_string();
     if s.get::<&str>("colorimetry").is_ok_and(|c| c == text) {
         return Ok(None);

@@ -91,6 +91,7 @@ impl LivePipeline {
         queue.set_property("max-size-time", 0u64);
         queue.set_property_from_str("leaky", "downstream");
         let sink = bin(&ready.sink, &ready.name, "sink", gst::PadDirection::Sink)?;
+        colour_description::watch(&sink);
         let state = Arc::new(Exit::default());
         let (source, entry) = build_source(&ready, &state)?;
         let chain = [&filter, overlay, &queue, sink.upcast_ref()];
