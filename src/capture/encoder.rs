@@ -16,7 +16,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::{AudioFacts, Frame, SoundPacket, element, messages};
+use super::{AudioFacts, Frame, SoundPacket, colour_description, element, messages};
 use crate::frame::{FieldOrder, Layout, Pts};
 use crate::result_file::{Aside, check_writable, not_named};
 use crate::{Error, Result};
@@ -144,8 +144,7 @@ impl Encoder {
         video.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
         let layout = element("capsfilter")?;
-        layout
-            .set_property("caps", gst::Caps::builder("video/x-raw").field("format", canvas.encoded).build());
+        layout.set_property("caps", colour_description::encoded_caps(&canvas.info, canvas.encoded));
         let x264 = element("x264enc")?;
         x264.set_property_from_str("speed-preset", &settings.speed);
         x264.set_property_from_str("pass", "qual");

@@ -8,9 +8,9 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
+use super::mapping;
 use crate::frame::{
-    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane,
-    PlaneMut, Pts,
+    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Pts,
 };
 use crate::{Error, Result};
 
@@ -96,25 +96,14 @@ impl Frame {
     /// Draws on the picture. The buffer is copied first if the decoder still holds it as a reference frame.
     pub fn draw<R>(&mut self, change: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
         let id = self.id;
-        let info = self.picture_info()?;
-        let refused = |e| Error::internal(format!("{id}: the picture cannot be written")).because(e);
         if !self.buffer.is_writable() || !self.buffer.is_all_memory_writable() {
-            self.buffer = self.buffer.copy_deep().map_err(refused)?;
+            self.buffer = self
+                .buffer
+                .copy_deep()
+                .map_err(|e| Error::internal(format!("{id}: the picture cannot be written")).because(e))?;
         }
-        let buffer = self.buffer.make_mut();
-        let mut mapped =
-            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info).map_err(refused)?;
-        let mut strides = [0usize; 3];
-        for (s, stride) in strides.iter_mut().zip(mapped.plane_stride()) {
-            *s = *stride as usize;
-        }
-        let mut all = mapped.planes_data_mut().into_iter();
-        let mut planes: [PlaneMut; 3] =
-            std::array::from_fn(|i| PlaneMut { data: all.next().unwrap_or(&mut []), stride: strides[i] });
-        for plane in planes.iter_mut().skip(info.format.planes()) {
-            plane.stride = 0;
-        }
-        Ok(change(&mut PictureMut { info, planes }))
+        let drawn = mapping::draw(self.buffer.make_mut(), &self.info, |mut picture| Ok(change(&mut picture)));
+        drawn.map_err(|e| e.at(id))
     }
 }
 
@@ -145,17 +134,7 @@ pub fn picture_of<R>(
     info: &gst_video::VideoInfo,
     see: impl FnOnce(&Picture) -> Result<R>,
 ) -> Result<R> {
-    let picture = picture_info(info, Some(buffer))?;
-    let unread = |e| Error::input("a frame's buffer cannot be read").because(e);
-    let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(unread)?;
-    let mut planes = [Plane { data: &[], stride: 0 }; 3];
-    for (i, plane) in planes.iter_mut().enumerate().take(picture.format.planes()) {
-        let data = mapped
-            .plane_data(i as u32)
-            .map_err(|e| Error::input(format!("plane {i} cannot be read")).because(e))?;
-        *plane = Plane { data, stride: mapped.plane_stride()[i] as usize };
-    }
-    see(&Picture { info: picture, planes })
+    mapping::read(buffer, info, see)
 }
 
 /// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
@@ -175,6 +154,8 @@ pub(super) fn picture_info(
             gst_video::VideoColorMatrix::Bt601 => Matrix::Bt601,
             gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
             gst_video::VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+            gst_video::VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+            gst_video::VideoColorMatrix::Fcc => Matrix::Fcc,
             _ => out.colorimetry.matrix,
         },
         full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,

@@ -7,10 +7,12 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod address;
+mod colour_description;
 mod content;
 mod encoder;
 mod facts;
 mod frame;
+mod mapping;
 mod messages;
 mod phantom;
 mod pipeline;

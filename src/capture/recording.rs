@@ -20,7 +20,9 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::source::size_change;
-use super::{AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, element, messages};
+use super::{
+    AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, colour_description, element, messages,
+};
 use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
 use crate::{Error, Result};
 
@@ -65,6 +67,8 @@ pub struct Recording {
     last_progress: Instant,
     /// The pipeline's first error, kept until the frames before it have been given.
     error: Option<Error>,
+    /// How the first frame's colours are coded: one file can say it only once.
+    colours: Option<gst_video::VideoColorimetry>,
     /// Set once no more frames will be given.
     closing: Option<Closing>,
     ended: bool,
@@ -101,6 +105,7 @@ impl Recording {
     pub fn open(facts: Facts, span: Span, sound: Option<&gst::Caps>) -> Result<Self> {
         super::init()?;
         let pipeline = gst::Pipeline::new();
+        colour_description::watch(pipeline.upcast_ref());
         let source = element("filesrc")?;
         source.set_property("location", &facts.path);
         let parse = element("parsebin")?;
@@ -183,6 +188,7 @@ impl Recording {
             last: None,
             last_progress: Instant::now(),
             error: None,
+            colours: None,
             closing: None,
             ended: false,
         };
@@ -228,7 +234,7 @@ impl Recording {
         let caps = sample.caps().ok_or_else(|| Error::internal("a decoded frame has no caps"))?;
         let buffer =
             sample.buffer_owned().ok_or_else(|| Error::internal("a decoded sample has no buffer"))?;
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| {
+        let info = colour_description::video_info(caps).map_err(|e| {
             Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
         })?;
         let usual = self.usual_duration(&info);
@@ -336,6 +342,11 @@ impl Source for Recording {
         if let Some(sample) = self.sink.try_pull_sample(MOMENT) {
             self.last_progress = Instant::now();
             let Some(frame) = self.frame(&sample, asked.elapsed().into())? else { return Ok(Next::Wait) };
+            if *self.colours.get_or_insert(frame.info.colorimetry()) != frame.info.colorimetry() {
+                let at = self.facts.path.display();
+                let words = format!("{at}: codes its colours in another way from {} on", frame.pts);
+                return Ok(self.close(Some(words)));
+            }
             if self.span.to.is_some_and(|to| frame.pts.0 >= to.0) {
                 return Ok(self.close(None));
             }
@@ -443,7 +454,7 @@ fn fix_shape(filter: &gst::Element) -> Result<()> {
         let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) else {
             return gst::PadProbeReturn::Ok;
         };
-        if let (Ok(info), Some(filter)) = (gst_video::VideoInfo::from_caps(event.caps()), filter.upgrade()) {
+        if let (Ok(info), Some(filter)) = (colour_description::video_info(event.caps()), filter.upgrade()) {
             let fixed = gst_video::VideoCapsBuilder::new()
                 .format(info.format())
                 .width(i32::try_from(info.width()).unwrap_or(i32::MAX))

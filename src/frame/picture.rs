@@ -49,7 +49,7 @@ pub enum Layout {
     Yuv { depth: u32, shift: u32, sub_x: u32, sub_y: u32, chroma: Chroma },
     /// Packed 8-bit RGB: bytes a pixel, and the byte offsets of red, green and blue.
     Rgb { stride: usize, r: usize, g: usize, b: usize },
-    /// One 8-bit plane.
+    /// One 8-bit plane of luma, of either range.
     Gray,
 }
 
@@ -157,6 +157,10 @@ pub enum Matrix {
     Bt601,
     Bt709,
     Bt2020,
+    /// SMPTE 240M, of early analogue HD.
+    Smpte240m,
+    /// FCC 73.682, of the first NTSC.
+    Fcc,
 }
 
 impl Matrix {
@@ -166,6 +170,8 @@ impl Matrix {
             Matrix::Bt601 => (0.299, 0.114),
             Matrix::Bt709 => (0.2126, 0.0722),
             Matrix::Bt2020 => (0.2627, 0.0593),
+            Matrix::Smpte240m => (0.212, 0.087),
+            Matrix::Fcc => (0.30, 0.11),
         }
     }
 }
@@ -175,14 +181,18 @@ impl Matrix {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Colorimetry {
     pub matrix: Matrix,
-    /// 0–255 instead of 16–235 (8 bit; scaled for more).
+    /// 0–255 instead of 16–235 (8 bit; scaled for more). RGB is always of full range here, whatever this says.
     pub full_range: bool,
 }
 
 impl Colorimetry {
-    /// What GStreamer assumes of a YUV source that does not say: BT.601 up to 576 lines, BT.709 above, limited range.
-    pub const fn guess(height: u32) -> Self {
-        Self { matrix: if height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }, full_range: false }
+    /// What is assumed of a source that does not say: BT.601 up to 576 lines, BT.709 above; YUV of limited range, RGB and
+    /// grey of full.
+    pub const fn guess(format: PixelFormat, height: u32) -> Self {
+        Self {
+            matrix: if height > 576 { Matrix::Bt709 } else { Matrix::Bt601 },
+            full_range: !matches!(format.layout(), Layout::Yuv { .. }),
+        }
     }
 }
 
@@ -208,13 +218,13 @@ pub struct PictureInfo {
 }
 
 impl PictureInfo {
-    /// Progressive, square pixels, colorimetry guessed from the height.
+    /// Progressive, square pixels, colorimetry guessed from layout and height.
     pub const fn new(format: PixelFormat, width: u32, height: u32) -> Self {
         Self {
             format,
             width,
             height,
-            colorimetry: Colorimetry::guess(height),
+            colorimetry: Colorimetry::guess(format, height),
             fields: FieldOrder::Progressive,
             pixel_aspect: (1, 1),
         }

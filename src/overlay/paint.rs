@@ -28,7 +28,8 @@ impl Coded {
         let y = kr * r + (1.0 - kr - kb) * g + kb * b;
         let value = match layout {
             Layout::Rgb { .. } => ink.rgb.map(i32::from),
-            Layout::Gray => [(y * 255.0).round() as i32; 3],
+            Layout::Gray if c.full_range => [(y * 255.0).round() as i32; 3],
+            Layout::Gray => [(16.0 + 219.0 * y).round() as i32; 3],
             Layout::Yuv { depth, .. } => {
                 let unit = f64::from(1 << (depth - 8));
                 let top = f64::from((1 << depth) - 1);

@@ -61,6 +61,13 @@ impl Matrix {
         let clip = |x: i32| (x >> FRACTION).clamp(0, 255) as u8;
         [clip(l + v * self.red_v), clip(l + u * self.green_u + v * self.green_v), clip(l + u * self.blue_u)]
     }
+
+    /// Red, green and blue alike of 8-bit luma alone.
+    #[inline(always)]
+    pub(super) fn grey(&self, y: u8) -> u8 {
+        let l = (i32::from(y) - self.luma_offset) * self.luma + (1 << (FRACTION - 1));
+        (l >> FRACTION).clamp(0, 255) as u8
+    }
 }
 
 /// Where the rows of one field, or of a whole progressive frame, lie in the planes.
@@ -157,7 +164,7 @@ impl<'a> RowReader<'a> {
         match self.picture.info.format.layout() {
             Layout::Gray => {
                 for (x, o) in out {
-                    o.fill(line[x]);
+                    o.fill(m.grey(line[x]));
                 }
             }
             Layout::Rgb { stride, r, g, b } => {

@@ -226,10 +226,11 @@ fn convert(
     let line = picture.planes[0].row(rows.line(row));
     match picture.info.format.layout() {
         Layout::Gray => {
-            let line = &line[x0..x0 + red.len()];
-            red.copy_from_slice(line);
-            green.copy_from_slice(line);
-            blue.copy_from_slice(line);
+            for (o, &y) in red.iter_mut().zip(&line[x0..]) {
+                *o = matrix.grey(y);
+            }
+            green.copy_from_slice(red);
+            blue.copy_from_slice(red);
         }
         Layout::Rgb { stride: 3, r, g, b } => packed::<3>(line, x0, [r, g, b], red, green, blue),
         Layout::Rgb { r, g, b, .. } => packed::<4>(line, x0, [r, g, b], red, green, blue),

@@ -7,6 +7,7 @@
 mod common;
 
 mod binary;
+mod colours;
 mod faults;
 mod formats;
 mod inputs;

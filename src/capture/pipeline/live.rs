@@ -15,7 +15,7 @@ use gstreamer_video as gst_video;
 use super::fault::{SourceFault, Streams, sink_error};
 use super::file::Ready;
 use crate::capture::address::without_secrets;
-use crate::capture::{element, raw_caps};
+use crate::capture::{colour_description, element, raw_caps};
 use crate::frame::{Nanos, PixelFormat};
 use crate::{Error, Result};
 
@@ -116,6 +116,7 @@ impl LivePipeline {
         queue.set_property("max-size-time", 0u64);
         queue.set_property_from_str("leaky", "downstream");
         let sink = ready.sink.bin(&ready.sink_place(), gst::PadDirection::Sink)?;
+        colour_description::watch(&sink);
         let state = Arc::new(Exit::default());
         let (source, entry, streams) = build_source(&ready, &state)?;
         let chain = [&filter, overlay, &queue, sink.upcast_ref()];
@@ -434,6 +435,7 @@ fn build_source(ready: &Ready, state: &Arc<Exit>) -> Result<(gst::Bin, gst::Pad,
     let source = ready.source.bin(&ready.source_place(), gst::PadDirection::Src)?;
     let streams = Streams::default();
     streams.watch(&source);
+    colour_description::watch(&source);
     let exit = source.pads().into_iter().next().ok_or_else(|| Error::internal("a source without an exit"))?;
     let entry = source.by_name("capture").and_then(|e| e.static_pad("src")).unwrap_or_else(|| exit.clone());
     let (state, restart) = (state.clone(), ready.restart);

@@ -9,14 +9,12 @@ use std::time::Instant;
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
 
 use super::copies::{Copied, Copies};
 use super::stamps::Stamps;
 use crate::capture::frame::{picture_info, picture_of};
-use crate::frame::{
-    FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, PlaneMut, Pts, Rect,
-};
+use crate::capture::mapping;
+use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
 use crate::mailbox::Outbox;
 use crate::mask_slot::Shower;
 use crate::motion::{Mover, Tracker};
@@ -222,25 +220,18 @@ impl Compositor {
         key_info: &gst_video::VideoInfo,
         event: &mut FrameEvent,
     ) -> Result<Option<Nanos>> {
-        let mut mapped = gst_video::VideoFrameRef::from_buffer_ref_writable(key, key_info)
-            .map_err(|e| Error::internal("the key cannot be written").because(e))?;
-        let stride = usize::try_from(mapped.plane_stride()[0])
-            .map_err(|_| Error::internal("a key stored upside down"))?;
-        let [plane, ..] = mapped.planes_data_mut();
-        let canvas = PictureMut {
-            info: PictureInfo::new(PixelFormat::Bgrx, key_info.width(), key_info.height()),
-            planes: [
-                PlaneMut { data: plane, stride },
-                PlaneMut { data: &mut [], stride: 0 },
-                PlaneMut { data: &mut [], stride: 0 },
-            ],
-        };
-        let mut first = Ok(None);
-        picture_of(buffer, info, |seen| {
-            first = self.draw(Target::Key { seen: *seen, canvas }, event);
-            Ok(())
-        })?;
-        first
+        let canvas = PictureInfo::new(PixelFormat::Bgrx, key_info.width(), key_info.height());
+        mapping::draw_as(key, key_info, canvas, |canvas| {
+            let mut canvas = Some(canvas);
+            let mut first = Ok(None);
+            picture_of(buffer, info, |seen| {
+                if let Some(canvas) = canvas.take() {
+                    first = self.draw(Target::Key { seen: *seen, canvas }, event);
+                }
+                Ok(())
+            })?;
+            first
+        })
     }
 
     fn in_place(
@@ -249,24 +240,7 @@ impl Compositor {
         info: &gst_video::VideoInfo,
         event: &mut FrameEvent,
     ) -> Result<Option<Nanos>> {
-        let picture_info = picture_info(info, Some(buffer))?;
-        let unmapped = |e| Error::internal("the picture cannot be written").because(e);
-        let mut mapped =
-            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(unmapped)?;
-        let mut strides = [0usize; 3];
-        for (s, stride) in strides.iter_mut().zip(mapped.plane_stride()) {
-            *s = usize::try_from(*stride).map_err(|_| Error::internal("a picture stored upside down"))?;
-        }
-        let count = picture_info.format.planes();
-        let mut all = mapped.planes_data_mut().into_iter();
-        let picture = PictureMut {
-            info: picture_info,
-            planes: std::array::from_fn(|i| PlaneMut {
-                data: all.next().unwrap_or(&mut []),
-                stride: if i < count { strides[i] } else { 0 },
-            }),
-        };
-        self.draw(Target::InPlace(picture), event)
+        mapping::draw(buffer, info, |picture| self.draw(Target::InPlace(picture), event))
     }
 
     /// Hands the picture over, then draws. Returns the capture of the mask's frame if it is shown for the first time.

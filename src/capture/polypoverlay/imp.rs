@@ -149,7 +149,7 @@ impl BaseTransformImpl for PolypOverlay {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn set_caps(&self, caps: &gst::Caps, _out: &gst::Caps) -> Result<(), gst::LoggableError> {
-        let info = gst_video::VideoInfo::from_caps(caps)
+        let info = crate::capture::colour_description::video_info(caps)
             .map_err(|_| gst::loggable_error!(CAT, "caps without a picture: {caps}"))?;
         let mut state = lock(&self.state);
         if let Some(compositor) = &mut state.compositor {

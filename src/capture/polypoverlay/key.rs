@@ -119,7 +119,7 @@ impl BaseTransformImpl for PolypKey {
 
     fn set_caps(&self, caps: &gst::Caps, out: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = |c: &gst::Caps| {
-            gst_video::VideoInfo::from_caps(c)
+            crate::capture::colour_description::video_info(c)
                 .map_err(|_| gst::loggable_error!(CAT, "caps without a picture: {c}"))
         };
         let (info, key) = (info(caps)?, info(out)?);

@@ -15,7 +15,7 @@ use gstreamer_video as gst_video;
 
 use super::intake::{Ready, locked};
 use super::{RecorderSettings, Track};
-use crate::capture::{element, messages};
+use crate::capture::{colour_description, element, messages};
 use crate::{Error, Result};
 
 pub(super) const ELEMENTS: [&str; 8] = [
@@ -151,7 +151,7 @@ impl Writer {
         entry.set_property("max-bytes", 0u64);
         let convert = element("videoconvert")?;
         let layout = element("capsfilter")?;
-        layout.set_property("caps", gst::Caps::builder("video/x-raw").field("format", encoded(info)).build());
+        layout.set_property("caps", colour_description::encoded_caps(info, encoded(info)));
         let x264 = x264(settings, track, info)?;
         let parse = element("h264parse")?;
         let split = splitter(settings, stem, track, files)?;

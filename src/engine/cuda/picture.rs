@@ -48,6 +48,8 @@ pub(crate) struct PictureStage {
     narrow: Buffer,
     /// Spans and weights, across and down.
     tables: [Buffer; 4],
+    /// One line of chroma without colour, for grey.
+    neutral: Buffer,
     inside: Buffer,
     /// Colour and horizontal reduction; vertical reduction and normalisation.
     before: Vec<Launch>,
@@ -65,6 +67,7 @@ impl PictureStage {
             picture: Buffer::default(),
             narrow: Buffer::default(),
             tables: [Buffer::default(); 4],
+            neutral: Buffer::default(),
             inside: Buffer::default(),
             before: Vec::new(),
             after: None,
@@ -111,7 +114,16 @@ impl PictureStage {
             offset += stride * lines;
         }
         let (layout, places, depth, shift, sub_x, sub_y) = match info.format.layout() {
-            Layout::Gray => (0, [0; 4], 8, 0, 0, 0),
+            Layout::Gray if info.colorimetry.full_range => (0, [0; 4], 8, 0, 0, 0),
+            // As planar YUV whose chroma is the same line everywhere, so that luma is stretched to full range.
+            Layout::Gray => {
+                let line = vec![128u8; info.width as usize];
+                let neutral = self.neutral.reserve(device, line.len())?;
+                device.upload(neutral, &line)?;
+                planes[1..].fill(neutral);
+                strides[1..].fill(0);
+                (2, [0, 1, 2, 0], 8, 0, 0, 0)
+            }
             Layout::Rgb { stride, r, g, b } => (1, [stride, r, g, b], 8, 0, 0, 0),
             Layout::Yuv { depth, shift, sub_x, sub_y, chroma } => match chroma {
                 Chroma::Planar { u, v } => (2, [0, u, v, 0], depth, shift, sub_x, sub_y),

@@ -1,0 +1,188 @@
+//! The colour description: read from the stream, its container or its caps, seen by the network, written to the output.
+
+use gstreamer_video::{VideoColorMatrix as Matrix, VideoColorRange as Range};
+use polypscope::capture::{Facts, Next, Recording, Source, Span};
+use polypscope::preprocess::colour::RowReader;
+
+use crate::common::recordings::{Moving, decode, grey, write};
+use crate::{folder, replay_file, settings};
+
+const FRAMES: usize = 4;
+
+/// A recording and how its colours are to be taken.
+struct Clip {
+    name: &'static str,
+    muxer: &'static str,
+    file: &'static str,
+    encoder: &'static str,
+    format: &'static str,
+    /// Caps of the raw frames the encoder is given.
+    raw: &'static str,
+    full: bool,
+    matrix: Matrix,
+}
+
+const UNSAID: &str = "option-string=fullrange=on:colormatrix=undef:colorprim=undef:transfer=undef";
+
+/// Overwrites what the container is told.
+macro_rules! container {
+    ($kind:literal, $says:literal) => {
+        concat!(" ! capssetter caps=", $kind, ",colorimetry=(string)", $says)
+    };
+}
+
+fn clips() -> Vec<(Clip, String)> {
+    let x264 = "x264enc speed-preset=ultrafast qp-max=20 ";
+    let clip = |name, muxer, file, encoder, format, raw, full, matrix| Clip {
+        name,
+        muxer,
+        file,
+        encoder,
+        format,
+        raw,
+        full,
+        matrix,
+    };
+    vec![
+        clip("full range, matrix unsaid", "mp4mux", "a.mp4", "unsaid", "I420", "bt601", true, Matrix::Bt601),
+        clip("all said, qtdemux drops the range", "mp4mux", "a.mp4", "", "I420", "1:4:16:4", true, Matrix::Bt601),
+        clip("said in a transport stream", "mpegtsmux", "a.ts", "", "I420", "1:3:5:1", true, Matrix::Bt709),
+        clip(
+            "the container says otherwise",
+            "matroskamux",
+            "a.mkv",
+            container!("video/x-h264", "2:3:5:1"),
+            "I420",
+            "1:4:16:4",
+            true,
+            Matrix::Bt601,
+        ),
+        clip(
+            "only the container says",
+            "mp4mux",
+            "a.mp4",
+            concat!("mute", container!("video/x-h264", "1:3:5:1")),
+            "I420",
+            "bt601",
+            true,
+            Matrix::Bt709,
+        ),
+        clip("limited stays limited", "mp4mux", "a.mp4", "", "I420", "bt709", false, Matrix::Bt709),
+        clip("10 bit", "matroskamux", "a.mkv", "", "I420_10LE", "1:3:5:1", true, Matrix::Bt709),
+        clip("240M", "matroskamux", "a.mkv", "", "I420", "smpte240m", false, Matrix::Smpte240m),
+        clip("BT.2020", "matroskamux", "a.mkv", "", "I420_10LE", "bt2020-10", false, Matrix::Bt2020),
+    ]
+    .into_iter()
+    .map(|c| {
+        let encoder = match c.encoder.strip_prefix("mute").or(c.encoder.strip_prefix("unsaid")) {
+            Some(rest) if c.encoder.starts_with("mute") => {
+                let mute = "option-string=fullrange=off:colormatrix=undef:colorprim=undef:transfer=undef";
+                format!("{x264} {mute} ! h264parse{rest}")
+            }
+            Some(_) => format!("{x264} {UNSAID} ! h264parse{}", container!("video/x-h264", "0:0:0:0")),
+            None => format!("{x264} ! h264parse{}", c.encoder),
+        };
+        (c, encoder)
+    })
+    .chain(
+        [
+            (
+                clip("H.265", "mp4mux", "a.mp4", "", "I420", "1:4:16:4", true, Matrix::Bt601),
+                "x265enc log-level=none ! h265parse".to_owned(),
+            ),
+            (
+                clip("motion JPEG", "avimux", "a.avi", "", "I420", "1:4:0:0", true, Matrix::Bt601),
+                "jpegenc quality=95".to_owned(),
+            ),
+            (
+                clip("grey without a matrix", "matroskamux", "a.mkv", "", "GRAY8", "1:4:0:0", true, Matrix::Bt601),
+                format!("avenc_ffv1{}", container!("video/x-ffv", "1:0:0:0")),
+            ),
+            (
+                clip("lossless, full range alone", "matroskamux", "a.mkv", "", "I420", "1:4:0:0", true, Matrix::Bt601),
+                format!("avenc_ffv1{}", container!("video/x-ffv", "1:0:0:0")),
+            ),
+        ],
+    )
+    .collect()
+}
+
+/// What the network is shown where no block is: the mean of a part of the last line.
+fn shown(source: &mut Recording) -> f64 {
+    loop {
+        match source.next().unwrap() {
+            Next::Frame(f) => {
+                return f
+                    .read(|p| {
+                        let mut rgb = [0; 3 * 24];
+                        RowReader::new(*p).rgb(p.info.height as usize - 4, 64, &mut rgb);
+                        // Grey is grey, whatever its description.
+                        assert!(rgb.chunks(3).all(|c| c.iter().all(|v| v.abs_diff(c[0]) <= 4)), "{rgb:?}");
+                        Ok(rgb.iter().map(|v| f64::from(*v)).sum::<f64>() / rgb.len() as f64)
+                    })
+                    .unwrap();
+            }
+            Next::Wait => {}
+            Next::Ended(e) => panic!("no frame: {e:?}"),
+        }
+    }
+}
+
+#[test]
+fn range_and_matrix_are_those_of_the_source_from_end_to_end() {
+    for (clip, encoder) in clips() {
+        let name = clip.name;
+        let (_keep, dir) = folder();
+        let mut moving = Moving::new(&encoder, clip.format, FRAMES);
+        moving.colorimetry = Some(clip.raw);
+        let input = write(&dir.join(clip.file), clip.muxer, Some(&moving), None);
+
+        let mut source = Recording::open(Facts::discover(&input).unwrap(), Span::default(), None).unwrap();
+        for n in 0..FRAMES {
+            let code = f64::from(grey(n));
+            let want = if clip.full { code } else { (code - 16.0) * 255.0 / 219.0 };
+            let got = shown(&mut source);
+            assert!((got - want).abs() < 4.0, "{name}: frame {n} is shown as {got} instead of {want}");
+        }
+
+        let output = dir.join("out.mkv");
+        let summary = replay_file(&input, Span::default(), settings(Some(&output), None)).unwrap();
+        assert_eq!(summary.partial_reason, None, "{name}");
+        let (a, b) = (decode(&input), decode(&output));
+        assert_eq!(b.frames.len(), FRAMES, "{name}");
+        for (n, (x, y)) in a.frames.iter().zip(&b.frames).enumerate() {
+            assert!((x.grey - y.grey).abs() < 3.0, "{name}: luma of frame {n} went from {} to {}", x.grey, y.grey);
+        }
+        let written = b.info.colorimetry();
+        assert_eq!(written.range() == Range::Range0_255, clip.full, "{name}: {written}");
+        assert_eq!(written.matrix(), clip.matrix, "{name}: {written}");
+    }
+}
+
+#[test]
+fn a_description_that_changes_on_the_way_is_said() {
+    let (_keep, dir) = folder();
+    let mut parts = Vec::new();
+    for (name, raw) in [("a.h264", "bt601"), ("b.h264", "1:4:16:4")] {
+        let encoder = "x264enc speed-preset=ultrafast ! video/x-h264,stream-format=byte-stream";
+        let mut moving = Moving::new(encoder, "I420", 6);
+        moving.colorimetry = Some(raw);
+        parts.push(std::fs::read(write(&dir.join(name), "identity", Some(&moving), None)).unwrap());
+    }
+    let input = dir.join("both.h264");
+    std::fs::write(&input, parts.concat()).unwrap();
+    let summary =
+        replay_file(&input, Span::default(), settings(Some(&dir.join("out.mkv")), None)).unwrap();
+    let reason = summary.partial_reason.expect("it is partial");
+    assert!(reason.contains("codes its colours in another way"), "{reason}");
+    assert_eq!(summary.frames.written, 6);
+}
+
+#[test]
+fn coefficients_nobody_converts_are_refused() {
+    let (_keep, dir) = folder();
+    let encoder = "x264enc speed-preset=ultrafast option-string=colormatrix=YCgCo ! h264parse";
+    let input = write(&dir.join("a.mkv"), "matroskamux", Some(&Moving::new(encoder, "Y444", 4)), None);
+    let e = replay_file(&input, Span::default(), settings(Some(&dir.join("out.mkv")), None)).unwrap_err();
+    assert!(e.to_string().contains("YCgCo"), "{e}");
+}
