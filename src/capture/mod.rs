@@ -6,10 +6,15 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod access_units;
+mod complaints;
 mod encoder;
 mod facts;
 mod frame;
+mod ledger;
+mod loss;
 mod messages;
+mod packets;
 mod phantom;
 mod pipeline;
 mod polypoverlay;
@@ -18,10 +23,13 @@ mod recorder;
 mod recording;
 mod source;
 mod stills;
+mod structure;
 
 pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::{Frame, picture_of};
+pub(crate) use loss::lost_frames;
+pub use loss::{Loss, LossReason};
 pub use phantom::PhantomSource;
 pub use pipeline::{LivePipeline, Notice, Parameter, PipelineFile, Ready};
 pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiring};
@@ -32,6 +40,7 @@ pub use source::{Ended, Input, Next, SoundPacket, Source, Span, discover_inputs}
 pub(crate) use source::{is_picture, list as list_files};
 pub use stills::Stills;
 pub(crate) use stills::load as load_picture;
+pub use structure::Structure;
 
 use std::sync::OnceLock;
 

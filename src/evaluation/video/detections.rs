@@ -44,6 +44,8 @@ pub struct Detections {
     kind: Kind,
     /// Frame expected next.
     next: u64,
+    /// Numbers that no frame carried so far, and the first of them.
+    skipped: (u64, u64),
     size: Option<(usize, usize)>,
 }
 
@@ -67,14 +69,15 @@ struct Outlined {
 }
 
 impl Detections {
-    /// A replay's `frames.jsonl`: each polyp is what its outline encloses.
+    /// A replay's `frames.jsonl`: each polyp is what its outline encloses. Numbers may be missing where the recording lost
+    /// frames, see [`Self::skipped`].
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn from_replay(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::read(path, e))?;
         let kind = Kind::Lines(BufReader::new(file).lines());
-        Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None })
+        Ok(Self { path: path.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None })
     }
 
     /// A folder of probability maps, one a frame in natural order, cut at `threshold` (and at least 1 level above black);
@@ -99,7 +102,12 @@ impl Detections {
         found.sort_by(|a, b| natural_order(&a.0, &b.0));
         let files = found.into_iter().map(|(_, path)| path).collect::<Vec<_>>().into_iter();
         let kind = Kind::Maps { files, threshold, period_ns: 1e9 / frames_per_second, certain };
-        Ok(Self { path: folder.to_path_buf(), kind, next: 0, size: None })
+        Ok(Self { path: folder.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None })
+    }
+
+    /// How many frames were passed over so far because the recording lost them, and the number of the first.
+    pub fn skipped(&self) -> Option<(u64, u64)> {
+        (self.skipped.0 > 0).then_some(self.skipped)
     }
 
     /// Width and height of the last frame read, where its source knows.
@@ -109,8 +117,9 @@ impl Detections {
 
     fn line(&mut self) -> Option<Result<FrameDetections>> {
         let Kind::Lines(lines) = &mut self.kind else { return None };
-        let number = self.next + 1;
-        let place = || format!("{}, line {number}", self.path.display());
+        let number = self.next - self.skipped.0 + 1;
+        let path = self.path.clone();
+        let place = || format!("{}, line {number}", path.display());
         loop {
             let text = match lines.next()? {
                 Ok(text) if text.trim().is_empty() => continue,
@@ -125,6 +134,14 @@ impl Detections {
                         .because(e)));
                 }
             };
+            // A frame that could not be decoded has no line and keeps its number.
+            if line.frame > self.next {
+                if self.skipped.0 == 0 {
+                    self.skipped.1 = self.next;
+                }
+                self.skipped.0 += line.frame - self.next;
+                self.next = line.frame;
+            }
             if line.frame != self.next {
                 return Some(Err(Error::input(format!(
                     "{}: frame {} where frame {} should be",
