@@ -8,7 +8,7 @@ use gstreamer as gst;
 use gstreamer_pbutils as pbutils;
 use gstreamer_pbutils::prelude::*;
 
-use super::messages;
+use super::{Structure, messages};
 use crate::frame::Nanos;
 use crate::{Error, Result};
 
@@ -34,8 +34,8 @@ pub struct Facts {
     /// Frames a second; `None` if variable or unknown.
     pub fps: Option<f64>,
     pub audio: Option<AudioFacts>,
-    /// The file is shorter than its own header says.
-    pub shortened: bool,
+    /// Whether the file's own structure is whole.
+    pub structure: Structure,
     /// The picture has to be turned or mirrored to stand upright.
     pub turned: bool,
 }
@@ -106,23 +106,10 @@ impl Facts {
             height: video.height(),
             fps,
             audio,
-            shortened: is_shortened_riff(path, metadata.len()),
+            structure: Structure::of(path).map_err(|e| Error::read(path, e))?,
             turned,
         })
     }
-}
-
-/// Whether an AVI (a RIFF file) ends before its first chunk does. Its demuxer rebuilds a lost index from what is there and
-/// then takes that for the whole.
-fn is_shortened_riff(path: &Path, length: u64) -> bool {
-    use std::io::Read;
-    let mut head = [0u8; 12];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
-    if read.is_err() || &head[..4] != b"RIFF" || &head[8..] != b"AVI " {
-        return false;
-    }
-    let promised = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-    u64::from(promised) + 8 > length
 }
 
 fn codec_name(caps: &gst::Caps) -> String {

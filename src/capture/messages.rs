@@ -13,6 +13,15 @@ use crate::{Error, Kind};
 
 /// Takes everything off the bus: the first error, if any, and whether the stream has ended.
 pub(super) fn drain(bus: &gst::Bus, path: &Path) -> (Option<Error>, bool) {
+    drain_heard(bus, path, &mut || {})
+}
+
+/// As [`drain`]; `complained` is called for every warning about the stream itself.
+pub(super) fn drain_heard(
+    bus: &gst::Bus,
+    path: &Path,
+    complained: &mut dyn FnMut(),
+) -> (Option<Error>, bool) {
     let mut missing = None;
     let mut error = None;
     let mut ended = false;
@@ -30,6 +39,9 @@ pub(super) fn drain(bus: &gst::Bus, path: &Path) -> (Option<Error>, bool) {
             }
             gst::MessageView::Warning(w) => {
                 tracing::debug!(source = ?w.src().map(|s| s.path_string()), debug = ?w.debug(), "{}", w.error());
+                if w.error().is::<gst::StreamError>() {
+                    complained();
+                }
             }
             _ => {}
         }

@@ -6,14 +6,19 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod access_units;
 mod address;
 mod colour_description;
+mod complaints;
 mod content;
 mod encoder;
 mod facts;
 mod frame;
+mod ledger;
+mod loss;
 mod mapping;
 mod messages;
+mod packets;
 mod phantom;
 mod pipeline;
 mod polypoverlay;
@@ -22,10 +27,13 @@ mod recorder;
 mod recording;
 mod source;
 mod stills;
+mod structure;
 
 pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::{Frame, picture_of};
+pub(crate) use loss::lost_frames;
+pub use loss::{Loss, LossReason};
 pub use phantom::PhantomSource;
 pub use pipeline::{
     Launch, LivePipeline, Notice, Parameter, PipelineFile, Ready, SourceCause, SourceEnd, SourceFault,
@@ -39,6 +47,7 @@ pub use source::{
 };
 pub(crate) use source::list as list_files;
 pub use stills::Stills;
+pub use structure::Structure;
 
 use std::sync::OnceLock;
 

@@ -1,7 +1,7 @@
 //! A recorded file, decoded.
 //!
 //! In: a file GStreamer can play. Out: its frames in the source's own layout (converted only if it is none of ours),
-//! upright, all of the first frame's size, with their timestamps; and its sound, still encoded.
+//! upright, all of the first frame's size, with their timestamps; its sound, still encoded; and what was lost on the way.
 //!
 //! ```text
 //! filesrc ─▶ parsebin ─▶ decodebin ─▶ videoconvert ─▶ videoscale ─▶ capsfilter ─▶ (videoflip) ─▶ appsink
@@ -10,7 +10,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -19,9 +19,14 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use super::complaints::Complaints;
+use super::ledger::{Pace, Stretch};
+use super::loss::{Losses, sentence};
+use super::packets::{Intake, Packets};
 use super::source::size_change;
 use super::{
-    AudioFacts, Ended, Facts, Frame, Next, SoundPacket, Source, Span, colour_description, element, messages,
+    AudioFacts, Ended, Facts, Frame, Loss, LossReason, Next, SoundPacket, Source, Span, colour_description,
+    element, messages,
 };
 use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
 use crate::{Error, Result};
@@ -62,6 +67,9 @@ pub struct Recording {
     sound_sink: Option<gst_app::AppSink>,
     shared: Arc<Shared>,
     next_id: FrameId,
+    losses: Losses,
+    complaints: Option<Arc<Complaints>>,
+    pace: Pace,
     /// End of the last frame given, in the recording's time.
     last: Option<(Pts, Nanos)>,
     last_progress: Instant,
@@ -89,6 +97,8 @@ struct Shared {
     sizes: Mutex<(Option<(i32, i32)>, Option<(i32, i32)>)>,
     /// End of the latest piece of sound, in nanoseconds of the recording's time.
     sound_end: AtomicU64,
+    /// The picture's packets, once its stream is linked.
+    packets: OnceLock<Arc<Packets>>,
 }
 
 /// Position in the recording of a buffer's timestamp.
@@ -143,8 +153,10 @@ impl Recording {
             None => None,
         }
         .unzip();
+        let intake = Intake::of(&parse);
         parse.connect_pad_added({
             let decode = decode.downgrade();
+            let shared = shared.clone();
             move |_, pad| {
                 let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
                 let Some(kind) = caps.structure(0).map(|s| s.name().to_string()) else { return };
@@ -157,6 +169,9 @@ impl Recording {
                     None
                 };
                 let Some(target) = target.filter(|t| !t.is_linked()) else { return };
+                if !kind.starts_with("audio/") {
+                    shared.packets.get_or_init(|| intake.settle(pad, &target));
+                }
                 if let Err(e) = pad.link(&target) {
                     tracing::debug!("{kind} stream cannot be linked: {e}");
                 }
@@ -185,6 +200,9 @@ impl Recording {
             sound_sink,
             shared,
             next_id: FrameId(0),
+            losses: Losses::default(),
+            complaints: None,
+            pace: Pace::default(),
             last: None,
             last_progress: Instant::now(),
             error: None,
@@ -238,20 +256,125 @@ impl Recording {
             Error::input(format!("{}: has a picture nobody can read", self.facts.path.display())).because(e)
         })?;
         let usual = self.usual_duration(&info);
-        let duration = buffer.duration().filter(|d| d.nseconds() > 0).map(|d| Nanos(d.nseconds())).or(usual);
-        let pts = match buffer.pts().and_then(|t| position(sample.segment(), t)) {
-            Some(t) => Pts(t.nseconds()),
+        let shown = buffer.pts().and_then(|t| position(sample.segment(), t)).map(|t| Pts(t.nseconds()));
+        let told = shown.and_then(|t| self.told_duration(t));
+        let duration =
+            told.or(buffer.duration().filter(|d| d.nseconds() > 0).map(|d| Nanos(d.nseconds()))).or(usual);
+        let pts = match shown {
+            Some(t) => t,
             // Streams without timestamps: one frame after the other.
             None => self.last.map_or(Pts(0), |(p, d)| Pts(p.0 + d.0)),
         };
+        let interlaced = info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive;
+        self.pace = Pace { period: usual.or(self.declared_period()).map(|d| d.0), interlaced };
+        if shown.is_some() && self.outside_or_lost(pts) {
+            return Ok(None);
+        }
         if self.span.from.is_some_and(|f| pts.0 < f.0) {
             return Ok(None);
         }
         self.last = Some((pts, duration.unwrap_or(Nanos(40_000_000))));
         let id = self.next_id;
         self.next_id = id.next();
+        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) && self.is_under_way() {
+            let until_ns = duration.map(|d| pts.0 + d.0);
+            self.losses.add(Loss {
+                reason: LossReason::Damaged,
+                at_ns: pts.0,
+                until_ns,
+                frame: Some(id.0),
+                frames: Some(1),
+            });
+        }
         let (hand_over, offered) = (Nanos(0), Instant::now());
         Ok(Some(Frame { id, pts, duration, decode, hand_over, offered, info, buffer }))
+    }
+
+    /// The picture's packets; none before its stream is found.
+    fn packets(&self) -> Option<&Arc<Packets>> {
+        self.shared.packets.get()
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.packets().is_some_and(|p| p.under_way.load(Ordering::Relaxed))
+    }
+
+    /// How long the container says the frame at this time is shown.
+    fn told_duration(&self, at: Pts) -> Option<Nanos> {
+        self.packets()?.ledger().duration(at.0).filter(|d| *d > 0).map(Nanos)
+    }
+
+    fn declared_period(&self) -> Option<Nanos> {
+        self.facts.fps.filter(|f| *f > 0.0).map(|f| Nanos((1e9 / f).round() as u64))
+    }
+
+    /// Compares a frame with the packets, and gives those that were lost before it their numbers. Whether it lies outside
+    /// the presentation.
+    fn outside_or_lost(&mut self, at: Pts) -> bool {
+        let Some(packets) = self.packets().cloned() else { return false };
+        self.hear();
+        let passed = {
+            let mut ledger = packets.ledger();
+            ledger.damaged |= !self.facts.structure.is_whole();
+            let passed = ledger.frame(at.0, self.pace);
+            packets.under_way.store(ledger.under_way(), Ordering::Relaxed);
+            passed
+        };
+        for stretch in passed.lost {
+            self.lose(stretch);
+        }
+        passed.outside
+    }
+
+    /// Lost frames keep their numbers, as far as they lie in the span.
+    fn lose(&mut self, stretch: Stretch) {
+        let Stretch { reason, mut at, mut until, mut frames } = stretch;
+        let (from, to) = (self.span.from.map_or(0, |f| f.0), self.span.to.map_or(u64::MAX, |t| t.0));
+        if at < from || until > to {
+            let whole = (until - at).max(1);
+            (at, until) = (at.max(from), until.min(to));
+            if at >= until {
+                return;
+            }
+            frames = ((u128::from(frames) * u128::from(until - at) + u128::from(whole) / 2)
+                / u128::from(whole)) as u64;
+        }
+        if frames == 0 {
+            return;
+        }
+        self.losses.add(Loss {
+            reason,
+            at_ns: at,
+            until_ns: Some(until),
+            frame: Some(self.next_id.0),
+            frames: Some(frames),
+        });
+        self.next_id = FrameId(self.next_id.0 + frames);
+    }
+
+    /// Takes the pipeline's messages and the decoder's complaints.
+    fn hear(&mut self) {
+        let Some(packets) = self.packets().cloned() else { return };
+        let complaints = self.complaints.get_or_insert_with(|| Complaints::hear(packets.clone())).clone();
+        if let Ok(bus) = self.bus() {
+            let (error, _) = messages::drain_heard(&bus, &self.facts.path, &mut || complaints.note());
+            if let Some(e) = error {
+                self.error.get_or_insert(e);
+            }
+        }
+        if let Some((_, at)) = complaints.take() {
+            packets.ledger().damaged = true;
+            let inside = self.span.from.is_none_or(|f| at >= f.0) && self.span.to.is_none_or(|t| at < t.0);
+            if inside {
+                self.losses.add(Loss {
+                    reason: LossReason::Complaint,
+                    at_ns: at,
+                    until_ns: Some(at),
+                    frame: None,
+                    frames: None,
+                });
+            }
+        }
     }
 
     fn usual_duration(&self, info: &gst_video::VideoInfo) -> Option<Nanos> {
@@ -290,7 +413,21 @@ impl Recording {
 
     fn end(&mut self, failure: Option<String>) -> Ended {
         self.ended = true;
-        let cut_off = failure.or_else(|| self.missing_tail());
+        self.hear();
+        if let Some(packets) = self.packets().cloned() {
+            let rest = packets.ledger().finish(self.span.to.map(|t| t.0), self.pace);
+            for stretch in rest {
+                self.lose(stretch);
+            }
+        }
+        self.look_at_the_end(failure.is_some());
+        let losses = std::mem::take(&mut self.losses).finish();
+        let said = sentence(&losses, self.facts.duration.map(|d| d.0));
+        let said = said.map(|s| format!("{}: {s}", self.facts.path.display()));
+        let cut_off = match (failure, said) {
+            (Some(failure), Some(said)) => Some(format!("{failure}; {said}")),
+            (failure, said) => failure.or(said),
+        };
         let sizes = *lock(&self.shared.sizes);
         let changed = match sizes {
             (Some((w, h)), Some((w2, h2))) => {
@@ -299,26 +436,74 @@ impl Recording {
             }
             _ => None,
         };
-        Ended { cut_off, changed }
+        Ended { cut_off, changed, losses }
+    }
+
+    /// Looks whether the picture reached its end, and whether damage to the file is explained by what was lost.
+    fn look_at_the_end(&mut self, failed: bool) {
+        let (structure, duration) = (self.facts.structure, self.facts.duration.map(|d| d.0));
+        let reached = self.reached();
+        let wanted = duration.map(|d| self.span.to.map_or(d, |to| to.0.min(d)));
+        // A span that was taken to its end has no end to miss.
+        let to_the_end = self.span.to.is_none_or(|to| reached < to.0);
+        let missing = structure.pictures.zip(self.packets()).and_then(|(promised, packets)| {
+            promised
+                .checked_sub(packets.ledger().packets())
+                .filter(|n| *n > 0 && self.span == Span::default())
+        });
+        let is_cut = to_the_end
+            && if structure.tells_its_end && structure.is_whole() {
+                false
+            } else if structure.cut {
+                true
+            } else {
+                wanted.is_some_and(|end| self.ends_before(end, &structure))
+            };
+        if is_cut && !(failed && reached == 0) {
+            self.losses.add(Loss {
+                reason: LossReason::CutOff,
+                at_ns: reached,
+                until_ns: duration.filter(|d| *d > reached),
+                frame: missing.map(|_| self.next_id.0),
+                frames: missing,
+            });
+        }
+        if let Some(at) = structure.broken_at
+            && to_the_end
+        {
+            let time = structure.broken_time(duration).unwrap_or(reached).min(reached);
+            if self.span.from.is_none_or(|f| time >= f.0) && !self.losses.covers(time) {
+                tracing::debug!("{}: byte {at} belongs to no part of it", self.facts.path.display());
+                self.losses.add(Loss {
+                    reason: LossReason::Broken,
+                    at_ns: time,
+                    until_ns: None,
+                    frame: None,
+                    frames: None,
+                });
+            }
+        }
+    }
+
+    /// The end of the last frame that came or is known to be lost.
+    fn reached(&self) -> u64 {
+        let last = self.last.map_or(0, |(pts, duration)| pts.0 + duration.0);
+        let known = self.packets().and_then(|p| p.ledger().end(self.pace)).unwrap_or(0);
+        last.max(known)
     }
 
     /// Whether the stream stopped before the time its container promises. Sound may be longer than the picture: only if
-    /// both stop early is the file cut off. A transport stream promises nothing.
-    fn missing_tail(&self) -> Option<String> {
-        if self.facts.shortened && self.span.to.is_none() {
-            let reached = self.last.map_or(0, |(pts, duration)| pts.0 + duration.0);
-            return Some(format!("{}: is cut off at {}", self.facts.path.display(), Pts(reached)));
+    /// both stop early is the file cut off, except where its structure is damaged. A transport stream promises nothing.
+    fn ends_before(&self, promised: u64, structure: &super::Structure) -> bool {
+        if self.is_transport_stream() {
+            return false;
         }
-        let promised = self.facts.duration?.0;
-        if self.span.to.is_some_and(|to| to.0 <= promised) || self.is_transport_stream() {
-            return None;
+        let Some((_, duration)) = self.last else { return false };
+        let mut reached = self.reached();
+        if structure.is_whole() {
+            reached = reached.max(self.shared.sound_end.load(Ordering::Relaxed));
         }
-        let (pts, duration) = self.last?;
-        let reached = (pts.0 + duration.0).max(self.shared.sound_end.load(Ordering::Relaxed));
-        let tolerance = (2 * duration.0).max(150_000_000);
-        (reached + tolerance < promised).then(|| {
-            format!("{}: is cut off at {} of {}", self.facts.path.display(), Pts(reached), Pts(promised))
-        })
+        reached + (2 * duration.0).max(150_000_000) < promised
     }
 
     fn is_transport_stream(&self) -> bool {
@@ -352,21 +537,23 @@ impl Source for Recording {
             }
             return Ok(Next::Frame(frame));
         }
-        let (error, _) = messages::drain(&self.bus()?, &self.facts.path);
-        if let Some(e) = error {
+        self.hear();
+        if self.packets().is_none()
+            && let (Some(e), _) = messages::drain(&self.bus()?, &self.facts.path)
+        {
             self.error.get_or_insert(e);
         }
         // What fails at one end of the pipeline does not take away what is on its way to the other.
         if (self.sink.is_eos() || self.last_progress.elapsed() > LAST_FRAMES)
             && let Some(e) = self.error.take()
         {
-            if self.next_id == FrameId(0) {
+            if self.last.is_none() {
                 return Err(e);
             }
             return Ok(self.close(Some(e.to_string())));
         }
         if self.sink.is_eos() {
-            if self.next_id == FrameId(0) {
+            if self.last.is_none() {
                 let at = self.facts.path.display();
                 return Err(if self.span == Span::default() {
                     Error::input(format!("{at}: holds no frame that can be decoded"))
@@ -381,7 +568,7 @@ impl Source for Recording {
         if self.last_progress.elapsed() > STUCK {
             let words =
                 format!("{}: the decoder gave nothing for {} s", self.facts.path.display(), STUCK.as_secs());
-            if self.next_id == FrameId(0) {
+            if self.last.is_none() {
                 return Err(Error::input(words).remedy("copy or export the file again"));
             }
             return Ok(self.close(Some(words)));
@@ -405,6 +592,10 @@ impl Source for Recording {
 
     fn fps(&self) -> Option<f64> {
         self.facts.fps
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.losses.clone().finish()
     }
 
     fn sound(&mut self) -> Vec<SoundPacket> {

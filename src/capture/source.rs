@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use gstreamer as gst;
 
-use super::Frame;
 use super::content::{self, Content};
+use super::{Frame, Loss};
 use crate::frame::{Nanos, PictureInfo};
 use crate::still::names::{is_litter, is_picture, natural_order};
 use crate::{Error, Result};
@@ -28,6 +28,8 @@ pub struct Ended {
     pub cut_off: Option<String>,
     /// What changed on the way and was made to fit, in a sentence.
     pub changed: Option<String>,
+    /// What was lost on the way, in the order of the recording; [`Self::cut_off`] says it in words.
+    pub losses: Vec<Loss>,
 }
 
 /// What a source gives when asked.
@@ -50,6 +52,8 @@ pub struct SoundPacket {
 pub trait Source: Send {
     /// The next frame. Waits a moment at most, so that the caller can look whether it should stop.
     ///
+    /// Frames that cannot be read keep their numbers: the next frame's number is higher by as many.
+    ///
     /// # Errors
     /// A source that gives no frame at all; later failures end it ([`Ended::cut_off`]).
     fn next(&mut self) -> Result<Next>;
@@ -62,6 +66,11 @@ pub trait Source: Send {
 
     /// Frames a second, if constant and known.
     fn fps(&self) -> Option<f64>;
+
+    /// What has been lost so far, for those who stop before the end; [`Ended::losses`] has all of it.
+    fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
 
     /// Pieces of sound read so far and not yet fetched.
     fn sound(&mut self) -> Vec<SoundPacket> {

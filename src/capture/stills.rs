@@ -8,8 +8,9 @@ use std::time::Instant;
 use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 
+use super::loss::Losses;
 use super::source::size_change;
-use super::{Ended, Frame, Next, Source, Span};
+use super::{Ended, Frame, Loss, LossReason, Next, Source, Span};
 use crate::frame::{FrameId, Nanos, PictureInfo, PixelFormat, Pts};
 use crate::still::load_rgb;
 use crate::{Error, Result};
@@ -24,6 +25,7 @@ pub struct Stills {
     id: FrameId,
     first: Option<PictureInfo>,
     skipped: Vec<String>,
+    losses: Losses,
     changed: Option<String>,
     span: Span,
 }
@@ -44,6 +46,7 @@ impl Stills {
             id: FrameId(0),
             first: None,
             skipped: Vec::new(),
+            losses: Losses::default(),
             changed: None,
             span,
         })
@@ -53,6 +56,19 @@ impl Stills {
     fn time(&self, n: usize) -> u64 {
         let (num, den) = self.rate;
         (n as u128 * 1_000_000_000 * u128::from(den) / u128::from(num)) as u64
+    }
+
+    /// A picture that cannot be read keeps its number.
+    fn skip(&mut self, n: usize, why: &Error) {
+        self.skipped.push(why.to_string());
+        self.losses.add(Loss {
+            reason: LossReason::Undecodable,
+            at_ns: self.time(n),
+            until_ns: Some(self.time(n + 1)),
+            frame: Some(self.id.0),
+            frames: Some(1),
+        });
+        self.id = self.id.next();
     }
 
     fn frame(&mut self, picture: &RgbImage, n: usize, decode: Nanos) -> Result<Frame> {
@@ -81,7 +97,7 @@ impl Source for Stills {
             let n = self.next;
             let over = n >= self.files.len() || self.span.to.is_some_and(|to| self.time(n) >= to.0);
             if over {
-                if self.id == FrameId(0) {
+                if self.first.is_none() {
                     return Err(match self.skipped.first() {
                         Some(why) => Error::input(why.clone()),
                         None => Error::usage(format!(
@@ -99,7 +115,11 @@ impl Source for Stills {
                         self.skipped[0]
                     )
                 });
-                return Ok(Next::Ended(Ended { cut_off, changed: self.changed.clone() }));
+                return Ok(Next::Ended(Ended {
+                    cut_off,
+                    changed: self.changed.clone(),
+                    losses: self.losses(),
+                }));
             }
             self.next += 1;
             if self.span.from.is_some_and(|from| self.time(n) < from.0) {
@@ -109,7 +129,7 @@ impl Source for Stills {
             let picture = match load_rgb(&self.files[n]) {
                 Ok(p) => p,
                 Err(e) => {
-                    self.skipped.push(e.to_string());
+                    self.skip(n, &e);
                     continue;
                 }
             };
@@ -123,6 +143,10 @@ impl Source for Stills {
             };
             return Ok(Next::Frame(self.frame(&picture, n, asked.elapsed().into())?));
         }
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.losses.clone().finish()
     }
 
     fn path(&self) -> &Path {

@@ -192,7 +192,10 @@ fn read(
     }
     bar.finish();
     judge.notes = detections.notes().clone();
-    Ok(None)
+    Ok(detections.skipped().map(|(n, first)| {
+        let frames = if n == 1 { "frame was" } else { "frames were" };
+        format!("{n} {frames} lost from the recording (first frame {first}) and could not be judged")
+    }))
 }
 
 /// The picture's size, from the summary beside a replay's records.

@@ -24,7 +24,7 @@ use crate::result_file::{Outputs, ResultFile};
 use crate::shown::OneLine;
 use crate::telemetry::{LiveSummary, Snapshot};
 use crate::worker::{Analyst, Segmenter, log_panics};
-use crate::{Error, Result, small_file};
+use crate::{Error, Result};
 
 /// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
 /// terminal or the window: o overlay on/off, r recording on/off, q quit. SIGUSR1 also switches the overlay.

@@ -41,11 +41,13 @@ fn read(
     stop: &AtomicBool,
 ) -> Result<Read> {
     let mut frames = 0;
-    let interrupted =
-        |frames| Ok(Read { ended: Ended { cut_off: Some(INTERRUPTED.to_owned()), changed: None }, frames });
+    let interrupted = |frames, source: &dyn Source| {
+        let cut_off = Some(INTERRUPTED.to_owned());
+        Ok(Read { ended: Ended { cut_off, changed: None, losses: source.losses() }, frames })
+    };
     loop {
         if stop.load(Ordering::Relaxed) {
-            return interrupted(frames);
+            return interrupted(frames, source);
         }
         let next = source.next()?;
         let had = Instant::now();
@@ -66,11 +68,11 @@ fn read(
                         Ok(None) => break,
                         Ok(Some(back)) if stop.load(Ordering::Relaxed) => {
                             drop(back);
-                            return interrupted(frames - 1);
+                            return interrupted(frames - 1, source);
                         }
                         Ok(Some(back)) => frame = back,
                         // The worker's own error is on its way to the writer.
-                        Err(NobodyTakes(_)) => return interrupted(frames - 1),
+                        Err(NobodyTakes(_)) => return interrupted(frames - 1, source),
                     }
                 }
             }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::Loss;
 use crate::frame::{Polyp, Rect};
 use crate::telemetry::{Distribution, Machine};
 
-/// One line of `frames.jsonl`.
+/// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is higher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameRecord {
     pub frame: u64,
@@ -86,6 +87,12 @@ pub struct Summary {
     /// Why the output does not cover the whole input; null if it does.
     pub partial_reason: Option<String>,
     pub partial: bool,
+    /// What could not be read as it was recorded, in the order of the recording.
+    #[serde(default)]
+    pub losses: Vec<Loss>,
+    /// Frames that have a number but no picture.
+    #[serde(default)]
+    pub lost_frames: u64,
     /// What became of the sound, in a sentence.
     pub audio: String,
     pub marks: Marks,

@@ -14,7 +14,7 @@ use super::masks::MaskFolder;
 use super::reader;
 use super::record::{FrameCounts, FrameRecord, Marks, Summary};
 use super::report::{Report, Thumbnail};
-use crate::capture::{Encoder, EncoderSettings, Frame, SoundPacket, Source};
+use crate::capture::{Encoder, EncoderSettings, Frame, SoundPacket, Source, lost_frames};
 use crate::frame::{Mask, Nanos, Pts, Rect};
 use crate::mailbox::{Policy, mailbox};
 use crate::overlay::{Overlay, State, Style};
@@ -353,6 +353,10 @@ pub fn replay(
         return Err(e);
     }
     let written = writer.summary.frames.written;
+    if let Ok(read) = &read {
+        writer.summary.losses.clone_from(&read.ended.losses);
+        writer.summary.lost_frames = lost_frames(&read.ended.losses);
+    }
     let (partial, frames) = match (failure, read) {
         (Some(e), _) if written == 0 => return Err(e),
         (Some(e), read) => (Some(e.to_string()), read.map_or(written, |r| r.frames)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::file::{Ready, bin};
+use super::file::Ready;
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,8 @@ impl Ready {
     /// # Errors
     /// [`crate::Kind::Machine`]: there is none, or it does not let us in.
     pub fn check_display(&self) -> Result<()> {
-        let place = format!("{} [sinks.{}]", self.name, self.sink_name);
-        let sink =
-            bin(&self.sink, &self.name, &format!("[sinks.{}]", self.sink_name), gst::PadDirection::Sink)?;
+        let place = self.sink_place();
+        let sink = self.sink.bin(&place, gst::PadDirection::Sink)?;
         let elements = sink.iterate_recurse().into_iter().flatten();
         let names: Vec<_> = elements.filter_map(|e| Some(e.factory()?.name().to_string())).collect();
         // Off the screen, or on it without a desktop.

@@ -45,6 +45,8 @@ pub struct Detections {
     kind: Kind,
     /// Frame expected next.
     next: u64,
+    /// Numbers that no frame carried so far, and the first of them.
+    skipped: (u64, u64),
     size: Option<(usize, usize)>,
     notes: BTreeMap<NoteKind, u64>,
 }
@@ -69,13 +71,14 @@ struct Outlined {
 }
 
 impl Detections {
-    /// A replay's `frames.jsonl`: each polyp is what its outline encloses.
+    /// A replay's `frames.jsonl`: each polyp is what its outline encloses. Numbers may be missing where the recording lost
+    /// frames, see [`Self::skipped`].
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn from_replay(path: &Path) -> Result<Self> {
         let kind = Kind::Lines(Lines::open(path, "the frames.jsonl of a replay")?);
-        Ok(Self { path: path.to_path_buf(), kind, next: 0, size: None, notes: BTreeMap::new() })
+        Ok(Self { path: path.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
     }
 
     /// A folder of probability maps, one a frame in natural order, cut at `threshold` (and at least 1 level above black);
@@ -102,7 +105,12 @@ impl Detections {
         let scales = Scales::new(files.clone(), certain);
         let kind =
             Kind::Maps { files: files.into_iter(), threshold, period_ns: 1e9 / frames_per_second, scales };
-        Ok(Self { path: folder.to_path_buf(), kind, next: 0, size: None, notes: BTreeMap::new() })
+        Ok(Self { path: folder.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
+    }
+
+    /// How many frames were passed over so far because the recording lost them, and the number of the first.
+    pub fn skipped(&self) -> Option<(u64, u64)> {
+        (self.skipped.0 > 0).then_some(self.skipped)
     }
 
     /// Rules that maps were read by so far, and for how many.
@@ -117,8 +125,9 @@ impl Detections {
 
     fn line(&mut self) -> Option<Result<FrameDetections>> {
         let Kind::Lines(lines) = &mut self.kind else { return None };
-        let number = self.next + 1;
-        let place = || format!("{}, line {number}", self.path.display());
+        let number = self.next - self.skipped.0 + 1;
+        let path = self.path.clone();
+        let place = || format!("{}, line {number}", path.display());
         loop {
             let text = match lines.next()? {
                 Ok(text) if text.trim().is_empty() => continue,
@@ -133,6 +142,14 @@ impl Detections {
                         .because(e)));
                 }
             };
+            // A frame that could not be decoded has no line and keeps its number.
+            if line.frame > self.next {
+                if self.skipped.0 == 0 {
+                    self.skipped.1 = self.next;
+                }
+                self.skipped.0 += line.frame - self.next;
+                self.next = line.frame;
+            }
             if line.frame != self.next {
                 return Some(Err(Error::input(format!(
                     "{}: frame {} where frame {} should be",

@@ -96,6 +96,8 @@ struct Contents<'a> {
     /// What position 0 of the timeline is called, and where it ends.
     first_pts_ns: u64,
     length_ns: u64,
+    /// Where it ends with what is known to be missing after the last frame.
+    whole_ns: u64,
 }
 
 impl Report {
@@ -208,6 +210,7 @@ impl Report {
             surest: self.surest,
             first_pts_ns: clock.first_pts_ns(),
             length_ns,
+            whole_ns: whole_ns(&summary, clock.first_pts_ns(), length_ns),
         });
         self.write(PAGE, page.as_bytes())?;
         self.staging.publish()?;
@@ -220,6 +223,16 @@ impl Report {
             .and_then(|()| file.sync_all())
             .map_err(|e| Error::write(&self.staging.place(name), e))
     }
+}
+
+/// Where the recording would have ended, as far as its losses tell.
+fn whole_ns(summary: &Summary, first_pts_ns: u64, length_ns: u64) -> u64 {
+    // Where timestamps jump, the timeline is another than theirs.
+    if summary.irregular_timestamps > 0 {
+        return length_ns;
+    }
+    let ends = summary.losses.iter().map(|l| l.until_ns.unwrap_or(l.at_ns).saturating_sub(first_pts_ns));
+    ends.max().unwrap_or(0).max(length_ns)
 }
 
 /// The outlines of a frame's polyps, thinned to what a thumbnail can show.

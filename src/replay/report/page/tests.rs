@@ -190,6 +190,7 @@ fn no_stage_and_no_view_are_survived() {
         surest: None,
         first_pts_ns: u64::MAX - 1,
         length_ns: 0,
+        whole_ns: 0,
     };
     let html = page(&c);
     is_balanced(&html);

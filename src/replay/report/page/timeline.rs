@@ -6,9 +6,13 @@
 use super::super::text::{probability, tick_time, time};
 use super::super::timeline::Bin;
 use super::*;
+use crate::capture::LossReason;
 
 /// Width of the curves' own coordinates; their height is 100.
 const WIDTH: f64 = 2000.0;
+
+/// No screen shows more.
+const MOST_GAPS: usize = 1000;
 
 const S: u64 = 1_000_000_000;
 /// Steps people count time in.
@@ -41,7 +45,7 @@ const STEPS: [u64; 23] = [
 pub(super) fn section(h: &mut String, c: &Contents) {
     let (bins, width_ns) = c.timeline.bins();
     // The last bin may reach beyond the end.
-    let length = c.length_ns.max(1) as f64;
+    let length = c.whole_ns.max(1) as f64;
     let x = |ns: u64| (ns as f64 / length).clamp(0.0, 1.0);
     let shares: Vec<f64> = bins.iter().map(|b| share(c, b.area_px, None)).collect();
     let top = scale_top(shares.iter().copied().fold(0.0, f64::max));
@@ -60,6 +64,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
         put!(h, "<span class=\"none\">none</span>");
     }
     spans(h, c, &x);
+    gaps(h, c, &x);
     put!(h, "</div>\n");
 
     put!(
@@ -93,6 +98,15 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     put!(h, "</svg></div></div>\n");
     ticks(h, c, &x);
     put!(h, "<div class=\"cursor\" id=\"cursor\" hidden></div>\n</div>\n");
+    if !c.summary.losses.is_empty() {
+        put!(
+            h,
+            "<p class=\"hint\"><i class=\"key-lost\" aria-hidden=\"true\"></i>Hatched: {} could not be read as recorded; \
+             {} without a picture. Frame numbers count them.</p>\n",
+            count(c.summary.losses.len() as u64, "stretch", "stretches"),
+            count(c.summary.lost_frames, "frame is", "frames are")
+        );
+    }
     if c.summary.irregular_timestamps > 0 {
         put!(
             h,
@@ -118,6 +132,9 @@ fn spoken(c: &Contents, top: f64, shares: &[f64]) -> String {
         span(c.length_ns),
         count(c.episodes.len() as u64, "episode", "episodes")
     );
+    if c.summary.lost_frames > 0 {
+        put!(text, " {} lost.", count(c.summary.lost_frames, "frame is", "frames are"));
+    }
     if let Some(s) = c.surest {
         put!(
             text,
@@ -167,6 +184,31 @@ fn spans(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
     }
 }
 
+/// Stretches that could not be read, hatched through all panels.
+fn gaps(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
+    for loss in c.summary.losses.iter().take(MOST_GAPS) {
+        let place = |ns: u64| x(ns.saturating_sub(c.first_pts_ns));
+        let (from, to) = (place(loss.at_ns), place(loss.until_ns.unwrap_or(loss.at_ns)));
+        let what = match (loss.reason, loss.frames) {
+            (LossReason::Undecodable, Some(n)) => count(n, "frame", "frames") + " could not be decoded",
+            (LossReason::Missing, Some(n)) => count(n, "frame", "frames") + " missing",
+            (LossReason::Damaged, Some(n)) => count(n, "frame", "frames") + " damaged",
+            (LossReason::CutOff, Some(n)) => "cut off, ".to_owned() + &count(n, "frame", "frames") + " lost",
+            (LossReason::CutOff, None) => "cut off".to_owned(),
+            (LossReason::Broken, _) => "the file is damaged".to_owned(),
+            _ => "the decoder reported errors".to_owned(),
+        };
+        let number = loss.frame.map(|f| format!(", from frame {f}")).unwrap_or_default();
+        put!(
+            h,
+            "<span class=\"lost\" title=\"{what}{number}, {}\" style=\"left:{:.3}%;width:{:.3}%\"></span>",
+            time(loss.at_ns),
+            from * 100.0,
+            (to - from).max(0.0) * 100.0
+        );
+    }
+}
+
 /// A stepped curve with its area; `value` is 0–1. Where no frame is shown there is none.
 fn curve(h: &mut String, bins: &[Bin], edge: &dyn Fn(usize) -> f64, value: impl Fn(usize) -> f64) {
     let (mut line, mut fill) = (String::new(), String::new());
@@ -198,12 +240,12 @@ fn curve(h: &mut String, bins: &[Bin], edge: &dyn Fn(usize) -> f64, value: impl 
 fn ticks(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
     let step = STEPS
         .into_iter()
-        .find(|s| c.length_ns / s <= 9)
-        .unwrap_or_else(|| (c.length_ns / 9).checked_next_multiple_of(86_400 * S).unwrap_or(u64::MAX));
+        .find(|s| c.whole_ns / s <= 9)
+        .unwrap_or_else(|| (c.whole_ns / 9).checked_next_multiple_of(86_400 * S).unwrap_or(u64::MAX));
     put!(h, "<div class=\"ticks\">");
     let start = c.first_pts_ns.checked_next_multiple_of(step).unwrap_or(c.first_pts_ns);
     let mut t = start;
-    while t - c.first_pts_ns <= c.length_ns {
+    while t - c.first_pts_ns <= c.whole_ns {
         let at = x(t - c.first_pts_ns);
         // The last label must not leave the card; narrow screens show every other one.
         let class = match ((t - start) / step % 2 == 1, at > 0.97) {
@@ -235,7 +277,7 @@ fn data(h: &mut String, c: &Contents, bins: &[Bin], width_ns: u64) {
         h,
         "<script type=\"application/json\" id=\"data\">{{\"first\":{},\"length\":{},\"width\":{},\"bins\":[",
         ms(c.first_pts_ns),
-        ms(c.length_ns.max(1)),
+        ms(c.whole_ns.max(1)),
         ms(width_ns)
     );
     for (i, b) in bins.iter().enumerate() {

@@ -1,0 +1,171 @@
+//! Watches encoded packets on their way from the container to the decoder.
+//!
+//! In: the elements that read a recording, as they are made. Out: a [`Ledger`] of the picture's packets.
+//!
+//! Packets are counted where the demuxer gives them, if it gives one for each picture: a parser behind it drops what it
+//! cannot read. Transport and program streams know no pictures; theirs are counted where the parser gives them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::access_units::Codec;
+use super::ledger::{Ledger, Seen};
+
+/// Demuxers whose packets are pictures.
+const FRAMED: &[&str] =
+    &["qtdemux", "matroskademux", "avidemux", "flvdemux", "asfdemux", "mxfdemux", "oggdemux", "gxfdemux"];
+/// Of these, those whose container says of every picture how long it is shown.
+const SAYS_DURATIONS: &str = "qtdemux";
+
+/// The packets of one stream, written by a streaming thread and read by the reader's.
+#[derive(Debug, Default)]
+pub(super) struct Packets {
+    ledger: Mutex<Ledger>,
+    /// Position of the latest packet, in nanoseconds.
+    latest: AtomicU64,
+    /// Whether complaints count; see [`Ledger::under_way`].
+    pub under_way: AtomicBool,
+}
+
+impl Packets {
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, pad: &gst::Pad, buffer: &gst::BufferRef, codec: Codec) {
+        let by_decoding = buffer.pts().is_none();
+        // Headers have no time.
+        let Some(time) = buffer.pts().or(buffer.dts()) else { return };
+        if buffer.map_readable().is_ok_and(|bytes| !codec.shows(&bytes)) {
+            return;
+        }
+        let Some(event) = pad.sticky_event::<gst::event::Segment>(0) else { return };
+        let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>() else { return };
+        let at = segment.to_stream_time(time);
+        let start = segment.start();
+        let cut_at = match (at, start, buffer.duration()) {
+            (None, Some(start), Some(d)) if time < start && time + d > start => segment.to_stream_time(start),
+            _ => None,
+        };
+        if let Some(at) = at {
+            self.latest.store(at.nseconds(), Ordering::Relaxed);
+        }
+        self.ledger().packet(Seen {
+            at: at.map(|t| t.nseconds()),
+            duration: buffer.duration().map(|d| d.nseconds()),
+            cut_at: cut_at.map(|t| t.nseconds()),
+            by_decoding,
+            key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+        });
+    }
+
+    /// Counts what passes a pad.
+    fn watch(self: &Arc<Self>, pad: &gst::Pad) {
+        let packets = self.clone();
+        let codec = Mutex::new(None);
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH, move |pad, probe| {
+            match &probe.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => {
+                    let codec = *codec
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert_with(|| codec_of(pad));
+                    packets.note(pad, buffer, codec);
+                }
+                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
+                    packets.ledger().restart();
+                }
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
+
+fn codec_of(pad: &gst::Pad) -> Codec {
+    pad.current_caps()
+        .and_then(|caps| {
+            let s = caps.structure(0)?;
+            Some(Codec::of(s.name(), s.get::<i32>("mpegversion").ok()))
+        })
+        .unwrap_or_default()
+}
+
+/// The parsers of a recording, each with its packets, until it is known which is the picture's.
+#[derive(Default)]
+pub(super) struct Intake {
+    parsers: Mutex<Vec<(gst::Element, Arc<Packets>)>>,
+    framed: AtomicBool,
+    says_durations: AtomicBool,
+}
+
+impl Intake {
+    /// Watches every parser that a `parsebin` makes from now on.
+    pub fn of(parse: &gst::Element) -> Arc<Self> {
+        let intake = Arc::new(Self::default());
+        if let Some(bin) = parse.downcast_ref::<gst::Bin>() {
+            let weak = Arc::downgrade(&intake);
+            bin.connect_deep_element_added(move |_, _, element| {
+                if let Some(intake) = weak.upgrade() {
+                    intake.made(element);
+                }
+            });
+        }
+        intake
+    }
+
+    fn made(&self, element: &gst::Element) {
+        let Some(factory) = element.factory() else { return };
+        let kind = factory.metadata("klass").unwrap_or_default();
+        if kind.contains("Demux") {
+            let name = factory.name();
+            self.framed.store(FRAMED.contains(&name.as_str()), Ordering::Relaxed);
+            self.says_durations.store(name == SAYS_DURATIONS, Ordering::Relaxed);
+        } else if kind.contains("Parser") && (kind.contains("Video") || kind.contains("Image")) {
+            let Some(entry) = element.static_pad("sink") else { return };
+            let packets = Arc::new(Packets::default());
+            packets.watch(&entry);
+            self.parsers.lock().unwrap_or_else(PoisonError::into_inner).push((element.clone(), packets));
+        }
+    }
+
+    /// The packets of the stream that leaves the `parsebin` by `exit` and enters the decoder by `entry`.
+    pub fn settle(&self, exit: &gst::Pad, entry: &gst::Pad) -> Arc<Packets> {
+        let parsers = std::mem::take(&mut *self.parsers.lock().unwrap_or_else(PoisonError::into_inner));
+        let framed = self.framed.load(Ordering::Relaxed);
+        let chosen = if framed { first_parser(exit, &parsers) } else { None };
+        let packets = chosen.unwrap_or_else(|| {
+            let packets = Arc::new(Packets::default());
+            packets.watch(entry);
+            packets
+        });
+        packets.ledger().says_durations = framed && self.says_durations.load(Ordering::Relaxed);
+        packets
+    }
+}
+
+/// The parser nearest to the demuxer, upstream of a pad.
+fn first_parser(exit: &gst::Pad, parsers: &[(gst::Element, Arc<Packets>)]) -> Option<Arc<Packets>> {
+    let mut found = None;
+    let mut pad = exit.clone();
+    // No chain is longer; a circle would be a defect.
+    for _ in 0..16 {
+        while let Some(target) = pad.downcast_ref::<gst::GhostPad>().and_then(|g| g.target()) {
+            pad = target;
+        }
+        let Some(element) = pad.parent_element() else { break };
+        if let Some((_, packets)) = parsers.iter().find(|(e, _)| *e == element) {
+            found = Some(packets.clone());
+        }
+        let Some(upstream) = element.static_pad("sink").and_then(|sink| sink.peer()) else { break };
+        pad = upstream;
+    }
+    found
+}
