@@ -211,7 +211,7 @@ impl Levels<'_> {
         let (width, height) = (self.width, self.values.len() / self.width);
         let mut seen: Vec<bool> = self.values.iter().map(|v| *v <= ground).collect();
         let least = if self.exact { 1 } else { SPECK };
-        let bright = if self.lossy { self.scaled(64) } else { self.scaled(32) };
+        let bright = self.scaled(64);
         let mut dimmest: Option<u16> = None;
         let mut open = Vec::new();
         for start in 0..self.values.len() {

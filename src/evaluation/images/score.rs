@@ -266,7 +266,9 @@ pub fn score(
     let mut doubtful = false;
     for (&depth, &largest) in &brightest {
         let Some(said) = scales.dim(depth, largest) else { continue };
-        if notes.contains_key(&NoteKind::FaintPrediction) {
+        // What was read on another scale, or was said already, is not dim.
+        let said_already = [NoteKind::FaintPrediction, NoteKind::RescaledPrediction];
+        if said_already.iter().any(|kind| notes.contains_key(kind)) {
             continue;
         }
         note(&mut notes, NoteKind::DimPrediction, said);
