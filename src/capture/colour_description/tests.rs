@@ -139,6 +139,38 @@ fn streams_say_what_they_were_encoded_as() {
     }
 }
 
+#[test]
+fn the_box_of_an_mp4_is_read_with_its_range() {
+    crate::capture::init().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (muxer, colorimetry, full) in [
+        ("mp4mux", "1:3:5:1", Some(true)),
+        ("mp4mux faststart=true", "bt709", Some(false)),
+        // QuickTime's form of the box has no range.
+        ("qtmux", "1:3:5:1", None),
+    ] {
+        let path = dir.path().join("a.mp4");
+        let line = format!(
+            "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width=96,height=64,framerate=25/1 \
+             ! capssetter caps=\"video/x-raw,colorimetry=(string){colorimetry}\" ! x264enc ! {muxer} ! filesink location={}",
+            path.display()
+        );
+        let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &ends);
+        assert!(end.is_some_and(|m| m.type_() == gst::MessageType::Eos), "{line}");
+        pipeline.set_state(gst::State::Null).unwrap();
+        let said = colr::of_track(&path, 0).expect("a box");
+        assert_eq!(
+            (said.full_range, said.matrix),
+            (full, Some(Coefficients::Known(Matrix::Bt709))),
+            "{line}"
+        );
+        assert_eq!(colr::of_track(&path, 1), None);
+    }
+}
+
 /// Writes bits as a stream has them.
 #[derive(Default)]
 struct Written(Vec<bool>);

@@ -239,7 +239,7 @@ fn refuse(pad: &gst::Pad, name: &str) {
         gst::element_error!(
             element,
             gst::StreamError::NotImplemented,
-            ["its colours are coded as {name}, which nothing here converts; export it as BT.709"]
+            ("its colours are coded as {name}, which nothing here converts; export it as BT.709")
         );
     }
 }
