@@ -11,7 +11,9 @@ use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::segment::make_folder;
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::{EncoderSettings, Facts, Input, Recording, Source, Span, Stills, discover_inputs};
+use crate::capture::{
+    EncoderSettings, Facts, Input, Recording, Source, Span, Stills, discover_inputs, hear_decoders,
+};
 use crate::frame::{Nanos, Pts};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
@@ -252,6 +254,7 @@ impl Network {
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     args.span()?;
     let jobs = args.jobs()?;
+    hear_decoders();
     let several = jobs.len() > 1;
     // What is wrong with the one input is said before the network is built.
     let mut first = match jobs.as_slice() {
@@ -290,6 +293,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
 
 /// Prints what came of one input.
 fn tell(summary: &Summary, job: &Job, context: &mut Context) -> Result<()> {
+    // Where the line below is not printed, a result that does not cover its input is still said.
+    if let (true, Some(reason)) = (context.json, &summary.partial_reason) {
+        tracing::warn!("the result is partial: {reason}");
+    }
     if context.json {
         return context.json(summary);
     }

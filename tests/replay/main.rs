@@ -10,6 +10,7 @@ mod binary;
 mod faults;
 mod formats;
 mod inputs;
+mod losses;
 mod marks;
 mod memory;
 mod sound;
