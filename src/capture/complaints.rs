@@ -4,9 +4,10 @@
 //! conceal a damaged picture and give it out as if it were whole. Out: how many complaints a recording has caused, and
 //! where.
 //!
-//! libav's log does not say which decoder speaks, so it is heard only while one recording alone is being read.
+//! libav's log does not say which decoder speaks, so it is heard only in a process that says that it reads one recording
+//! after the other and decodes nothing else, as the command line does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
 use gstreamer as gst;
@@ -22,12 +23,23 @@ pub(super) struct Complaints {
     at: AtomicU64,
 }
 
+/// Set by [`hear_decoders`].
+static ALONE: AtomicBool = AtomicBool::new(false);
+
+/// Takes everything that libav's decoders log as said of the recording being read. For processes that read one recording
+/// after the other and decode nothing else meanwhile.
+pub fn hear_decoders() {
+    ALONE.store(true, Ordering::Relaxed);
+}
+
 static HEARD: Mutex<Vec<Weak<Complaints>>> = Mutex::new(Vec::new());
 
 impl Complaints {
     /// Listens until the result is dropped.
     pub fn hear(packets: Arc<Packets>) -> Arc<Self> {
-        listen();
+        if ALONE.load(Ordering::Relaxed) {
+            listen();
+        }
         let complaints = Arc::new(Self { packets, count: AtomicU64::new(0), at: AtomicU64::new(0) });
         let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
         heard.retain(|c| c.strong_count() > 0);

@@ -8,7 +8,7 @@ use gstreamer as gst;
 use gstreamer_pbutils as pbutils;
 use gstreamer_pbutils::prelude::*;
 
-use super::{Structure, messages};
+use super::{Structure, element, messages};
 use crate::frame::Nanos;
 use crate::{Error, Result};
 
@@ -61,7 +61,7 @@ impl Facts {
             .map_err(|e| Error::machine("GStreamer cannot look into files").because(e))?;
         let info = match discoverer.discover_uri(&uri) {
             Ok(info) => info,
-            Err(e) => return Err(messages::translate(&e, path)),
+            Err(e) => return Err(undecodable(&e, path).unwrap_or_else(|| messages::translate(&e, path))),
         };
         let video = info.video_streams();
         let Some(video) = video.first() else {
@@ -112,6 +112,52 @@ impl Facts {
     }
 }
 
+/// A file whose streams are found but whose picture no decoder here can give: says what it is. `None` if the failure is of
+/// another kind.
+fn undecodable(e: &gst::glib::Error, path: &Path) -> Option<Error> {
+    let by_decoder = e.matches(gst::CoreError::Negotiation)
+        || e.matches(gst::StreamError::Failed)
+        || e.matches(gst::StreamError::NotImplemented)
+        || e.is::<gst::LibraryError>();
+    if !by_decoder {
+        return None;
+    }
+    let caps = picture_caps(path)?;
+    let codec = codec_name(&caps);
+    Some(
+        Error::input(format!("{}: its picture ({codec}) is of a kind that cannot be decoded here", path.display()))
+            .remedy("convert it to H.264 or FFV1 with 8 bits a sample, for example with `ffmpeg -i IN -pix_fmt yuv420p OUT.mkv`")
+            .because(e.clone()),
+    )
+}
+
+/// How the first picture of a file is encoded, found without decoding it.
+fn picture_caps(path: &Path) -> Option<gst::Caps> {
+    let pipeline = gst::Pipeline::new();
+    let source = element("filesrc").ok()?;
+    source.set_property("location", path);
+    let parse = element("parsebin").ok()?;
+    pipeline.add_many([&source, &parse]).ok()?;
+    source.link(&parse).ok()?;
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    parse.connect_pad_added(move |_, pad| {
+        // Nobody listens any more once one is found.
+        let _ = sender.send(pad.current_caps().unwrap_or_else(|| pad.query_caps(None)));
+    });
+    let found = pipeline.set_state(gst::State::Playing).ok().and_then(|_| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        std::iter::from_fn(|| receiver.recv_deadline(until).ok()).find(|caps| {
+            caps.structure(0)
+                .is_some_and(|s| s.name().starts_with("video/") || s.name().starts_with("image/"))
+        })
+    });
+    let _ = pipeline.set_state(gst::State::Null);
+    found
+}
+
 fn codec_name(caps: &gst::Caps) -> String {
+    // Only caps without ranges have a description.
+    let bare = caps.structure(0).map(|s| gst::Caps::new_empty_simple(s.name()));
+    let caps = if caps.is_fixed() { caps } else { bare.as_ref().unwrap_or(caps) };
     pbutils::pb_utils_get_codec_description(caps).to_string()
 }

@@ -15,8 +15,11 @@ use super::LossReason;
 /// Positions of one frame, before and after the decoder, differ by less (0.5 ms).
 const SAME: u64 = 500_000;
 
+/// Containers that count milliseconds round steps by up to this (1.5 ms).
+const ROUNDING: u64 = 1_500_000;
+
 /// So many equal steps in a row make a rate that a longer step breaks.
-const STEADY: u32 = 25;
+const STEADY: u32 = 12;
 
 /// A packet that entered the decoder and whose frame has not come yet.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,8 @@ struct Packet {
     duration: Option<u64>,
     /// It came before any packet that can be decoded by itself.
     early: bool,
+    /// How many packets share this position.
+    count: u32,
 }
 
 /// What the demuxer tells of one packet.
@@ -38,6 +43,8 @@ pub(super) struct Seen {
     /// The position is a time of decoding, for want of one of showing.
     pub by_decoding: bool,
     pub key: bool,
+    /// The demuxer says that something is missing before it.
+    pub broken_off: bool,
 }
 
 /// Pictures that never came.
@@ -52,8 +59,9 @@ pub(super) struct Stretch {
 /// What a decoded frame tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// It began before the presentation does: not one of its frames.
-    pub outside: bool,
+    /// None of the recording's frames: it began before the presentation does, or a decoder that conceals damage made it up
+    /// at a time that has been shown.
+    pub surplus: bool,
     /// What was lost between the frame before and this one.
     pub lost: Vec<Stretch>,
 }
@@ -65,6 +73,8 @@ pub(super) struct Pace {
     pub period: Option<u64>,
     /// Its frames may be stored as two fields, each in a packet.
     pub interlaced: bool,
+    /// They are.
+    pub fields: bool,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +107,8 @@ pub(super) struct Ledger {
 struct Last {
     at: u64,
     duration: Option<u64>,
+    /// Its second field has come, or it needs none.
+    complete: bool,
 }
 
 impl Ledger {
@@ -107,6 +119,8 @@ impl Ledger {
 
     /// A packet that is a picture left the container.
     pub fn packet(&mut self, seen: Seen) {
+        // Every stream begins so.
+        self.damaged |= seen.broken_off && self.packets > 0;
         self.packets += 1;
         let early = self.key.is_none() && !seen.key;
         if seen.key {
@@ -118,12 +132,14 @@ impl Ledger {
         self.by_decoding |= seen.by_decoding;
         self.latest = at;
         if let Some(Some(key)) = self.key
-            && at < key
+            && at <= key
             && !early
+            && self.key_packets > u64::from(seen.key)
         {
             self.leading = true;
         }
-        self.pending.insert(at, Packet { duration: seen.duration, early });
+        let new = Packet { duration: seen.duration, early, count: 0 };
+        self.pending.entry(at).or_insert(new).count += 1;
     }
 
     /// How many packets that are pictures have come.
@@ -142,7 +158,14 @@ impl Ledger {
         let packet = self.take(at);
         if packet.is_none() && self.cut_at.is_some_and(|c| c.abs_diff(at) < SAME) {
             self.cut_at = None;
-            return Passed { outside: true, lost: Vec::new() };
+            return Passed { surplus: true, ..Passed::default() };
+        }
+        if packet.is_none()
+            && self.damaged
+            && !self.by_decoding
+            && self.last.is_some_and(|l| at < l.at + SAME)
+        {
+            return Passed { surplus: true, ..Passed::default() };
         }
         let earlier = self.before(at);
         let mut lost = Vec::new();
@@ -158,7 +181,7 @@ impl Ledger {
         }
         self.gap(at, pace, &mut lost);
         self.step(at, packet.and_then(|p| p.duration));
-        Passed { outside: false, lost }
+        Passed { surplus: false, lost }
     }
 
     /// The stream is over: what has not come before `to` will not come.
@@ -185,8 +208,13 @@ impl Ledger {
     }
 
     fn take(&mut self, at: u64) -> Option<Packet> {
-        let (&key, _) = self.pending.range(at.saturating_sub(SAME)..=at + SAME).next()?;
-        self.pending.remove(&key)
+        let (&key, packet) = self.pending.range_mut(at.saturating_sub(SAME)..=at + SAME).next()?;
+        packet.count -= 1;
+        let packet = *packet;
+        if packet.count == 0 {
+            self.pending.remove(&key);
+        }
+        Some(packet)
     }
 
     /// Takes out what lies before a position.
@@ -213,10 +241,8 @@ impl Ledger {
 
     /// A packet of which no frame came.
     fn missed(&mut self, at: u64, duration: Option<u64>, pace: Pace, lost: &mut Vec<Stretch>) {
-        if let (true, Some(period), Some(last)) = (pace.interlaced, pace.period, self.last)
-            && at.saturating_sub(last.at) < period * 3 / 4
-        {
-            // The second field of the picture before.
+        // Leading pictures of an open group may all be moved to the time of the first picture.
+        if self.last.is_some_and(|l| at < l.at + SAME) || self.is_second_field(at, pace) {
             return;
         }
         if self.credit > 0 {
@@ -230,11 +256,27 @@ impl Ledger {
         self.step(at, duration);
     }
 
+    /// Whether a packet of which no frame came is the second field of the picture before: by its time, or because all
+    /// packets are fields.
+    fn is_second_field(&mut self, at: u64, pace: Pace) -> bool {
+        let Some(last) = &mut self.last else { return false };
+        let near = pace.period.is_some_and(|period| at.saturating_sub(last.at) < period * 3 / 4);
+        let is_second = !last.complete && (pace.fields || (pace.interlaced && near));
+        last.complete |= is_second;
+        is_second
+    }
+
     /// Time without packets between the last frame and this position.
     fn gap(&self, at: u64, pace: Pace, lost: &mut Vec<Stretch>) {
         let Some(last) = self.last else { return };
+        // Times of decoding are counted, not measured.
+        if self.by_decoding {
+            return;
+        }
         let step = at.saturating_sub(last.at);
-        let steady = self.steady.0 >= STEADY;
+        // A stream that never keeps its declared rate tells nothing by it.
+        let steady =
+            self.steady.0 >= STEADY && pace.period.is_some_and(|p| p.abs_diff(self.steady.1) < ROUNDING);
         let usual = match pace.period {
             Some(period) if !self.says_durations => period,
             _ if self.says_durations => last.duration.unwrap_or(0),
@@ -256,14 +298,13 @@ impl Ledger {
     fn step(&mut self, at: u64, duration: Option<u64>) {
         if let Some(last) = self.last {
             let step = at.saturating_sub(last.at);
-            // Containers that count milliseconds round.
-            if step.abs_diff(self.steady.1) < 1_500_000 {
+            if step.abs_diff(self.steady.1) < ROUNDING {
                 self.steady.0 += 1;
             } else {
                 self.steady = (0, step);
             }
         }
-        self.last = Some(Last { at, duration });
+        self.last = Some(Last { at, duration, complete: false });
     }
 }
 
@@ -282,7 +323,7 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
-    const PACE: Pace = Pace { period: Some(40 * MS), interlaced: false };
+    const PACE: Pace = Pace { period: Some(40 * MS), interlaced: false, fields: false };
 
     fn packet(ledger: &mut Ledger, ms: u64, key: bool) {
         let duration = Some(40 * MS);
@@ -344,6 +385,9 @@ mod tests {
             lost(&packets, &[0, 80, 120], pace, Ledger::default()),
             [(LossReason::Undecodable, 40, 1)]
         );
+        // Some writers time fields as if they were pictures.
+        let fields = Pace { fields: true, ..pace };
+        assert_eq!(lost(&[0, 40, 80, 120, 160, 200], &[0, 80, 160], fields, Ledger::default()), []);
         // An interlaced picture in one packet is a picture.
         assert_eq!(lost(&[0, 40, 80], &[0, 80], pace, Ledger::default()), [(LossReason::Undecodable, 40, 1)]);
     }
@@ -369,7 +413,7 @@ mod tests {
         l.packet(Seen { cut_at: Some(0), ..Seen::default() });
         packet(&mut l, 20, false);
         packet(&mut l, 60, false);
-        assert!(l.frame(0, PACE).outside);
+        assert!(l.frame(0, PACE).surplus);
         assert_eq!(l.frame(20 * MS, PACE), Passed::default());
         assert_eq!(l.frame(60 * MS, PACE), Passed::default());
     }

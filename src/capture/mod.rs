@@ -29,6 +29,7 @@ mod source;
 mod stills;
 mod structure;
 
+pub use complaints::hear_decoders;
 pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
 pub use frame::{Frame, picture_of};

@@ -24,8 +24,12 @@ const SAYS_DURATIONS: &str = "qtdemux";
 #[derive(Debug, Default)]
 pub(super) struct Packets {
     ledger: Mutex<Ledger>,
+    /// Counted behind a parser.
+    parsed: bool,
     /// Position of the latest packet, in nanoseconds.
     latest: AtomicU64,
+    /// Each packet is a field, two of which make a picture.
+    pub fields: AtomicBool,
     /// Whether complaints count; see [`Ledger::under_way`].
     pub under_way: AtomicBool,
 }
@@ -41,6 +45,12 @@ impl Packets {
 
     fn note(&self, pad: &gst::Pad, buffer: &gst::BufferRef, codec: Codec) {
         let by_decoding = buffer.pts().is_none();
+        let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        // A bare stream has no times; its parser invents them.
+        if by_decoding && self.parsed {
+            self.ledger().packet(Seen { key, ..Seen::default() });
+            return;
+        }
         // Headers have no time.
         let Some(time) = buffer.pts().or(buffer.dts()) else { return };
         if buffer.map_readable().is_ok_and(|bytes| !codec.shows(&bytes)) {
@@ -48,7 +58,8 @@ impl Packets {
         }
         let Some(event) = pad.sticky_event::<gst::event::Segment>(0) else { return };
         let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>() else { return };
-        let at = segment.to_stream_time(time);
+        // The end is the first instant that is no longer shown.
+        let at = segment.to_stream_time(time).filter(|_| segment.stop().is_none_or(|stop| time < stop));
         let start = segment.start();
         let cut_at = match (at, start, buffer.duration()) {
             (None, Some(start), Some(d)) if time < start && time + d > start => segment.to_stream_time(start),
@@ -62,7 +73,21 @@ impl Packets {
             duration: buffer.duration().map(|d| d.nseconds()),
             cut_at: cut_at.map(|t| t.nseconds()),
             by_decoding,
-            key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            key,
+            broken_off: buffer.flags().contains(gst::BufferFlags::DISCONT),
+        });
+    }
+
+    /// Notes whether the parser says that pictures are coded as fields.
+    fn watch_fields(self: &Arc<Self>, entry: &gst::Pad) {
+        let packets = self.clone();
+        entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
+            if let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) {
+                let structure = event.caps().structure(0);
+                let coded = structure.and_then(|s| s.get::<&str>("coded-picture-structure").ok());
+                packets.fields.store(coded == Some("field"), Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
         });
     }
 
@@ -87,6 +112,24 @@ impl Packets {
             gst::PadProbeReturn::Ok
         });
     }
+}
+
+/// Takes the end off every segment that passes. The demuxer takes the length a recorder wrote before it knew it for the
+/// end, and the decoder then drops the frames after it.
+pub(super) fn open_the_end(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, probe| {
+        let opened = probe.event().and_then(|event| {
+            let gst::EventView::Segment(segment) = event.view() else { return None };
+            let mut opened = segment.segment().downcast_ref::<gst::ClockTime>()?.clone();
+            opened.stop()?;
+            opened.set_stop(gst::ClockTime::NONE);
+            Some(gst::event::Segment::builder(&opened).seqnum(event.seqnum()).build())
+        });
+        if let Some(opened) = opened {
+            probe.data = Some(gst::PadProbeData::Event(opened));
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 fn codec_of(pad: &gst::Pad) -> Codec {
@@ -142,10 +185,11 @@ impl Intake {
         let framed = self.framed.load(Ordering::Relaxed);
         let chosen = if framed { first_parser(exit, &parsers) } else { None };
         let packets = chosen.unwrap_or_else(|| {
-            let packets = Arc::new(Packets::default());
+            let packets = Arc::new(Packets { parsed: !framed, ..Packets::default() });
             packets.watch(entry);
             packets
         });
+        packets.watch_fields(entry);
         packets.ledger().says_durations = framed && self.says_durations.load(Ordering::Relaxed);
         packets
     }

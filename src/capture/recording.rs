@@ -22,7 +22,7 @@ use gstreamer_video as gst_video;
 use super::complaints::Complaints;
 use super::ledger::{Pace, Stretch};
 use super::loss::{Losses, sentence};
-use super::packets::{Intake, Packets};
+use super::packets::{Intake, Packets, open_the_end};
 use super::source::size_change;
 use super::{
     AudioFacts, Ended, Facts, Frame, Loss, LossReason, Next, SoundPacket, Source, Span, colour_description,
@@ -157,6 +157,7 @@ impl Recording {
         parse.connect_pad_added({
             let decode = decode.downgrade();
             let shared = shared.clone();
+            let is_fragmented = facts.structure.fragmented;
             move |_, pad| {
                 let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
                 let Some(kind) = caps.structure(0).map(|s| s.name().to_string()) else { return };
@@ -171,6 +172,9 @@ impl Recording {
                 let Some(target) = target.filter(|t| !t.is_linked()) else { return };
                 if !kind.starts_with("audio/") {
                     shared.packets.get_or_init(|| intake.settle(pad, &target));
+                    if is_fragmented {
+                        open_the_end(&target);
+                    }
                 }
                 if let Err(e) = pad.link(&target) {
                     tracing::debug!("{kind} stream cannot be linked: {e}");
@@ -266,8 +270,9 @@ impl Recording {
             None => self.last.map_or(Pts(0), |(p, d)| Pts(p.0 + d.0)),
         };
         let interlaced = info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive;
-        self.pace = Pace { period: usual.or(self.declared_period()).map(|d| d.0), interlaced };
-        if shown.is_some() && self.outside_or_lost(pts) {
+        let fields = self.packets().is_some_and(|p| p.fields.load(Ordering::Relaxed));
+        self.pace = Pace { period: usual.or(self.declared_period()).map(|d| d.0), interlaced, fields };
+        if shown.is_some() && self.is_surplus(pts) {
             return Ok(None);
         }
         if self.span.from.is_some_and(|f| pts.0 < f.0) {
@@ -308,9 +313,9 @@ impl Recording {
         self.facts.fps.filter(|f| *f > 0.0).map(|f| Nanos((1e9 / f).round() as u64))
     }
 
-    /// Compares a frame with the packets, and gives those that were lost before it their numbers. Whether it lies outside
-    /// the presentation.
-    fn outside_or_lost(&mut self, at: Pts) -> bool {
+    /// Compares a frame with the packets, and gives those that were lost before it their numbers. Whether the frame is none of
+    /// the recording's own.
+    fn is_surplus(&mut self, at: Pts) -> bool {
         let Some(packets) = self.packets().cloned() else { return false };
         self.hear();
         let passed = {
@@ -323,7 +328,7 @@ impl Recording {
         for stretch in passed.lost {
             self.lose(stretch);
         }
-        passed.outside
+        passed.surplus
     }
 
     /// Lost frames keep their numbers, as far as they lie in the span.
@@ -493,9 +498,9 @@ impl Recording {
     }
 
     /// Whether the stream stopped before the time its container promises. Sound may be longer than the picture: only if
-    /// both stop early is the file cut off, except where its structure is damaged. A transport stream promises nothing.
+    /// both stop early is the file cut off, except where its structure is damaged.
     fn ends_before(&self, promised: u64, structure: &super::Structure) -> bool {
-        if self.is_transport_stream() {
+        if self.promises_nothing() {
             return false;
         }
         let Some((_, duration)) = self.last else { return false };
@@ -506,12 +511,13 @@ impl Recording {
         reached + (2 * duration.0).max(150_000_000) < promised
     }
 
-    fn is_transport_stream(&self) -> bool {
-        self.pipeline
-            .iterate_recurse()
-            .into_iter()
-            .flatten()
-            .any(|e| e.factory().is_some_and(|f| matches!(f.name().as_str(), "tsdemux" | "mpegpsdemux")))
+    /// Whether no container says how long the stream is: a bare stream, whose parser guesses, or one of packets.
+    fn promises_nothing(&self) -> bool {
+        let mut demuxers = self.pipeline.iterate_recurse().into_iter().flatten().filter_map(|e| {
+            let factory = e.factory().filter(|f| f.klass().contains("Demux"))?;
+            Some(factory.name())
+        });
+        demuxers.all(|name| matches!(name.as_str(), "tsdemux" | "mpegpsdemux"))
     }
 }
 

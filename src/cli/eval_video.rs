@@ -221,10 +221,13 @@ fn infer(
     stop: &AtomicBool,
     context: &Context,
 ) -> Result<Option<String>> {
-    use crate::capture::{Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs};
+    use crate::capture::{
+        Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs, hear_decoders,
+    };
     use crate::frame::Mask;
     use crate::worker::Segmenter;
 
+    hear_decoders();
     let mut source: Box<dyn Source> = match discover_inputs(&[video.to_owned()])?.as_slice() {
         [Input::Recording(path)] => Box::new(Recording::open(Facts::discover(path)?, Span::default(), None)?),
         [Input::Stills { folder, files }] => {

@@ -11,7 +11,9 @@ use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::segment::make_folder;
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::{EncoderSettings, Facts, Input, Recording, Skipped, Source, Span, Stills, discover};
+use crate::capture::{
+    EncoderSettings, Facts, Input, Recording, Skipped, Source, Span, Stills, discover, hear_decoders,
+};
 use crate::frame::{Nanos, Pts};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
@@ -254,6 +256,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let is_partial = discovered.is_partial();
     let jobs = args.jobs(discovered.inputs)?;
     let skipped = discovered.skipped;
+    hear_decoders();
     let several = jobs.len() > 1;
     // What is wrong with the one input is said before the network is built.
     let mut first = match jobs.as_slice() {
@@ -300,6 +303,10 @@ struct Printed<'a> {
 
 /// Prints what came of one input.
 fn tell(summary: &Summary, job: &Job, skipped: &[Skipped], context: &mut Context) -> Result<()> {
+    // Where the line below is not printed, a result that does not cover its input is still said.
+    if let (true, Some(reason)) = (context.json, &summary.partial_reason) {
+        tracing::warn!("the result is partial: {reason}");
+    }
     if context.json {
         let skipped = skipped
             .iter()

@@ -1,6 +1,8 @@
 //! What several integration tests share.
 #![allow(dead_code)]
 
+#[cfg(feature = "video")]
+pub mod field_coded;
 pub mod generator;
 #[cfg(feature = "video")]
 pub mod recordings;

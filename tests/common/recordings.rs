@@ -229,6 +229,15 @@ pub fn write(path: &Path, muxer: &str, moving: Option<&Moving>, sound: Option<&S
     path.to_owned()
 }
 
+/// Runs a pipeline of `gst-launch` words to its end.
+pub fn play(words: &str) {
+    polypscope::capture::init().expect("GStreamer starts");
+    let pipeline =
+        gst::parse::launch(words).expect("parses").downcast::<gst::Pipeline>().expect("a pipeline");
+    pipeline.set_state(gst::State::Playing).expect("plays");
+    wait(&pipeline, words);
+}
+
 fn wait(pipeline: &gst::Pipeline, what: &str) {
     let bus = pipeline.bus().expect("a bus");
     let message = bus

@@ -223,6 +223,24 @@ fn several_inputs_each_get_their_results_and_private_files() {
 }
 
 #[test]
+fn what_the_decoder_complained_of_is_said() {
+    let (_keep, dir) = folder();
+    let moving = Moving::new("avenc_mpeg4 bitrate=4000000 ! mpeg4videoparse", "I420", 16);
+    let input = write(&dir.join("a.avi"), "avimux", Some(&moving), None);
+    // Part of one picture: the decoder conceals it and gives it out as whole.
+    let mut bytes = std::fs::read(&input).unwrap();
+    let middle = bytes.windows(4).position(|w| w == b"movi").unwrap() + bytes.len() / 2;
+    bytes[middle..middle + 60].fill(0);
+    std::fs::write(&input, bytes).unwrap();
+    let o = polypscope(&dir, &["replay", "a.avi", "--report", "report", "--json"]);
+    assert_eq!(o.status.code(), Some(3), "{}", text(&o));
+    quiet(&text(&o));
+    assert!(text(&o).contains("the result is partial: a.avi: "), "{}", text(&o));
+    let summary: serde_json::Value = serde_json::from_slice(&o.stdout).unwrap();
+    assert!(!summary["losses"].as_array().unwrap().is_empty(), "{summary}");
+}
+
+#[test]
 fn a_recording_cut_off_exits_with_three() {
     let (_keep, dir) = folder();
     let mut moving = Moving::h264(16);

@@ -11,6 +11,7 @@ mod colours;
 mod faults;
 mod formats;
 mod inputs;
+mod losses;
 mod marks;
 mod memory;
 mod sound;

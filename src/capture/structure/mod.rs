@@ -30,6 +30,8 @@ pub struct Structure {
     pub tells_its_end: bool,
     /// Pictures its index promises.
     pub pictures: Option<u64>,
+    /// An MP4 in fragments, written before its length was known.
+    pub fragmented: bool,
     pub length: u64,
 }
 

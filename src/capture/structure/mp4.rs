@@ -52,7 +52,7 @@ pub(super) fn walk(parts: &mut Parts) -> Structure {
         };
         match &p.name {
             // A fragment's index comes before its data.
-            b"moof" => fragment_open = true,
+            b"moof" => (fragment_open, found.fragmented) = (true, true),
             b"mdat" => fragment_open = false,
             b"moov" => found.pictures = pictures(parts, p.inside, p.end.min(length)),
             _ => {}

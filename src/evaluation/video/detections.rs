@@ -54,7 +54,7 @@ pub struct Detections {
 #[derive(Debug)]
 enum Kind {
     Lines(Lines),
-    Maps { files: std::vec::IntoIter<PathBuf>, threshold: f64, period_ns: f64, scales: Scales },
+    Maps { files: std::vec::IntoIter<(u64, PathBuf)>, threshold: f64, period_ns: f64, scales: Scales },
 }
 
 /// The part of a replay's record that is judged.
@@ -81,7 +81,8 @@ impl Detections {
         Ok(Self { path: path.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
     }
 
-    /// A folder of probability maps, one a frame in natural order, cut at `threshold` (and at least 1 level above black);
+    /// A folder of probability maps, one a frame in natural order (names that count from 0 are frame numbers, and may be
+    /// missing where frames were lost), cut at `threshold` (and at least 1 level above black);
     /// connected regions are detections. `certain` as in the scoring of pictures.
     ///
     /// # Errors
@@ -101,10 +102,16 @@ impl Detections {
             return Err(Error::usage(format!("{frames_per_second} frames a second is no frame rate")));
         }
         found.sort_by(|a, b| natural_order(&a.0, &b.0));
+        // Masks of a replay are named by frame, and a frame that was lost has none.
+        let numbers: Option<Vec<u64>> = found.iter().map(|(name, _)| name.parse().ok()).collect();
+        let numbers = numbers.filter(|n| n.first() == Some(&0) && n.windows(2).all(|w| w[0] < w[1]));
         let files: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
         let scales = Scales::new(files.clone(), certain);
-        let kind =
-            Kind::Maps { files: files.into_iter(), threshold, period_ns: 1e9 / frames_per_second, scales };
+        let numbered = files.into_iter().enumerate().map(|(i, path)| {
+            (numbers.as_ref().and_then(|n| n.get(i).copied()).unwrap_or(i as u64), path)
+        });
+        let files = numbered.collect::<Vec<_>>().into_iter();
+        let kind = Kind::Maps { files, threshold, period_ns: 1e9 / frames_per_second, scales };
         Ok(Self { path: folder.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
     }
 
@@ -166,7 +173,14 @@ impl Detections {
 
     fn map(&mut self) -> Option<Result<FrameDetections>> {
         let Kind::Maps { files, threshold, period_ns, scales } = &mut self.kind else { return None };
-        let path = files.next()?;
+        let (number, path) = files.next()?;
+        if number > self.next {
+            if self.skipped.0 == 0 {
+                self.skipped.1 = self.next;
+            }
+            self.skipped.0 += number - self.next;
+            self.next = number;
+        }
         let (threshold, frame) = (*threshold, self.next);
         let pts_ns = (frame as f64 * *period_ns).round() as u64;
         let read = read::prediction(&path, scales).and_then(|map| {
