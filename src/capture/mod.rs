@@ -43,10 +43,10 @@ pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiri
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
+pub(crate) use source::list as list_files;
 pub use source::{
     Discovered, Ended, Input, Next, SkipReason, Skipped, SoundPacket, Source, Span, discover, discover_inputs,
 };
-pub(crate) use source::list as list_files;
 pub use stills::Stills;
 pub use structure::Structure;
 

@@ -25,11 +25,7 @@ pub struct Taps {
 
 impl Default for Taps {
     fn default() -> Self {
-        Self {
-            stills: Stills::default(),
-            recordings: Recordings::default(),
-            info: Mutex::new(None),
-        }
+        Self { stills: Stills::default(), recordings: Recordings::default(), info: Mutex::new(None) }
     }
 }
 

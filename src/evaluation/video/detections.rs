@@ -78,7 +78,14 @@ impl Detections {
     /// The file cannot be opened.
     pub fn from_replay(path: &Path) -> Result<Self> {
         let kind = Kind::Lines(Lines::open(path, "the frames.jsonl of a replay")?);
-        Ok(Self { path: path.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
+        Ok(Self {
+            path: path.to_path_buf(),
+            kind,
+            next: 0,
+            skipped: (0, 0),
+            size: None,
+            notes: BTreeMap::new(),
+        })
     }
 
     /// A folder of probability maps, one a frame in natural order (names that count from 0 are frame numbers, and may be
@@ -107,12 +114,20 @@ impl Detections {
         let numbers = numbers.filter(|n| n.first() == Some(&0) && n.windows(2).all(|w| w[0] < w[1]));
         let files: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
         let scales = Scales::new(files.clone(), certain);
-        let numbered = files.into_iter().enumerate().map(|(i, path)| {
-            (numbers.as_ref().and_then(|n| n.get(i).copied()).unwrap_or(i as u64), path)
-        });
+        let numbered = files
+            .into_iter()
+            .enumerate()
+            .map(|(i, path)| (numbers.as_ref().and_then(|n| n.get(i).copied()).unwrap_or(i as u64), path));
         let files = numbered.collect::<Vec<_>>().into_iter();
         let kind = Kind::Maps { files, threshold, period_ns: 1e9 / frames_per_second, scales };
-        Ok(Self { path: folder.to_path_buf(), kind, next: 0, skipped: (0, 0), size: None, notes: BTreeMap::new() })
+        Ok(Self {
+            path: folder.to_path_buf(),
+            kind,
+            next: 0,
+            skipped: (0, 0),
+            size: None,
+            notes: BTreeMap::new(),
+        })
     }
 
     /// How many frames were passed over so far because the recording lost them, and the number of the first.
