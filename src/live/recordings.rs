@@ -219,6 +219,11 @@ mod tests {
         let stem = recordings.status().unwrap().path;
         let mut name = stem.into_os_string();
         name.push("-raw-00000.mkv");
+        let name = std::path::PathBuf::from(name);
+        while name.metadata().unwrap().len() == 0 {
+            recordings.push(Track::Raw, &buffer, &info);
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::fs::remove_file(name).unwrap();
         let ended = (0..1000).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));

@@ -3,10 +3,11 @@
 //! In: the names that a command was given for its outputs and inputs. Out: nothing, or the sentence that says what is
 //! wrong. Nothing is made and nothing is changed.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "video")]
 use super::aside::{Lock, lock};
 use super::folder_of;
 use crate::{Error, Result};
@@ -66,7 +67,7 @@ fn access(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Whether this folder can be written, or made with those above it.
-#[cfg(feature = "video")]
+#[cfg_attr(not(feature = "video"), allow(dead_code))]
 pub(crate) fn check_folder(dir: &Path) -> Result<()> {
     let there = dir.ancestors().find(|d| !d.as_os_str().is_empty() && d.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
@@ -77,10 +78,10 @@ pub(crate) fn check_folder(dir: &Path) -> Result<()> {
     }
 }
 
-#[cfg(feature = "video")]
 /// The names a growing file may have until it is whole: `NAME.part`, `NAME.part2` and so on.
+#[cfg(feature = "video")]
 pub(super) fn parts_of(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let base: OsString = path.as_os_str().to_owned();
+    let base = path.as_os_str().to_owned();
     (1..1000).map(move |n| {
         let mut name = base.clone();
         name.push(if n == 1 { ".part".to_owned() } else { format!(".part{n}") });
@@ -187,8 +188,10 @@ fn real(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "video")]
     use std::io::Write;
 
+    #[cfg(feature = "video")]
     use super::super::GrowingFile;
     use super::*;
 
@@ -220,6 +223,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "nothing is made");
     }
 
+    #[cfg(feature = "video")]
     #[test]
     fn a_growing_file_replaces_the_old_one_only_at_the_end() {
         let t = tempfile::tempdir().unwrap();

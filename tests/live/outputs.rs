@@ -158,7 +158,16 @@ fn results_are_private_and_replace_earlier_ones_at_the_end() {
         std::fs::write(d.join(name), "old").expect("a file");
         std::fs::set_permissions(d.join(name), std::fs::Permissions::from_mode(0o644)).expect("ours");
     }
-    let child = session(d, &OUTPUTS).spawn().expect("it starts");
+    let mut c = session(d, &OUTPUTS);
+    // SAFETY: async-signal-safe, and touches nothing of ours.
+    unsafe {
+        c.pre_exec(|| {
+            // These tests may run where it is ignored, as under `nohup`.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let child = c.spawn().expect("it starts");
     until("lines", || text(&d.join("l.jsonl.part")).lines().count() > 10);
     for name in ["s.json", "l.jsonl", "t.json"] {
         assert_eq!(text(&d.join(name)), "old", "{name}: while the session runs");
