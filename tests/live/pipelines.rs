@@ -856,3 +856,31 @@ fn decoded_units(dir: &tempfile::TempDir, stream: &[u8]) -> Vec<u8> {
     p.set_state(gst::State::Null).expect("it stops");
     std::fs::read(&es).expect("a file")
 }
+
+/// A recording whose stream says full range and no matrix, which GStreamer alone takes for limited range: the overlay is
+/// given a complete description, and so is what encodes behind it.
+#[test]
+fn the_overlay_is_given_a_complete_colour_description() {
+    use polypscope::capture::PolypOverlay;
+    use polypscope::frame::{Colorimetry, Matrix};
+    polypscope::capture::init().expect("GStreamer starts");
+    let partly = "! capssetter caps=video/x-raw,colorimetry=(string)1:0:0:0";
+    for (source, matrix) in [
+        (format!("videotestsrc ! video/x-raw,format=I420,width=96,height=64 {partly}"), Matrix::Bt601),
+        (format!("videotestsrc ! video/x-raw,format=NV12,width=96,height=720 {partly}"), Matrix::Bt709),
+        (format!("videotestsrc ! video/x-raw,format=GRAY8,width=96,height=64 {partly}"), Matrix::Bt601),
+        ("videotestsrc ! video/x-raw,width=96,height=720 ! jpegenc ! jpegdec".to_owned(), Matrix::Bt601),
+    ] {
+        let overlay = PolypOverlay::new();
+        let mut p = LivePipeline::new(ready(&source, false), overlay.upcast_ref()).expect("it builds");
+        p.start().expect("it starts");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while overlay.picture_info().is_none() && Instant::now() < deadline {
+            let _ = p.next(Duration::from_millis(10));
+        }
+        let seen = overlay.picture_info().map(|i| i.colorimetry);
+        assert_eq!(seen, Some(Colorimetry { matrix, full_range: true }), "{source}");
+        let caps = overlay.static_pad("src").and_then(|p| p.current_caps()).map(|c| c.to_string());
+        assert!(caps.is_some_and(|c| !c.contains("1:0:0:0")), "{source}");
+    }
+}

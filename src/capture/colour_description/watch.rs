@@ -145,11 +145,10 @@ impl Heard {
         let mut known = self.known();
         if let Some(codec) = known.codec
             && let Ok(data) = buffer.map_readable()
+            && let Some(said) = codec.said_in(&data)
         {
-            if let Some(said) = codec.said_in(&data) {
-                known.changed |= said != known.bitstream;
-                known.bitstream = said;
-            }
+            known.changed |= said != known.bitstream;
+            known.bitstream = said;
         }
         self.done.store(known.codec.is_none_or(Codec::says_it_once), Ordering::Relaxed);
         if std::mem::take(&mut known.changed) {
