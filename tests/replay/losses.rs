@@ -323,9 +323,6 @@ fn the_last_frame_lasts_as_long_as_its_container_says() {
     let summary =
         replay_file(&input, Span::default(), settings(Some(&output), Some(&dir.join("report")))).unwrap();
     assert!((summary.duration_ms - 740.0).abs() < 1.0, "{}", summary.duration_ms);
-    let facts = polypscope::capture::Facts::discover(&output).unwrap();
-    let length = facts.duration.unwrap().0;
-    assert!(length.abs_diff(740 * MS) < MS, "{length}");
     assert_eq!(decode(&output).frames.len(), 7);
 }
 
