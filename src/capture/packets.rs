@@ -117,16 +117,27 @@ impl Packets {
 /// Takes the end off every segment that passes. The demuxer takes the length a recorder wrote before it knew it for the
 /// end, and the decoder then drops the frames after it.
 pub(super) fn open_the_end(pad: &gst::Pad) {
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, probe| {
-        let opened = probe.event().and_then(|event| {
+    change_segments(pad, |segment| {
+        let ends = segment.stop().is_some();
+        segment.set_stop(gst::ClockTime::NONE);
+        ends
+    });
+}
+
+/// Passes every segment on as `change` leaves it; `change` says whether it did anything.
+fn change_segments(
+    pad: &gst::Pad,
+    change: impl Fn(&mut gst::FormattedSegment<gst::ClockTime>) -> bool + Send + Sync + 'static,
+) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
+        let changed = probe.event().and_then(|event| {
             let gst::EventView::Segment(segment) = event.view() else { return None };
-            let mut opened = segment.segment().downcast_ref::<gst::ClockTime>()?.clone();
-            opened.stop()?;
-            opened.set_stop(gst::ClockTime::NONE);
-            Some(gst::event::Segment::builder(&opened).seqnum(event.seqnum()).build())
+            let mut segment = segment.segment().downcast_ref::<gst::ClockTime>()?.clone();
+            change(&mut segment)
+                .then(|| gst::event::Segment::builder(&segment).seqnum(event.seqnum()).build())
         });
-        if let Some(opened) = opened {
-            probe.data = Some(gst::PadProbeData::Event(opened));
+        if let Some(changed) = changed {
+            probe.data = Some(gst::PadProbeData::Event(changed));
         }
         gst::PadProbeReturn::Ok
     });
@@ -147,6 +158,7 @@ pub(super) struct Intake {
     parsers: Mutex<Vec<(gst::Element, Arc<Packets>)>>,
     framed: AtomicBool,
     says_durations: AtomicBool,
+    program: AtomicBool,
 }
 
 impl Intake {
@@ -171,6 +183,7 @@ impl Intake {
             let name = factory.name();
             self.framed.store(FRAMED.contains(&name.as_str()), Ordering::Relaxed);
             self.says_durations.store(name == SAYS_DURATIONS, Ordering::Relaxed);
+            self.program.store(name == "mpegpsdemux", Ordering::Relaxed);
         } else if kind.contains("Parser") && (kind.contains("Video") || kind.contains("Image")) {
             let Some(entry) = element.static_pad("sink") else { return };
             let packets = Arc::new(Packets::default());
@@ -190,6 +203,17 @@ impl Intake {
             packets
         });
         packets.watch_fields(entry);
+        // The clock of a program stream may begin after its first pictures are shown, and they would be dropped.
+        if self.program.load(Ordering::Relaxed) {
+            change_segments(entry, |segment| {
+                let same = segment.start() == segment.time() && segment.start() > Some(gst::ClockTime::ZERO);
+                if same {
+                    segment.set_start(gst::ClockTime::ZERO);
+                    segment.set_time(gst::ClockTime::ZERO);
+                }
+                same
+            });
+        }
         packets.ledger().says_durations = framed && self.says_durations.load(Ordering::Relaxed);
         packets
     }

@@ -7,7 +7,7 @@ struct Bits(Vec<u8>, u32);
 impl Bits {
     fn put(&mut self, count: u32, value: u32) {
         for i in (0..count).rev() {
-            if self.1 % 8 == 0 {
+            if self.1.is_multiple_of(8) {
                 self.0.push(0);
             }
             let bit = (value >> i & 1) as u8;
@@ -78,7 +78,7 @@ fn field(frame: u32, bottom: bool, grey: u8) -> Vec<u8> {
     slice.number(0);
     for _ in 0..12 {
         slice.number(25);
-        while slice.1 % 8 != 0 {
+        while !slice.1.is_multiple_of(8) {
             slice.put(1, 0);
         }
         (0..256).for_each(|_| slice.put(8, u32::from(grey)));

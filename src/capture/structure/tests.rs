@@ -118,7 +118,8 @@ fn a_file_cut_at_any_byte_after_its_head_is_cut() {
             let boundary = match name {
                 "ts" => end % 188 == 0,
                 "flv" => (end - 13) % 65 == 0,
-                "mpg" => end % 220 == 14 || end % 220 == 0,
+                // The zeros of a start code may be padding.
+                "mpg" => matches!(end % 220, 14..=16 | 0..=2),
                 "ogg" => end % 179 == 0,
                 "mp4" => end == 16 + 36,
                 _ => false,
@@ -159,7 +160,7 @@ proptest! {
         end in any::<prop::sample::Index>(),
     ) {
         let mut bytes =
-            vec![mp4(), fragmented(), matroska(), avi(), transport(), flash(), program(), ogg()].swap_remove(kind);
+            [mp4(), fragmented(), matroska(), avi(), transport(), flash(), program(), ogg()][kind].clone();
         for (at, value) in hits {
             let at = at.index(bytes.len());
             bytes[at] = value;

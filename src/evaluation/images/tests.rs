@@ -27,7 +27,10 @@ impl Folders {
     }
 
     fn save(&self, name: &str, picture: impl Into<DynamicImage>) {
-        picture.into().save(self.path(name)).unwrap();
+        let picture = picture.into();
+        // The encoder of GIF takes colours only.
+        let picture = if name.ends_with(".gif") { picture.to_rgba8().into() } else { picture };
+        picture.save(self.path(name)).unwrap();
     }
 
     fn set(&self) -> DataSet {
@@ -377,6 +380,7 @@ fn what_lies_on_its_side_is_an_error_not_a_resize() {
         report.problems
     );
     // The same for what a network says of a picture.
+    std::fs::remove_file(f.path("masks/b.png")).unwrap();
     f.save("images/a.png", RgbImage::from_pixel(H, W, Rgb([90, 60, 60])));
     let set = DataSet { predictions: None, images: Some(f.path("images")), ..f.set() };
     let mut network = |image: &RgbImage| {

@@ -388,14 +388,19 @@ fn a_replays_records_are_read_line_by_line() {
     let (_keep, path) = folder(&[
         ("frames.jsonl", (line(0) + &line(1)).as_bytes()),
         ("gap.jsonl", (line(0) + &line(2)).as_bytes()),
+        ("back.jsonl", (line(1) + &line(0)).as_bytes()),
     ]);
     let read: Vec<FrameDetections> =
         Detections::from_replay(&path.join("frames.jsonl")).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(read.len(), 2);
     assert_eq!((read[1].frame, read[1].pts_ns), (1, PERIOD_NS));
     assert_eq!(read[0].regions, [square(2, 3, 3)]);
-    let gap: Vec<_> = Detections::from_replay(&path.join("gap.jsonl")).unwrap().collect();
-    assert!(gap[1].as_ref().unwrap_err().to_string().contains("line 2"));
+    // A lost frame has no line and keeps its number.
+    let mut gap = Detections::from_replay(&path.join("gap.jsonl")).unwrap();
+    let numbers: Vec<u64> = gap.by_ref().map(|d| d.unwrap().frame).collect();
+    assert_eq!((numbers, gap.skipped()), (vec![0, 2], Some((1, 1))));
+    let back: Vec<_> = Detections::from_replay(&path.join("back.jsonl")).unwrap().collect();
+    assert!(back[1].as_ref().unwrap_err().to_string().contains("line 2"));
     assert!(Detections::from_replay(&path.join("none")).is_err());
 }
 

@@ -13,6 +13,7 @@ use super::values::{Stored, Values};
 use super::{pth, safetensors};
 use crate::model::parameters::parameters;
 use crate::model::{Architecture, Parameter, Role, Variant};
+use crate::shown::OneLine;
 use crate::{Error, Result};
 
 /// What to do about a file that is of no use.
@@ -59,7 +60,8 @@ impl Fault {
     }
 
     pub fn in_file(self, place: &str) -> Error {
-        Error::input(format!("{place}: {}", self.what)).remedy(self.remedy.into_owned())
+        // Names in the file are its maker's: one with a line's end in it would make two sentences of one.
+        Error::input(format!("{place}: {}", OneLine(self.what))).remedy(self.remedy.into_owned())
     }
 }
 
