@@ -27,6 +27,7 @@ help:
 	@echo "make test   everything that can be tested without a GPU, a network or a display"
 	@echo "make build  the release binary"
 	@echo "make soak   ten minutes of live video, nothing dropped"
+	@echo "make size-walk  foreign code through changing sizes under valgrind"
 	@echo "make bench  benchmarks of the kernels and parts"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting and clippy"
@@ -80,6 +81,16 @@ soak: build
 	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds $(SOAK_SECONDS) --summary soak.json --force
 	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds 30 --no-ai --summary soak-without.json --force
 	@python3 -c "import json; s = json.load(open('soak.json')); f = s['frames']; r = s['rss_bytes']; 	print('dropped', f['dropped'], '· memory', r['start'] >> 20, '→', r['end'] >> 20, 'MB'); 	exit(f['dropped'] > 0 or s['events_lost'] > 0)"
+
+# Every boundary to C and C++ through growing and shrinking sizes under valgrind: a read beyond a buffer that ends no
+# process is seen here.
+.PHONY: size-walk
+size-walk: setup-test
+	$(call install,valgrind libc6-dbg)
+	@test=$$(cargo test --locked --test live --no-run --message-format=json 2>/dev/null | \
+		sed -n 's/.*"executable":"\([^"]*deps\/live-[^"]*\)".*/\1/p' | tail -n 1); \
+	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
+		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
 
 bench: setup
 	cargo bench --locked

@@ -4,7 +4,7 @@
 //! pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is complete.
 //!
 //! ```text
-//! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ h264parse ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
+//! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
 //! appsrc (sound) ──────────────────────────────▶ queue ─┘
 //! ```
 
@@ -23,6 +23,8 @@ use crate::{Error, Result};
 
 /// Ticks a second of an MP4 track: every usual frame rate is a whole number of them.
 const TICKS: u32 = 90_000;
+/// How long the first frame is taken to be shown where nobody says, in nanoseconds.
+const USUAL: u64 = 40_000_000;
 /// Frames that may wait for the encoder.
 const WAITING: u64 = 4;
 /// Longest the muxer may take to write its index.
@@ -155,7 +157,8 @@ impl Encoder {
             "interlaced",
             canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive,
         );
-        let parse = element("h264parse")?;
+        // No parser behind the encoder: where the frame rate is variable it forgets how long the last frame is shown, and a
+        // frame that lasts no time is left out by players.
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
         let sink = element("filesink")?;
@@ -165,7 +168,7 @@ impl Encoder {
         let wiring = |e: gst::glib::BoolError| {
             Error::internal("the encoding pipeline cannot be put together").because(e)
         };
-        let chain = [video.upcast_ref::<gst::Element>(), &convert, &layout, &x264, &parse, &queue];
+        let chain = [video.upcast_ref::<gst::Element>(), &convert, &layout, &x264, &queue];
         pipeline.add_many(chain).map_err(wiring)?;
         pipeline.add_many([&mux, &sink]).map_err(wiring)?;
         gst::Element::link_many(chain).map_err(wiring)?;
@@ -212,14 +215,17 @@ impl Encoder {
     /// # Errors
     /// A full disk, or anything else the encoder reports.
     pub fn frame(&mut self, frame: Frame) -> Result<()> {
+        let before = self.clock.last.map(|(at, _)| at);
         let at = self.clock.place(frame.pts.0, frame.duration.map_or(0, |d| d.0));
-        let duration = frame.duration;
+        // Where nobody says how long a frame is shown, as long as the one before: the next frame's time corrects that, and
+        // the last frame has some time at all.
+        let duration = frame.duration.map_or_else(|| before.map_or(USUAL, |b| at - b), |d| d.0);
         let mut buffer = self.canvas.fill(frame)?;
         {
             let change = buffer.make_mut();
             change.set_pts(gst::ClockTime::from_nseconds(at));
             change.set_dts(gst::ClockTime::NONE);
-            change.set_duration(duration.map(|d| gst::ClockTime::from_nseconds(d.0)));
+            change.set_duration(gst::ClockTime::from_nseconds(duration));
         }
         while self.video.current_level_buffers() >= WAITING {
             if let Some(e) = self.failure() {

@@ -113,8 +113,10 @@ const BESIDE: &[&str] = &[
     "htm", "pdf", "log", "nfo", "ini", "db", "lnk", "url", "ifo", "bup", "cpi", "mpl", "bdm", "moi", "thm",
     "bim", "modd", "ctg", "cfg", "md5", "sha256",
 ];
-const SOUNDS: &[&str] =
-    &["mp3", "m4a", "aac", "wav", "flac", "ogg", "oga", "opus", "wma", "mka", "aif", "aiff", "ac3"];
+const SOUNDS: &[&str] = &[
+    "mp3", "mp2", "m4a", "m4b", "m4r", "aac", "wav", "flac", "ogg", "oga", "opus", "wma", "mka", "aif",
+    "aiff", "ac3",
+];
 
 /// Why a file of a folder is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]

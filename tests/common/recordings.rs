@@ -167,7 +167,7 @@ impl Sound {
 /// Writes a clip; `muxer` may carry properties.
 pub fn write(path: &Path, muxer: &str, moving: Option<&Moving>, sound: Option<&Sound>) -> PathBuf {
     polypscope::capture::init().expect("GStreamer starts");
-    let mut words = format!("{muxer} name=mux ! filesink location={} ", path.display());
+    let mut words = format!("{muxer} name=mux ! filesink location=\"{}\" ", path.display());
     if let Some(m) = moving {
         words += &format!("appsrc name=moving format=time ! queue max-size-time=0 ! {} ! mux. ", m.encoder);
     }

@@ -2,7 +2,7 @@
 //! the analysis of masks (OpenCV), GStreamer's converters, pools and encoder. `make size-walk` runs the same under valgrind,
 //! which sees a read beyond a buffer that happens not to end the process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -156,15 +156,27 @@ fn the_recorder_goes_on_from_size_to_size() {
         ..RecorderSettings::new(folder.path())
     };
     let recorder = Recorder::start(settings).expect("it starts");
-    let mut frame = 0;
-    for (w, h) in SIZES {
+    let push = |(w, h): (u32, u32), at: u64| {
         let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Nv12, w, h)
             .fps(gst::Fraction::new(25, 1))
             .build()
             .expect("a picture");
+        let buffer = gst::Buffer::from_mut_slice(vec![(at * 7 % 200) as u8; info.size()]);
+        recorder.push(Track::Annotated, &buffer, &info, Nanos(at * 40_000_000));
+    };
+    // What comes before the first frame taken is before the recording.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut before = 0;
+    while recorder.status().frames == 0 {
+        assert!(Instant::now() < deadline, "the recorder does not begin");
+        push(SIZES[0], before);
+        before += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut frame = 1;
+    for size in SIZES {
         for _ in 0..4 {
-            let buffer = gst::Buffer::from_mut_slice(vec![(frame * 7 % 200) as u8; info.size()]);
-            recorder.push(Track::Annotated, &buffer, &info, Nanos(frame * 40_000_000));
+            push(size, before + frame);
             frame += 1;
         }
     }
