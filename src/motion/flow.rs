@@ -276,12 +276,12 @@ impl Level {
             let next = [flow[0] + sx, flow[1] + sy];
             // A patch that leaves its neighbourhood has found something else.
             let far = (next[0] - begin[0]).hypot(next[1] - begin[1]);
-            if !(far <= PATCH as f32) {
+            if far.is_nan() || far > PATCH as f32 {
                 break;
             }
             let there = fit_at(next);
             let after = Template::cost(&there);
-            if !(after < cost) {
+            if after.is_nan() || after >= cost {
                 break;
             }
             (flow, fit, cost) = (next, there, after);

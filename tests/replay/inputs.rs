@@ -274,7 +274,7 @@ fn a_folders_videos_are_told_by_their_content() {
     // SAFETY: the path is a C string that outlives the call.
     assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
 
-    let found = discover(&[videos.clone()]).unwrap();
+    let found = discover(std::slice::from_ref(&videos)).unwrap();
     let named = |p: &Path| p.file_name().unwrap().to_str().unwrap().to_owned();
     let mut played: Vec<_> = found.inputs.iter().map(|i| named(i.path())).collect();
     played.sort();

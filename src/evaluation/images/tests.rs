@@ -352,7 +352,7 @@ fn floating_point_maps_and_masks_are_read() {
 fn numbered_polyps_are_scored_whole_and_said() {
     let f = Folders::new();
     let numbered = GrayImage::from_fn(W, H, |x, y| {
-        Luma([if y < 4 || y > 12 { 0 } else { [0, 1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3][x as usize / 2] }])
+        Luma([if !(4..=12).contains(&y) { 0 } else { [0, 1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3][x as usize / 2] }])
     });
     let truth =
         GrayImage::from_fn(W, H, |x, y| Luma([if numbered.get_pixel(x, y).0[0] > 0 { 255 } else { 0 }]));
