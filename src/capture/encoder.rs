@@ -217,9 +217,10 @@ impl Encoder {
     pub fn frame(&mut self, frame: Frame) -> Result<()> {
         let before = self.clock.last.map(|(at, _)| at);
         let at = self.clock.place(frame.pts.0, frame.duration.map_or(0, |d| d.0));
-        // Where nobody says how long a frame is shown, as long as the one before: the next frame's time corrects that, and
-        // the last frame has some time at all.
-        let duration = frame.duration.map_or_else(|| before.map_or(USUAL, |b| at - b), |d| d.0);
+        // Where nobody says how long a frame is shown (parsers then say a nanosecond), as long as the one before: the next
+        // frame's time corrects that, and the last frame has some time at all.
+        let said = frame.duration.map(|d| d.0).filter(|d| *d > u64::from(1_000_000_000 / TICKS));
+        let duration = said.unwrap_or_else(|| before.map_or(USUAL, |b| at - b));
         let mut buffer = self.canvas.fill(frame)?;
         {
             let change = buffer.make_mut();
