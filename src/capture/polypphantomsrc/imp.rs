@@ -263,7 +263,8 @@ impl ElementImpl for PolypPhantomSrc {
 impl BaseSrcImpl for PolypPhantomSrc {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let film = film(&settings).map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ["{e}"]))?;
+        let film =
+            film(&settings).map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}"), ["{e}"]))?;
         gst::info!(CAT, imp = self, "{} frames rendered", film.frames.len());
         *lock(&self.film) = Some(film);
         Ok(())
