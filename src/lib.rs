@@ -22,6 +22,8 @@ pub mod frame;
 pub mod json_path;
 #[cfg(feature = "video")]
 pub mod live;
+#[cfg(feature = "video")]
+mod lock;
 pub mod mailbox;
 pub mod mask_slot;
 pub mod memory;

@@ -29,6 +29,7 @@ use super::{
     element, messages,
 };
 use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// Longest a call of [`Source::next`] waits.
@@ -617,10 +618,6 @@ impl Drop for Recording {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Notes every size the decoder announces.

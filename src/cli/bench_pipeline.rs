@@ -1,7 +1,7 @@
 //! `polypscope bench pipeline`: the whole pipeline under measurement.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::arguments::size;
 use super::interrupt::interrupt_flag;
@@ -13,6 +13,7 @@ use crate::bench::{
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
 use crate::live::sizing;
+use crate::lock::lock;
 use crate::model::Checkpoint;
 use crate::phantom::{self, Preset};
 use crate::preprocess::FieldOfView;
@@ -161,7 +162,7 @@ fn paced_network(args: &Args, context: &mut Context) -> Result<PacedNetwork> {
     let measured = Mutex::new(Some(sizing.network));
     Ok(PacedNetwork {
         build: Arc::new(move || {
-            let measured = measured.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let measured = lock(&measured).take();
             measured.map_or_else(|| engine::open(&checkpoint, options), Ok)
         }),
         description,

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -16,6 +16,7 @@ use crate::capture::{PipelineFile, Recorder, RecorderSettings, SourceEnd};
 use crate::engine::{self, Options};
 use crate::frame::Nanos;
 use crate::live::{Adapting, Build, Built, Session, Settings, Sides, Step, sizing};
+use crate::lock::lock;
 use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::phantom::Rate;
@@ -261,10 +262,6 @@ impl Args {
             trace: self.trace.clone(),
         })
     }
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {

@@ -4,7 +4,7 @@
 //! [`PolypOverlay::wire`] before the stream runs. Lock order: never both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use gstreamer as gst;
 use gstreamer::glib;
@@ -17,6 +17,7 @@ use gstreamer_video as gst_video;
 
 use super::compositor::{Compositor, Wiring};
 use crate::frame::PixelFormat;
+use crate::lock::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("polypoverlay", gst::DebugColorFlags::empty(), Some("polyp masks on live video"))
@@ -49,10 +50,6 @@ struct State {
 pub struct PolypOverlay {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-}
-
-pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds what an element's own work takes to the answer to a LATENCY query.

@@ -14,8 +14,9 @@ use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use super::compositor::{Compositor, Wiring};
-use super::imp::{PROCESSING, add_latency, lock, pad_templates};
+use super::imp::{PROCESSING, add_latency, pad_templates};
 use crate::frame::PixelFormat;
+use crate::lock::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("polypkey", gst::DebugColorFlags::empty(), Some("polyp masks as a key"))

@@ -3,7 +3,7 @@
 //! `settings` is what the user set, `state` the loop in memory; the state is locked by the streaming thread and by start
 //! and stop, which never run at the same time. Lock order: settings, then state.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use gstreamer as gst;
 use gstreamer::glib;
@@ -15,6 +15,7 @@ use gstreamer_base::subclass::base_src::CreateSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
+use crate::lock::lock;
 use crate::memory;
 use crate::phantom::{Phantom, Preset, Rate, Settings as Colon, Truth, View};
 
@@ -89,10 +90,6 @@ struct Film {
 pub struct PolypPhantomSrc {
     settings: Mutex<Settings>,
     film: Mutex<Option<Film>>,
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the whole loop fits into memory, asked before it is rendered: that takes minutes.

@@ -11,7 +11,7 @@ mod trace;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use trace::Trace;
 
 use super::{Events, LiveSummary, Unfinished, rss_bytes};
 use crate::frame::Nanos;
+use crate::lock::lock;
 use crate::mailbox::Traffic;
 use crate::{Error, Result};
 
@@ -61,10 +62,6 @@ struct Shared {
 pub struct Collector {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-}
-
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Collector {
