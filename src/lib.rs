@@ -35,6 +35,7 @@ pub mod phantom;
 pub mod postprocess;
 pub mod preprocess;
 mod priority;
+pub mod program;
 #[cfg(feature = "video")]
 pub mod replay;
 mod result_file;

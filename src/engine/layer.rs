@@ -6,7 +6,8 @@
 //! add). Weights stored as I8 are therefore exact in bf16 and f16.
 
 use crate::Result;
-use crate::model::{CHANNELS, Checkpoint};
+use crate::model::Checkpoint;
+use crate::program::Weights;
 
 /// PyTorch's default.
 const BATCH_NORM_EPS: f32 = 1e-5;
@@ -41,15 +42,13 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// A kernel, perhaps a bias, perhaps a batch-norm behind it.
-    pub(crate) fn load(
-        checkpoint: &Checkpoint,
-        kernel: &str,
-        shape: (usize, usize, usize),
-        bias: Option<&str>,
-        norm: Option<&str>,
-    ) -> Result<Self> {
-        let (out, cin, size) = shape;
+    /// What a program's convolution names.
+    ///
+    /// # Errors
+    /// A parameter the checkpoint does not have.
+    pub(crate) fn load(checkpoint: &Checkpoint, of: &Weights) -> Result<Self> {
+        let Weights { kernel, bias, norm, out, cin, size } = of;
+        let (out, cin, size) = (*out, *cin, *size);
         // Stored as I8, the weights are small integers, exact in any format, and their scale joins the batch-norm's.
         let (weights, mut scale) = match checkpoint.kernel_i8(kernel) {
             Some((values, scales)) => (values.iter().map(|&v| f32::from(v)).collect(), scales.to_vec()),
@@ -67,23 +66,6 @@ impl Layer {
             }
         }
         Ok(Self { out, cin, kernel: size, weights, scale, shift })
-    }
-
-    /// A kernel with a batch-norm, keys `kernel.weight` and those of `norm`.
-    pub(crate) fn with_norm(
-        checkpoint: &Checkpoint,
-        kernel: &str,
-        shape: (usize, usize, usize),
-        norm: &str,
-    ) -> Result<Self> {
-        Self::load(checkpoint, &format!("{kernel}.weight"), shape, None, Some(norm))
-    }
-
-    /// The decoder's 3x3 convolution with bias and batch-norm, keys `at.0` and `at.1`.
-    pub(crate) fn decoder(checkpoint: &Checkpoint, at: &str, cin: usize) -> Result<Self> {
-        let shape = (CHANNELS, cin, 3);
-        let (kernel, bias) = (format!("{at}.0.weight"), format!("{at}.0.bias"));
-        Self::load(checkpoint, &kernel, shape, Some(&bias), Some(&format!("{at}.1")))
     }
 
     /// Moves the scale into the weights.

@@ -10,6 +10,8 @@ pub mod cpu;
 pub mod cuda;
 mod layer;
 #[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 mod random;
 mod reference;
 

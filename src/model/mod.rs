@@ -1,27 +1,26 @@
-//! The reference network in plain candle, exactly as published, and the files its parameters come in.
+//! The network as published, candle's form of it, and the files its parameters come in.
 //!
-//! In: normalised RGB `[batch, 3, height, width]`. Out: logits `[batch, classes, height, width]`.
+//! In: an architecture, a checkpoint file. Out: the network as a [`crate::program::Program`], its parameters by key, and
+//! [`M2SNet`], which candle runs: normalised RGB `[batch, 3, height, width]` to logits `[batch, classes, height, width]`.
 //!
 //! M²SNet: Zhao et al., "M²SNet: Multi-scale in Multi-scale Subtraction Network for Medical Image Segmentation", 2023,
 //! arXiv 2303.10894. MSNet: MICCAI 2021, arXiv 2108.05082. Backbone: Res2Net, Gao et al., TPAMI 2021, arXiv 1904.01169.
 //! Paths of the `VarBuilder` are the published checkpoints' own keys.
 
+mod box_norm;
+mod candle;
 pub mod checkpoint;
 mod layers;
-mod m2snet;
+mod network;
 mod parameters;
-mod res2net;
-mod subtraction;
 
+pub use box_norm::BoxNorm;
+pub use candle::M2SNet;
 pub use checkpoint::Checkpoint;
-pub use m2snet::M2SNet;
+#[cfg(test)]
+pub(crate) use network::features;
+pub use network::program;
 pub use parameters::{Parameter, Role, parameters};
-pub use res2net::Res2Net;
-pub use subtraction::{BoxNorm, Subtraction};
-
-// What the engines must agree with the reference on.
-pub(crate) use res2net::{BLOCKS, PLANES, SCALE, split_width, stage_stride};
-pub(crate) use subtraction::CHANNELS;
 
 use std::fmt;
 use std::str::FromStr;

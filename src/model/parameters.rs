@@ -1,10 +1,12 @@
 //! Every parameter of the network, by its published key: what a checkpoint must hold.
 //!
-//! In: an [`Architecture`]. Out: keys, shapes and roles, in the network's order.
+//! In: an [`Architecture`]. Out: keys, shapes and roles, in the network's order, read off its program.
 
-use super::res2net::{BLOCKS, PLANES, SCALE, split_width};
-use super::subtraction::CHANNELS;
-use super::{Architecture, Variant};
+use std::collections::HashSet;
+
+use super::candle::SMALLEST;
+use super::{Architecture, network};
+use crate::program::{Op, Program};
 
 /// What a parameter is for; decides how it may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,92 +29,52 @@ pub struct Parameter {
 
 /// All parameters of the network, 577 for M²SNet.
 pub fn parameters(architecture: Architecture) -> Vec<Parameter> {
-    let mut list = List(Vec::with_capacity(600));
-    list.kernel("resnet.conv1.0.weight", 32, 3, 3);
-    list.norm("resnet.conv1.1", 32);
-    list.kernel("resnet.conv1.3.weight", 32, 32, 3);
-    list.norm("resnet.conv1.4", 32);
-    list.kernel("resnet.conv1.6.weight", 64, 32, 3);
-    list.norm("resnet.bn1", 64);
-    let mut cin = 64;
-    for (s, (&blocks, &planes)) in BLOCKS.iter().zip(&PLANES).enumerate() {
-        let width = split_width(planes);
-        for b in 0..blocks {
-            let at = format!("resnet.layer{}.{b}", s + 1);
-            list.kernel(&format!("{at}.conv1.weight"), width * SCALE, cin, 1);
-            list.norm(&format!("{at}.bn1"), width * SCALE);
-            for i in 0..SCALE - 1 {
-                list.kernel(&format!("{at}.convs.{i}.weight"), width, width, 3);
-                list.norm(&format!("{at}.bns.{i}"), width);
-            }
-            list.kernel(&format!("{at}.conv3.weight"), planes * 4, width * SCALE, 1);
-            list.norm(&format!("{at}.bn3"), planes * 4);
-            if b == 0 {
-                list.kernel(&format!("{at}.downsample.1.weight"), planes * 4, cin, 1);
-                list.norm(&format!("{at}.downsample.2"), planes * 4);
-            }
-            cin = planes * 4;
-        }
-    }
-    if architecture.variant == Variant::M2SNet {
-        list.norm("conv_3.norm", CHANNELS);
-        list.norm("conv_5.norm", CHANNELS);
-    }
-    for (key, cin) in
-        [("x5_dem_1", 2048), ("x4_dem_1", 1024), ("x3_dem_1", 512), ("x2_dem_1", 256), ("x5_dem_5", 2048)]
-    {
-        list.cnr(key, cin);
-    }
-    for key in [
-        "x5_x4",
-        "x4_x3",
-        "x3_x2",
-        "x2_x1",
-        "x5_x4_x3",
-        "x4_x3_x2",
-        "x3_x2_x1",
-        "x5_x4_x3_x2",
-        "x4_x3_x2_x1",
-        "x5_dem_4",
-        "x5_x4_x3_x2_x1",
-        "level3",
-        "level2",
-        "level1",
-        "output4",
-        "output3",
-        "output2",
-    ] {
-        list.cnr(key, CHANNELS);
-    }
-    list.kernel("output1.0.weight", architecture.classes, CHANNELS, 3);
-    list.bias("output1.0.bias", architecture.classes);
-    list.0
+    of_program(&network::program(architecture, SMALLEST))
 }
 
-struct List(Vec<Parameter>);
-
-impl List {
-    fn push(&mut self, key: &str, shape: Vec<usize>, role: Role) {
-        self.0.push(Parameter { key: key.to_owned(), shape, role });
-    }
-
-    fn kernel(&mut self, key: &str, out: usize, cin: usize, k: usize) {
-        self.push(key, vec![out, cin, k, k], Role::Kernel);
-    }
-
-    fn bias(&mut self, key: &str, out: usize) {
-        self.push(key, vec![out], Role::Bias);
-    }
-
-    fn norm(&mut self, at: &str, channels: usize) {
-        for leaf in ["weight", "bias", "running_mean", "running_var"] {
-            self.push(&format!("{at}.{leaf}"), vec![channels], Role::Norm);
+/// All parameters of a program in its published form.
+pub(crate) fn of_program(program: &Program) -> Vec<Parameter> {
+    let mut list = List { parameters: Vec::with_capacity(600), norms: HashSet::new() };
+    for node in program.nodes() {
+        match &node.op {
+            Op::Conv { weights, .. } => {
+                let (key, shape) =
+                    (weights.kernel.clone(), vec![weights.out, weights.cin, weights.size, weights.size]);
+                list.parameters.push(Parameter { key, shape, role: Role::Kernel });
+                if let Some(key) = &weights.bias {
+                    list.parameters.push(Parameter {
+                        key: key.clone(),
+                        shape: vec![weights.out],
+                        role: Role::Bias,
+                    });
+                }
+            }
+            Op::Norm { at, to, .. } => list.norm(at, program.fact(*to).channels),
+            Op::Difference { norms: Some(norms), to, .. } => {
+                norms.iter().for_each(|at| list.norm(at, program.fact(*to).channels));
+            }
+            _ => {}
         }
     }
+    list.parameters
+}
 
-    fn cnr(&mut self, at: &str, cin: usize) {
-        self.kernel(&format!("{at}.0.weight"), CHANNELS, cin, 3);
-        self.bias(&format!("{at}.0.bias"), CHANNELS);
-        self.norm(&format!("{at}.1"), CHANNELS);
+struct List {
+    parameters: Vec<Parameter>,
+    /// The multi-scale terms of all units share theirs.
+    norms: HashSet<String>,
+}
+
+impl List {
+    fn norm(&mut self, at: &str, channels: usize) {
+        if self.norms.insert(at.to_owned()) {
+            for leaf in ["weight", "bias", "running_mean", "running_var"] {
+                self.parameters.push(Parameter {
+                    key: format!("{at}.{leaf}"),
+                    shape: vec![channels],
+                    role: Role::Norm,
+                });
+            }
+        }
     }
 }

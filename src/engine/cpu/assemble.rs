@@ -4,11 +4,12 @@
 
 use super::conv::{Also, Conv, Epilogue, Out, PASS_WORDS, Pass, Plane};
 use super::isa::Isa;
-use super::maps::{Block, Geometry, Map, Maps, Store, View};
+use super::maps::{Geometry, Map, Maps, Store, View};
 use super::pack::{Layer, Part, pack, pack_winograd};
-use super::plan::{Plan, Step, Wave};
+use super::plan::{Plan, Probe, Step, Wave};
 use super::tile::Run;
 use super::winograd::{BLOCK, Winograd};
+use crate::program::Rounding;
 
 /// Packed weights that may stay in the second-level cache from one task to the next.
 const RESIDENT_BYTES: usize = 384 << 10;
@@ -19,14 +20,15 @@ pub(crate) struct Assembly {
     pub(crate) threads: usize,
     pub(crate) maps: Maps,
     pub(crate) store: Store,
-    planes: Vec<Block>,
     waves: Vec<Wave>,
     /// Part of the network under construction.
     pub(crate) group: &'static str,
     pub(crate) steps: Vec<Step>,
     pub(crate) macs: u64,
-    /// Whether rounding hurts little from here on, so that bf16 may use the larger Winograd tile too.
-    pub(crate) forgiving: bool,
+    /// How much rounding shows in what is under construction: where little, bf16 may use the larger Winograd tile too.
+    pub(crate) rounding: Rounding,
+    /// Where each value can be seen.
+    pub(crate) probes: Vec<Probe>,
 }
 
 /// What a convolution does with its result; the layer brings scale and bias.
@@ -77,17 +79,17 @@ impl Assembly {
             threads,
             maps: Maps::default(),
             store: Store::default(),
-            planes: Vec::new(),
             waves: Vec::new(),
             group: "",
             steps: Vec::new(),
             macs: 0,
-            forgiving: false,
+            rounding: Rounding::Sensitive,
+            probes: Vec::new(),
         }
     }
 
     pub(crate) fn finish(self) -> Plan {
-        Plan::new(self.isa, self.waves, self.maps, self.store, self.planes, self.threads)
+        Plan::new(self.isa, self.waves, self.maps, self.store, self.probes, self.threads)
     }
 
     /// Ends a wave: what follows may read what was written so far.
@@ -101,11 +103,12 @@ impl Assembly {
         self.maps.take(Geometry { height, width, channels, border, element: self.isa.element })
     }
 
-    pub(crate) fn plane(&mut self, height: usize, width: usize, count: usize) -> Plane {
-        let block = Block::new(height * width * count * size_of::<f32>());
-        let plane = Plane { start: block.start().cast(), width };
-        self.planes.push(block);
-        plane
+    /// A plane of f32 in memory of its own.
+    #[cfg(test)]
+    pub(crate) fn plane(&mut self, height: usize, width: usize, count: usize) -> super::conv::Plane {
+        let map =
+            self.maps.take(Geometry { height: height * count, width, channels: 1, border: 0, element: 4 });
+        super::conv::Plane { start: map.view().at::<f32>(0, 0), width }
     }
 
     /// One convolution over one or two sources, whose results are summed.
@@ -123,7 +126,7 @@ impl Assembly {
     ) {
         let isa = self.isa;
         if let [(source, layer)] = parts
-            && let Some(tile) = winograd_tile(method, isa, self.forgiving, source, layer, (height, width))
+            && let Some(tile) = winograd_tile(method, isa, self.rounding, source, layer, (height, width))
         {
             self.winograd(source, layer, tile, (height, width), finish);
             return;
@@ -225,7 +228,7 @@ fn padded(isa: &Isa, v: &[f32]) -> Vec<f32> {
 fn winograd_tile(
     method: Method,
     isa: &Isa,
-    forgiving: bool,
+    rounding: Rounding,
     source: &Source,
     layer: &Layer,
     (height, width): (usize, usize),
@@ -241,7 +244,7 @@ fn winograd_tile(
         // A map of 11x11 has too few tiles for weights four times as many.
         Method::Best if height.min(width) < 16 => None,
         // In bf16 the larger tile rounds three times as much: in the stem and the backbone that shows, in the decoder not.
-        Method::Best => Some(if isa.per_word == 2 && !forgiving { 2 } else { 4 }),
+        Method::Best => Some(if isa.per_word == 2 && rounding == Rounding::Sensitive { 2 } else { 4 }),
     };
     wanted.filter(|_| fits)
 }

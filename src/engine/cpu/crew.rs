@@ -168,6 +168,23 @@ impl<W: Work> Crew<W> {
         }
         Ok(())
     }
+
+    /// The same on the calling thread alone, so that `after` finds everything at rest.
+    pub(crate) fn frame_alone(&mut self, mut after: impl FnMut(usize)) -> Result<()> {
+        for (number, wave) in self.shared.waves.iter().enumerate() {
+            for task in 0..wave.tasks {
+                // SAFETY: `&mut self` and no new frame number: the other threads wait. Each task runs once, in order.
+                let done = catch_unwind(AssertUnwindSafe(|| unsafe {
+                    self.shared.work.task(number, task as usize, 0)
+                }));
+                if done.is_err() {
+                    return Err(Error::inference("the engine failed inside a kernel"));
+                }
+            }
+            after(number);
+        }
+        Ok(())
+    }
 }
 
 impl<W: Work> Drop for Crew<W> {

@@ -493,7 +493,7 @@ fn subtraction_units() {
         let terms = with_terms.then(|| {
             let mut vector =
                 |scale: f32| r.values(64, false).into_iter().map(|v| v * scale).collect::<Vec<f32>>();
-            Terms { alpha: [vector(0.05), vector(0.02)], beta: [vector(0.5), vector(0.5)] }
+            ([vector(0.05), vector(0.02)], [vector(0.5), vector(0.5)])
         });
         let resized = resize_reference(&a_grid, h, w);
         let boxed = |x: &Grid, k: isize, y: isize, px: isize| {
@@ -517,9 +517,9 @@ fn subtraction_units() {
                 }
                 for c in 0..64 {
                     let mut v = (resized.at(iy, ix, c) - b_grid.at(iy, ix, c)).abs();
-                    if let Some(t) = &terms {
+                    if let Some((alpha, beta)) = &terms {
                         for j in 0..2 {
-                            let f = |s: f64| (t.alpha[j][c] as f64 * s + t.beta[j][c] as f64).max(0.0);
+                            let f = |s: f64| (alpha[j][c] as f64 * s + beta[j][c] as f64).max(0.0);
                             v += (f(g[0][j]) - f(g[1][j])).abs();
                         }
                     }
@@ -545,14 +545,12 @@ fn subtraction_units() {
                 width: w,
                 channels: 64,
                 a: ma.view(),
-                a_sum,
                 vertical: Axis::new(ah, h),
                 horizontal: Axis::new(aw, w),
                 same_size: (ah, aw) == (h, w),
                 b: mb.view(),
-                b_sum,
                 out: out.view(),
-                terms: terms.clone(),
+                terms: terms.clone().map(|(alpha, beta)| Terms { alpha, beta, a_sum, b_sum }),
                 band,
             }));
             a.wave();

@@ -17,8 +17,9 @@ mod ends;
 mod fused;
 mod isa;
 mod lanes;
+mod lower;
 mod maps;
-mod network;
+mod observe;
 mod pack;
 mod peak;
 mod plan;
@@ -37,8 +38,10 @@ pub use peak::peak_gflops;
 
 use self::conv::Plane;
 use self::crew::Crew;
+use self::plan::Site;
 use crate::engine::{Network, Route, Shape};
-use crate::model::Checkpoint;
+use crate::model::{self, Checkpoint};
+use crate::program::{self, Program, Value};
 use crate::{Error, Result, memory};
 
 /// How a [`Cpu`] engine is built.
@@ -56,12 +59,13 @@ pub struct Settings {
 /// The network compiled for this processor.
 pub struct Cpu {
     crew: Crew<plan::Plan>,
+    program: Program,
     shape: Shape,
     path: Path,
     threads: usize,
     /// `output1`, before the last resize.
     low: Plane,
-    low_size: (usize, usize),
+    low_len: usize,
 }
 
 /// Bytes a plan will take, asked before it is built, with what its caller holds for it (input and logits).
@@ -99,11 +103,23 @@ impl Cpu {
     /// # Errors
     /// A path this processor does not have, an input size that is not a multiple of 32, a broken checkpoint.
     pub fn new(checkpoint: &Checkpoint, settings: Settings) -> Result<Self> {
+        let shape = Shape::of(checkpoint, settings.size)?;
+        let published = model::program(checkpoint.architecture(), (shape.height, shape.width));
+        Self::of_program(published, checkpoint, settings)
+    }
+
+    /// The engine for any network whose operations it has kernels for, written down with [`program::Builder`]; its size is
+    /// the program's, and its parameters are found in the checkpoint by their keys.
+    ///
+    /// # Errors
+    /// A path this processor does not have, an operation that has no kernel, a parameter the checkpoint does not have.
+    pub fn of_program(published: Program, checkpoint: &Checkpoint, settings: Settings) -> Result<Self> {
         let isa = settings.path.isa().ok_or_else(|| {
             Error::machine(format!("this processor cannot run the engine's {} kernels", settings.path))
                 .remedy("use --precision auto")
         })?;
-        let shape = Shape::of(checkpoint, settings.size)?;
+        let logits = published.fact(published.output());
+        let shape = Shape { height: logits.height, width: logits.width, classes: logits.channels };
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = settings.threads.unwrap_or_else(available).max(1);
         memory::afford(
@@ -111,16 +127,24 @@ impl Cpu {
             needed(shape, isa.element as u64, threads as u64),
             |_| "choose a smaller input size".to_owned(),
         )?;
-        let (plan, low) = network::build(checkpoint, isa, (shape.height, shape.width), threads)?;
+        let program = program::fuse(published);
+        let plan = lower::lower(&program, checkpoint, isa, threads)?;
+        let low = program.nodes().iter().find_map(|n| match n.op {
+            program::Op::Logits { to, .. } => Some(to),
+            _ => None,
+        });
+        let low = low.and_then(|low| plan.probes.iter().find(|p| p.value == low).map(|p| (low, p.site)));
+        let Some((value, Site::Planes(low))) = low else {
+            return Err(Error::internal("the engine's program has no convolution that writes logits"));
+        };
+        let low_len = program.fact(value).len();
         let crew = Crew::new(plan, threads, settings.nice)?;
-        Ok(Self {
-            crew,
-            shape,
-            path: settings.path,
-            threads,
-            low,
-            low_size: (shape.height / 4, shape.width / 4),
-        })
+        Ok(Self { crew, program, shape, path: settings.path, threads, low, low_len })
+    }
+
+    /// The fused program this engine runs.
+    pub fn program(&self) -> &Program {
+        &self.program
     }
 
     pub fn path(&self) -> Path {
@@ -148,9 +172,8 @@ impl Cpu {
 
     /// `output1` of the last frame, `[classes, height / 4, width / 4]`: the logits before the last resize.
     pub fn low_resolution(&self) -> &[f32] {
-        let len = self.shape.classes * self.low_size.0 * self.low_size.1;
         // SAFETY: the plane is that long; no frame runs while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(self.low.start, len) }
+        unsafe { std::slice::from_raw_parts(self.low.start, self.low_len) }
     }
 
     /// As [`Network::run`]; `after` is told the number of each wave (see [`Cpu::waves`]) as it ends.
@@ -160,12 +183,43 @@ impl Cpu {
         logits: &mut [f32],
         after: impl FnMut(usize),
     ) -> Result<()> {
+        self.lend(input, logits)?;
+        self.crew.frame(after)
+    }
+
+    /// Names the buffers of the frame about to begin; both must outlive it.
+    fn lend(&self, input: &[f32], logits: &mut [f32]) -> Result<()> {
         if input.len() != self.shape.input_len() || logits.len() != self.shape.logits_len() {
             return Err(Error::internal("network: a buffer of the wrong length was handed over"));
         }
-        // SAFETY: lengths were checked; both outlive the frame, which ends before this function does.
+        // SAFETY: lengths were checked; callers are borrowing both until the frame has ended.
         unsafe { self.crew.work().set_buffers(input.as_ptr(), logits.as_mut_ptr()) };
-        self.crew.frame(after)
+        Ok(())
+    }
+
+    /// As [`Network::run`], showing every value of the program as `[channels, height, width]` right after it was written,
+    /// on one thread: for comparison with another engine or the published network, node by node. Slow.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    pub fn run_values(
+        &mut self,
+        input: &[f32],
+        logits: &mut [f32],
+        see: &mut dyn FnMut(Value, &[f32]),
+    ) -> Result<()> {
+        self.lend(input, logits)?;
+        let plan = self.crew.work();
+        let seen: Vec<observe::Copy> =
+            plan.probes.iter().map(|p| observe::Copy::new(p, self.program.fact(p.value))).collect();
+        let mut buffer = Vec::new();
+        self.crew.frame_alone(|wave| {
+            for copy in seen.iter().filter(|c| c.wave == wave) {
+                // SAFETY: the plan lives as long as the crew, this wave has ended, and nobody runs the next one yet.
+                unsafe { copy.read(&mut buffer) };
+                see(copy.value, &buffer);
+            }
+        })
     }
 }
 

@@ -1,18 +1,19 @@
 //! A plan: the network as waves of fused steps over preallocated memory.
 //!
-//! In: steps, as [`super::network`] lays them out. Out: something a crew can work through, frame after frame.
+//! In: steps, as [`super::lower`] lays them out. Out: something a crew can work through, frame after frame.
 
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use super::conv::Conv;
+use super::conv::{Conv, Plane};
 use super::crew::Work;
 use super::ends::{self, Entry, Exit, Last};
 use super::isa::Isa;
-use super::maps::{Block, Maps, Store};
+use super::maps::{Block, Maps, Store, View};
 use super::pool::Pool;
 use super::resize::Join;
 use super::subtract::Subtract;
 use super::winograd::Winograd;
+use crate::program::Value;
 
 /// One fused operation.
 pub(crate) enum Step {
@@ -60,6 +61,21 @@ pub(crate) struct Wave {
     pub(crate) macs: u64,
 }
 
+/// Where a value lies while it lives.
+#[derive(Clone, Copy)]
+pub(crate) enum Site {
+    Map(View),
+    /// f32, plane behind plane.
+    Planes(Plane),
+}
+
+/// A value of the program, to be seen right after the wave that writes it and not later: its memory is used again.
+pub(crate) struct Probe {
+    pub(crate) wave: usize,
+    pub(crate) value: Value,
+    pub(crate) site: Site,
+}
+
 /// Everything a frame needs; never moves while the crew works on it.
 pub(crate) struct Plan {
     pub(crate) isa: &'static Isa,
@@ -67,7 +83,7 @@ pub(crate) struct Plan {
     /// Steps hold pointers into these.
     pub(crate) maps: Maps,
     pub(crate) store: Store,
-    planes: Vec<Block>,
+    pub(crate) probes: Vec<Probe>,
     scratch: Vec<Block>,
     /// The caller's buffers while a frame runs.
     input: AtomicPtr<f32>,
@@ -80,7 +96,7 @@ impl Plan {
         waves: Vec<Wave>,
         maps: Maps,
         store: Store,
-        planes: Vec<Block>,
+        probes: Vec<Probe>,
         threads: usize,
     ) -> Self {
         let most = waves.iter().flat_map(|w| &w.steps).map(|s| s.scratch(isa)).max().unwrap_or(0);
@@ -90,7 +106,7 @@ impl Plan {
             waves,
             maps,
             store,
-            planes,
+            probes,
             scratch,
             input: AtomicPtr::default(),
             logits: AtomicPtr::default(),
@@ -108,7 +124,7 @@ impl Plan {
 
     /// Bytes of activations, weights and scratch.
     pub(crate) fn bytes(&self) -> usize {
-        let rest: usize = self.scratch.iter().chain(&self.planes).map(Block::bytes).sum();
+        let rest: usize = self.scratch.iter().map(Block::bytes).sum();
         self.maps.bytes() + self.store.bytes() + rest
     }
 }
@@ -127,7 +143,7 @@ impl Work for Plan {
                 continue;
             }
             // SAFETY: the crew's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers lead
-            // into `maps`, `store` and `planes`; the processor was asked when `isa` was chosen.
+            // into `maps` and `store`; the processor was asked when `isa` was chosen.
             unsafe {
                 match step {
                     Step::Entry(s) => ends::enter(s, task, self.input.load(Relaxed)),

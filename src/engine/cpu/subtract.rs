@@ -9,11 +9,13 @@ use super::lanes::Lanes;
 use super::maps::View;
 use super::resize::{Axis, Corners};
 
-/// `g_k` folded: `max(0, alpha · box + beta)` per channel, for k = 3 and 5.
-#[derive(Clone, Debug)]
+/// `g_k` folded: `max(0, alpha · box + beta)` per channel, for k = 3 and 5; and the operands' channel sums.
+#[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) alpha: [Vec<f32>; 2],
     pub(crate) beta: [Vec<f32>; 2],
+    pub(crate) a_sum: Plane,
+    pub(crate) b_sum: Plane,
 }
 
 pub(crate) struct Subtract {
@@ -23,13 +25,11 @@ pub(crate) struct Subtract {
     /// A multiple of every vector's lanes.
     pub(crate) channels: usize,
     pub(crate) a: View,
-    pub(crate) a_sum: Plane,
     pub(crate) vertical: Axis,
     pub(crate) horizontal: Axis,
     /// `a` has `b`'s size already.
     pub(crate) same_size: bool,
     pub(crate) b: View,
-    pub(crate) b_sum: Plane,
     pub(crate) out: View,
     /// None for MSNet.
     pub(crate) terms: Option<Terms>,
@@ -64,11 +64,11 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
         let rows = bottom - top + 4;
         let planes = [scratch, scratch.add((unit.band + 4) * pitch)];
         let boxes = scratch.add(2 * (unit.band + 4) * pitch);
-        if unit.terms.is_some() {
+        if let Some(terms) = &unit.terms {
             for r in 0..rows {
                 let y = (top + r) as isize - 2;
-                plane_row(unit, y, planes[0].add(r * pitch), true);
-                plane_row(unit, y, planes[1].add(r * pitch), false);
+                plane_row(unit, &terms.a_sum, !unit.same_size, y, planes[0].add(r * pitch));
+                plane_row(unit, &terms.b_sum, false, y, planes[1].add(r * pitch));
             }
         }
         for y in top..bottom {
@@ -117,9 +117,10 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
     }
 }
 
-/// Row `y` of an operand's plane at the unit's size with two zeros on either side; zeros outside the plane.
+/// Row `y` of an operand's plane at the unit's size (`resized` where the plane has another) with two zeros on either side;
+/// zeros outside the plane.
 #[inline(always)]
-unsafe fn plane_row(unit: &Subtract, y: isize, to: *mut f32, of_a: bool) {
+unsafe fn plane_row(unit: &Subtract, plane: &Plane, resized: bool, y: isize, to: *mut f32) {
     unsafe {
         let pitch = unit.pitch();
         if y < 0 || y >= unit.height as isize {
@@ -131,14 +132,13 @@ unsafe fn plane_row(unit: &Subtract, y: isize, to: *mut f32, of_a: bool) {
         }
         let to = to.add(2);
         let y = y as usize;
-        if !of_a || unit.same_size {
-            let plane = if of_a { &unit.a_sum } else { &unit.b_sum };
+        if !resized {
             std::ptr::copy_nonoverlapping(plane.start.add(y * plane.width), to, unit.width);
             return;
         }
         let (y0, y1, fy) = unit.vertical.at(y);
-        let top = unit.a_sum.start.add(y0 as usize * unit.a_sum.width);
-        let bottom = unit.a_sum.start.add(y1 as usize * unit.a_sum.width);
+        let top = plane.start.add(y0 as usize * plane.width);
+        let bottom = plane.start.add(y1 as usize * plane.width);
         for x in 0..unit.width {
             let (x0, x1, fx) = unit.horizontal.at(x);
             let (x0, x1) = (x0 as usize, x1 as usize);

@@ -53,13 +53,6 @@ pub(crate) struct Source {
     pub(crate) stride: usize,
 }
 
-impl Source {
-    pub(crate) fn of(map: &Map, spread: Spread) -> Self {
-        debug_assert_eq!(spread.stored(), map.channels);
-        Self { view: map.view(), height: map.height, width: map.width, spread, stride: 1 }
-    }
-}
-
 struct Job {
     conv: Conv,
     size: Size,

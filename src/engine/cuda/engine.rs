@@ -5,13 +5,14 @@
 
 use super::driver::{Gpu, Graph, Pinned, Warmer};
 use super::launch::Device;
-use super::network::{self, Plan};
+use super::lower::{Plan, lower};
 use super::params::Statistics;
 use super::picture::{PictureStage, unsorted};
 use crate::engine::{Network, Pictures, Route, Shape};
 use crate::frame::{Picture, Rect, packed_len};
-use crate::model::Checkpoint;
+use crate::model::{self, Checkpoint};
 use crate::postprocess::{Extent, Found, not_a_number};
+use crate::program;
 use crate::{Error, Result};
 
 /// One launch of a frame, for reports.
@@ -57,7 +58,8 @@ impl Cuda {
     pub fn new(checkpoint: &Checkpoint, ordinal: usize, size: Option<(usize, usize)>) -> Result<Self> {
         let shape = Shape::of(checkpoint, size)?;
         let mut gpu = Gpu::open(ordinal)?;
-        let plan = network::build(checkpoint, &mut gpu, (shape.height, shape.width))?;
+        let published = model::program(checkpoint.architecture(), (shape.height, shape.width));
+        let plan = lower(&program::fuse(published), checkpoint, &mut gpu)?;
         let input = gpu.pinned(4 * shape.input_len())?;
         let logits = gpu.pinned(4 * shape.logits_len())?;
         let statistics = gpu.pinned(size_of::<Statistics>())?;

@@ -27,8 +27,6 @@ impl View {
 #[derive(Debug)]
 pub(crate) struct Map {
     address: Address,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
     /// Channels as stored, a multiple of 8.
     pub(crate) channels: usize,
     bytes: usize,
@@ -37,10 +35,6 @@ pub(crate) struct Map {
 impl Map {
     pub(crate) fn view(&self) -> View {
         View { address: self.address, pitch: self.channels }
-    }
-
-    pub(crate) fn size(&self) -> (usize, usize) {
-        (self.height, self.width)
     }
 }
 
@@ -73,7 +67,7 @@ impl Maps {
                 (wanted, device.allocate(wanted)?)
             }
         };
-        Ok(Map { address, height, width, channels, bytes })
+        Ok(Map { address, channels, bytes })
     }
 
     /// After the wave under construction nobody reads this map any more.

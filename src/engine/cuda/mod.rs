@@ -8,7 +8,7 @@
 //! | `kernels/` | the kernels, in CUDA C++; `kernels/emulator.h` lets a processor play the device in tests |
 //! | `params`, `launch` | what a kernel is told, and what a device has to do |
 //! | `tile` | how a convolution is cut into blocks |
-//! | `pack`, `maps`, `assemble`, `network` | from a checkpoint to launches in order |
+//! | `pack`, `maps`, `assemble`, `lower` | from a program and a checkpoint to launches in order |
 //! | `picture` | from a picture's bytes to the network's input, and from logits to marks |
 //! | `driver` | the GPU as a device: context, memory, module, graphs (feature `cuda`) |
 //! | `codes` | what a driver's error number means for who has to act |
@@ -28,8 +28,8 @@ mod emulated;
 #[cfg(feature = "cuda")]
 mod engine;
 mod launch;
+mod lower;
 mod maps;
-mod network;
 mod pack;
 mod params;
 mod picture;

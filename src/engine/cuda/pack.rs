@@ -32,7 +32,7 @@ impl Spread {
     }
 
     /// Where channel `c` is stored.
-    fn place(&self, c: usize) -> usize {
+    pub(crate) fn place(&self, c: usize) -> usize {
         c / self.each * self.padded() + c % self.each
     }
 }

@@ -5,7 +5,7 @@
 //! `postprocess::threshold`: 8-bit values between the steps, the same fixed-point coefficients.
 
 use super::launch::{Device, Kernel, Launch, bytes_of};
-use super::network::Plan;
+use super::lower::Plan;
 use super::params::{Address, Columns, Mark, Rows};
 use crate::Result;
 use crate::engine::Shape;

@@ -8,19 +8,21 @@ use half::f16;
 use super::assemble::{Assembly, Finish, Source};
 use super::emulated::Emulated;
 use super::launch::{Device, Kernel, Launch, bytes_of};
-use super::network::{self, Plan};
+use super::lower::{Plan, Site, lower};
 use super::pack::Spread;
 use super::params::{Address, CONVS, Join, Pool, Statistics, Subtract};
 use super::picture::PictureStage;
 use super::tile::{Cut, Size, Tile};
 use crate::engine::cpu::{Cpu, Path, Settings};
 use crate::engine::layer::Layer;
+use crate::engine::node_tests;
 use crate::engine::random::Random;
 use crate::engine::{Network, Shape};
 use crate::frame::{Colorimetry, FieldOrder, Matrix, Picture, PictureInfo, PixelFormat, Rect, packed_len};
-use crate::model::Checkpoint;
+use crate::model::{self, Architecture, Checkpoint, Variant};
 use crate::postprocess::{Thresholder, Upsampler};
 use crate::preprocess::resize::{Filter, Resampler};
+use crate::program::{self, Program};
 
 impl Random {
     fn units(&mut self, n: usize) -> Vec<f32> {
@@ -480,6 +482,11 @@ fn shipped() -> Checkpoint {
     Checkpoint::open(&path).expect("the shipped checkpoint")
 }
 
+/// The engine's program for a checkpoint.
+fn fused(checkpoint: &Checkpoint, size: (usize, usize)) -> Program {
+    program::fuse(model::program(checkpoint.architecture(), size))
+}
+
 fn run_plan(device: &mut dyn Device, plan: &Plan, shape: Shape, input: &[f32]) -> (Vec<f32>, Statistics) {
     device.upload(plan.planes, bytes_of(input)).expect("an upload");
     device.launch(&plan.enter).expect("a launch");
@@ -502,7 +509,7 @@ fn the_network_gives_the_cpu_engines_logits() {
     let shape = cpu.shape();
     on_devices(|device| {
         let mut r = Random(19);
-        let plan = network::build(&checkpoint, device, (height, width)).expect("a plan");
+        let plan = lower(&fused(&checkpoint, (height, width)), &checkpoint, device).expect("a plan");
         assert_eq!(plan.steps.len(), 101);
         assert_eq!(plan.steps.iter().map(|s| s.macs).sum::<u64>(), cpu.macs());
         assert!(plan.steps.iter().all(|s| s.bytes > 0 && !s.group.is_empty()));
@@ -536,6 +543,59 @@ fn the_network_gives_the_cpu_engines_logits() {
     });
 }
 
+/// Both published networks and one of a test, value by value, against the f64 interpreter.
+#[test]
+fn every_value_is_the_interpreters() {
+    let mut r = Random(47);
+    let size = (32, 64);
+    for (variant, other) in [(Variant::M2SNet, false), (Variant::MSNet, false), (Variant::MSNet, true)] {
+        let architecture = Architecture { variant, classes: 1 };
+        let checkpoint = node_tests::checkpoint(architecture, &mut r);
+        let published = match other {
+            true => node_tests::msnet_without_one_unit(size),
+            false => model::program(architecture, size),
+        };
+        let input = node_tests::input(&published, &mut r);
+        let program = program::fuse(published);
+        let want = node_tests::interpret(&program, &checkpoint, &input);
+        on_devices(|device| {
+            let plan = lower(&program, &checkpoint, device).expect("a plan");
+            device.upload(plan.planes, bytes_of(&input)).expect("an upload");
+            device.launch(&plan.enter).expect("a launch");
+            let mut seen = 0;
+            for done in 0..=plan.steps.len() {
+                if done > 0 {
+                    device.launch(&plan.steps[done - 1].launch).expect("a launch");
+                }
+                for (_, value, site) in plan.probes.iter().filter(|(step, ..)| *step == done) {
+                    let fact = program.fact(*value);
+                    let pixels = fact.height * fact.width;
+                    let got: Vec<f64> = match site {
+                        Site::Planes(at) => {
+                            get::<f32>(device, *at, fact.len()).into_iter().map(f64::from).collect()
+                        }
+                        Site::Map(view, spread) => {
+                            // The last pixel ends with its own channels.
+                            let places: Vec<usize> = (0..fact.channels).map(|c| spread.place(c)).collect();
+                            let last = places[fact.channels - 1] + 1;
+                            let stored = get::<u16>(device, view.address, (pixels - 1) * view.pitch + last);
+                            let at = |c: usize, p: usize| stored[p * view.pitch + places[c]];
+                            (0..fact.len())
+                                .map(|i| f16::from_bits(at(i / pixels, i % pixels)).to_f64())
+                                .collect()
+                        }
+                    };
+                    let want = want[value.index()].as_ref().expect("the interpreter has it");
+                    let d = node_tests::deviation(got.into_iter(), want);
+                    assert!(d < 1e-2, "{}: off by {d:e}", fact.name);
+                    seen += 1;
+                }
+            }
+            assert!(seen > 120, "only {seen} values were seen");
+        });
+    }
+}
+
 /// Every layout, fields, odd sizes and views: the plain steps' bytes, normalised.
 #[test]
 fn pictures_become_the_plain_steps_input() {
@@ -543,7 +603,8 @@ fn pictures_become_the_plain_steps_input() {
     let shape = Shape { height: 32, width: 64, classes: 1 };
     let description = checkpoint.description().clone();
     on_devices(|device| {
-        let plan = network::build(&checkpoint, device, (shape.height, shape.width)).expect("a plan");
+        let plan =
+            lower(&fused(&checkpoint, (shape.height, shape.width)), &checkpoint, device).expect("a plan");
         let mut stage = PictureStage::new(&description);
         let mut r = Random(23);
         for (n, format) in PixelFormat::ALL.into_iter().enumerate() {
@@ -602,7 +663,8 @@ fn marks_are_the_plain_steps_marks() {
     let checkpoint = shipped();
     let shape = Shape { height: 32, width: 32, classes: 1 };
     on_devices(|device| {
-        let plan = network::build(&checkpoint, device, (shape.height, shape.width)).expect("a plan");
+        let plan =
+            lower(&fused(&checkpoint, (shape.height, shape.width)), &checkpoint, device).expect("a plan");
         let mut stage = PictureStage::new(checkpoint.description());
         let mut r = Random(29);
         for case in 0..6 {
@@ -726,7 +788,7 @@ fn real_pictures_keep_their_masks() {
                     };
                     let device = device.as_mut();
                     let size = (shape.height, shape.width);
-                    let plan = network::build(checkpoint, device, size).expect("a plan");
+                    let plan = lower(&fused(checkpoint, size), checkpoint, device).expect("a plan");
                     let mut stage = PictureStage::new(checkpoint.description());
                     for (info, bytes, view, wanted) in cases.iter().skip(k).step_by(devices) {
                         let picture = Picture::packed(*info, bytes).expect("long enough");

@@ -1,0 +1,333 @@
+//! A fused program becomes a plan: which steps, in which order, over which maps.
+//!
+//! In: a program and its schedule, a checkpoint, an instruction set. Out: a [`Plan`]. Waves and lifetimes are the schedule's;
+//! borders, element types, packing and the cut into tasks are decided here and in [`super::assemble`]. No network is known
+//! here.
+
+use super::assemble::{Assembly, Finish, Source};
+use super::conv::{Also, Out, Plane};
+use super::ends::{Entry, Exit, INPUT_CHANNELS, Last};
+use super::isa::Isa;
+use super::maps::{Geometry, Map, View};
+use super::pack::{Affine, Layer, Part};
+use super::plan::{Plan, Probe, Site, Step};
+use super::pool::{Kind, Pool};
+use super::resize::{Axis, Join};
+use super::subtract::{Subtract, Terms};
+use crate::model::Checkpoint;
+use crate::program::schedule::Wishes;
+use crate::program::{self, Form, FusedConv, Op, Program, Schedule, Storage, Value, Weights};
+use crate::{Error, Result};
+
+/// Channels that subtraction units and the last convolution handle come in whole vectors of every instruction set.
+const WHOLE_VECTORS: usize = 16;
+
+/// Lowers a program for one instruction set.
+pub(crate) fn lower(
+    program: &Program,
+    checkpoint: &Checkpoint,
+    isa: &'static Isa,
+    threads: usize,
+) -> Result<Plan> {
+    let schedule = Schedule::new(program, Wishes::default())?;
+    let maps = (0..schedule.storages.len()).map(|_| None).collect();
+    let bordered = bordered(&schedule);
+    let mut lowering = Lowering {
+        program,
+        checkpoint,
+        schedule: &schedule,
+        assembly: Assembly::new(isa, threads),
+        maps,
+        bordered,
+    };
+    for wave in 0..schedule.waves.len() {
+        lowering.wave(wave)?;
+    }
+    Ok(lowering.assembly.finish())
+}
+
+/// Whether each storage has a border of zeros: where a reader wants one, and where another storage of the same size has one,
+/// so that the two can share memory.
+fn bordered(schedule: &Schedule) -> Vec<bool> {
+    let size = |s: &Storage| (s.form, s.height, s.width, s.channels());
+    schedule
+        .storages
+        .iter()
+        .map(|s| schedule.storages.iter().any(|other| other.border && size(other) == size(s)))
+        .collect()
+}
+
+/// A storage in use.
+enum Place {
+    Map(Map),
+    Plane(Plane, Map),
+}
+
+struct Lowering<'a> {
+    program: &'a Program,
+    checkpoint: &'a Checkpoint,
+    schedule: &'a Schedule,
+    assembly: Assembly,
+    /// By storage, from its first wave to its last.
+    maps: Vec<Option<Place>>,
+    bordered: Vec<bool>,
+}
+
+impl Lowering<'_> {
+    fn wave(&mut self, wave: usize) -> Result<()> {
+        let (program, schedule) = (self.program, self.schedule);
+        for (i, storage) in schedule.storages.iter().enumerate() {
+            // The logits are the caller's.
+            if storage.waves.0 == wave && schedule.place(program.output())?.storage != i {
+                self.maps[i] = Some(self.take(storage, self.bordered[i]));
+            }
+        }
+        for &node in &schedule.waves[wave] {
+            let node = &program.nodes()[node];
+            self.assembly.group = node.part;
+            self.assembly.rounding = node.rounding;
+            self.node(&node.op)?;
+            for value in node.op.writes() {
+                if let Some(site) = self.site(value)? {
+                    self.assembly.probes.push(Probe { wave, value, site });
+                }
+            }
+        }
+        for (i, storage) in schedule.storages.iter().enumerate() {
+            // What the last wave reads stays as it is until the next frame: `output1` is looked at between frames.
+            if storage.waves.1 == wave && wave + 1 < schedule.waves.len() {
+                match self.maps[i].take() {
+                    Some(Place::Map(map) | Place::Plane(_, map)) => self.assembly.maps.give_back(map),
+                    None => {}
+                }
+            }
+        }
+        self.assembly.wave();
+        Ok(())
+    }
+
+    fn take(&mut self, storage: &Storage, border: bool) -> Place {
+        let (height, width, channels) = (storage.height, storage.width, storage.channels());
+        if storage.form == Form::Planes {
+            // Plane behind plane.
+            let geometry = Geometry { height: height * channels, width, channels: 1, border: 0, element: 4 };
+            let map = self.assembly.maps.take(geometry);
+            return Place::Plane(Plane { start: map.view().at::<f32>(0, 0), width }, map);
+        }
+        let border = usize::from(border);
+        Place::Map(match storage.input {
+            true => self.assembly.maps.take(Geometry {
+                height,
+                width,
+                channels: INPUT_CHANNELS,
+                border,
+                element: 4,
+            }),
+            false => self.assembly.map(height, width, channels, border),
+        })
+    }
+
+    fn site(&self, value: Value) -> Result<Option<Site>> {
+        let place = self.schedule.place(value)?;
+        Ok(match &self.maps[place.storage] {
+            Some(Place::Map(_)) => Some(Site::Map(self.view(value)?)),
+            Some(Place::Plane(plane, _)) => Some(Site::Planes(*plane)),
+            None => None,
+        })
+    }
+
+    fn view(&self, value: Value) -> Result<View> {
+        let place = self.schedule.place(value)?;
+        match &self.maps[place.storage] {
+            Some(Place::Map(map)) => {
+                Ok(map.view().channel(self.schedule.storages[place.storage].before(place.piece)))
+            }
+            _ => Err(self.lost(value)),
+        }
+    }
+
+    fn plane(&self, value: Value) -> Result<Plane> {
+        match &self.maps[self.schedule.place(value)?.storage] {
+            Some(Place::Plane(plane, _)) => Ok(*plane),
+            _ => Err(self.lost(value)),
+        }
+    }
+
+    fn lost(&self, value: Value) -> Error {
+        Error::internal(format!(
+            "{}: the schedule does not hold what is needed",
+            self.program.fact(value).name
+        ))
+    }
+
+    /// A convolution's source: a map, or some channels of one.
+    fn source(&self, value: Value, stride: usize) -> Result<Source> {
+        let stored = match &self.maps[self.schedule.place(value)?.storage] {
+            Some(Place::Map(map)) if self.schedule.storages[self.schedule.place(value)?.storage].input => {
+                map.geometry.channels
+            }
+            _ => self.program.fact(value).channels,
+        };
+        Ok(Source { view: self.view(value)?, stored, stride })
+    }
+
+    fn node(&mut self, op: &Op) -> Result<()> {
+        let step = match op {
+            Op::Input { to } => {
+                let (height, width) = self.program.fact(*to).size();
+                Step::Entry(Entry { height, width, out: self.view(*to)? })
+            }
+            Op::Fused(conv) => return self.conv(conv),
+            Op::Pool { of, kind, to, sum } => {
+                let fact = self.program.fact(*to);
+                Step::Pool(Pool {
+                    kind: match kind {
+                        program::Pool::Max3 => Kind::Max3,
+                        program::Pool::Average3 { stride } => Kind::Average3 { stride: *stride },
+                        program::Pool::Average2 => Kind::Average2,
+                    },
+                    height: fact.height,
+                    width: fact.width,
+                    channels: fact.channels,
+                    source: self.view(*of)?,
+                    out: self.view(*to)?,
+                    sum: sum.map(|sum| self.plane(sum)).transpose()?,
+                })
+            }
+            Op::Subtract { a, b, terms, to } => self.subtract(*a, *b, terms.as_ref(), *to)?,
+            Op::ResizeAdd { coarse, fine, to } => {
+                let (from, fact) = (self.program.fact(*coarse), self.program.fact(*to));
+                self.whole_vectors(*to)?;
+                Step::Join(Join {
+                    height: fact.height,
+                    width: fact.width,
+                    channels: fact.channels,
+                    coarse: self.view(*coarse)?,
+                    vertical: Axis::new(from.height, fact.height),
+                    horizontal: Axis::new(from.width, fact.width),
+                    fine: self.view(*fine)?,
+                    out: self.view(*to)?,
+                })
+            }
+            Op::Logits { of, weights, to } => self.logits(*of, weights, *to)?,
+            Op::Enlarge { of, to } => {
+                let (from, fact) = (self.program.fact(*of), self.program.fact(*to));
+                Step::Exit(Exit {
+                    height: fact.height,
+                    width: fact.width,
+                    classes: fact.channels,
+                    source: self.plane(*of)?,
+                    source_height: from.height,
+                    vertical: Axis::new(from.height, fact.height),
+                    horizontal: Axis::new(from.width, fact.width),
+                })
+            }
+            // Concatenations are in no wave, and the schedule refused everything else.
+            _ => {
+                return Err(Error::internal("the CPU engine has no kernel for an operation of this program"));
+            }
+        };
+        self.assembly.steps.push(step);
+        Ok(())
+    }
+
+    fn whole_vectors(&self, value: Value) -> Result<()> {
+        let fact = self.program.fact(value);
+        if fact.channels.is_multiple_of(WHOLE_VECTORS) {
+            return Ok(());
+        }
+        Err(Error::internal(format!(
+            "{}: the engine wants channels in multiples of {WHOLE_VECTORS} here",
+            fact.name
+        )))
+    }
+
+    fn conv(&mut self, conv: &FusedConv) -> Result<()> {
+        let Some(result) = conv.outs.first().map(|o| o.to).or(conv.also.map(|(_, to)| to)) else {
+            return Err(Error::internal("a convolution of the engine's program writes nothing"));
+        };
+        let mut layers = Vec::with_capacity(conv.sources.len());
+        for (i, source) in conv.sources.iter().enumerate() {
+            let mut layer = Layer::load(self.checkpoint, &source.weights)?;
+            // The epilogue's scale is the last source's and would scale the ones before once more.
+            if i > 0 && i + 1 == conv.sources.len() {
+                layer.fold();
+            }
+            layers.push((self.source(source.of, source.stride)?, layer));
+        }
+        let outs = conv.outs.iter().map(|out| {
+            Ok(Out { channels: (out.channels.start, out.channels.end), view: self.view(out.to)? })
+        });
+        let finish = Finish {
+            residual: conv.residual.map(|v| self.view(v)).transpose()?,
+            relu: conv.relu,
+            outs: outs.collect::<Result<_>>()?,
+            also: match conv.also {
+                Some((add, to)) => Some(Also { add: self.view(add)?, out: self.view(to)? }),
+                None => None,
+            },
+            sum: conv.sum.map(|v| self.plane(v)).transpose()?,
+        };
+        let parts: Vec<(Source, &Layer)> = layers.iter().map(|(s, l)| (*s, l)).collect();
+        self.assembly.conv(&parts, self.program.fact(result).size(), finish);
+        Ok(())
+    }
+
+    fn subtract(&self, a: Value, b: Value, terms: Option<&program::Terms>, to: Value) -> Result<Step> {
+        let (from, fact) = (self.program.fact(a), self.program.fact(to));
+        self.whole_vectors(to)?;
+        let terms = match terms {
+            Some(terms) => {
+                let norm = |at: &String| Affine::norm(self.checkpoint, at);
+                let [three, five] = [norm(&terms.norms[0])?, norm(&terms.norms[1])?];
+                Some(Terms {
+                    alpha: [three.scale, five.scale],
+                    beta: [three.shift, five.shift],
+                    a_sum: self.plane(terms.sums[0])?,
+                    b_sum: self.plane(terms.sums[1])?,
+                })
+            }
+            None => None,
+        };
+        Ok(Step::Subtract(Subtract {
+            height: fact.height,
+            width: fact.width,
+            channels: fact.channels,
+            a: self.view(a)?,
+            vertical: Axis::new(from.height, fact.height),
+            horizontal: Axis::new(from.width, fact.width),
+            same_size: from.size() == fact.size(),
+            b: self.view(b)?,
+            out: self.view(to)?,
+            terms,
+            band: (fact.height / (4 * self.assembly.threads)).clamp(1, 8),
+        }))
+    }
+
+    fn logits(&mut self, of: Value, weights: &Weights, to: Value) -> Result<Step> {
+        let fact = self.program.fact(to);
+        self.whole_vectors(of)?;
+        let source = self.source(of, 1)?;
+        let layer = Layer::load(self.checkpoint, weights)?;
+        let part = Part { layer: &layer, stored: source.stored, bf16: self.assembly.isa.per_word == 2 };
+        let (classes, words) = (fact.channels, part.words());
+        let packed = self.assembly.store.take::<u32>(classes * words);
+        for class in 0..classes {
+            for k in 0..words {
+                // SAFETY: `packed` has `classes * words` places, which nothing else refers to yet.
+                unsafe { *packed.add(class * words + k) = part.word(class, k) };
+            }
+        }
+        self.assembly.macs += layer.macs() * (fact.height * fact.width) as u64;
+        Ok(Step::Last(Last {
+            height: fact.height,
+            width: fact.width,
+            source: source.view,
+            words: words / 9,
+            weights: packed,
+            scale: layer.scale,
+            bias: layer.shift,
+            out: self.plane(to)?,
+        }))
+    }
+}
