@@ -190,17 +190,6 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<candle_core::Error> for Error {
-    fn from(e: candle_core::Error) -> Self {
-        #[cfg(feature = "cuda")]
-        let fault = crate::engine::cuda::fault_of_candle(&e);
-        #[cfg(not(feature = "cuda"))]
-        let fault: Option<Fault> = None;
-        let kind = if fault == Some(Fault::OutOfMemory) { Kind::Machine } else { Kind::Inference };
-        Self::new(kind, format!("network: {e}")).caused_by(fault).because(e)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ pub mod capture;
 pub mod cli;
 #[cfg(feature = "video")]
 pub mod control;
+pub mod distribution;
 pub mod engine;
 pub mod error;
 pub mod evaluation;

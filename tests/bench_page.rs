@@ -7,8 +7,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use polypscope::bench::{PipelineReport, RunRecord, page, thinned_us};
+use polypscope::distribution::Histogram;
 use polypscope::frame::Nanos;
-use polypscope::telemetry::{Histogram, Machine};
+use polypscope::telemetry::Machine;
 
 /// Between 0 and 1, the same every time.
 fn noise(n: u64) -> f64 {

@@ -3,7 +3,8 @@
 use polypscope::frame::{
     Chroma, FieldOrder, Layout, Mask, Picture, PictureInfo, PictureMut, PixelFormat, Polyp, Rect, packed_len,
 };
-use polypscope::overlay::{Overlay, State, Style};
+use polypscope::overlay::{Overlay, Style};
+use polypscope::safety::State;
 use proptest::prelude::*;
 
 fn noise(n: usize, mut seed: u64) -> Vec<u8> {
@@ -184,7 +185,7 @@ fn v210_samples_outside_the_marks_are_the_sources() {
 /// What is marked looks alike in every layout: the contour has the style's colour.
 #[test]
 fn the_contour_has_its_colour_in_every_layout() {
-    use polypscope::preprocess::colour::RowReader;
+    use polypscope::frame::colour::RowReader;
     let (w, h) = (48, 48);
     let mut mask = random_mask(w, h, Rect::full(w, h), 3);
     mask.inside.fill(1);

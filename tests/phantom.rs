@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use polypscope::Kind;
-use polypscope::phantom::{Phantom, Preset, Rate, STILL, Settings, Truth, View, VisiblePolyp};
+use polypscope::frame::Rate;
+use polypscope::phantom::{Phantom, Preset, STILL, Settings, Truth, View, VisiblePolyp};
 
 /// Counts the allocations of the thread that asks.
 struct Counting;

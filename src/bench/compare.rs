@@ -91,7 +91,7 @@ fn figures(runs: &[&RunRecord]) -> Vec<Figure> {
     let mut all = Vec::new();
     for name in names {
         for (part, get) in [
-            ("p50", (|d| d.p50) as fn(&crate::telemetry::Distribution) -> f64),
+            ("p50", (|d| d.p50) as fn(&crate::distribution::Distribution) -> f64),
             ("p99", |d| d.p99),
             ("mean", |d| d.mean),
         ] {
@@ -222,7 +222,7 @@ pub fn compare(a: &PipelineReport, b: &PipelineReport) -> Result<Comparison> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Distribution;
+    use crate::distribution::Distribution;
 
     /// Runs whose network takes about `network` µs, each a little different.
     fn report(network: f64, seeds: &[u64]) -> PipelineReport {

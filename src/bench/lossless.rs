@@ -16,15 +16,16 @@ use crossbeam_channel::RecvTimeoutError;
 use super::record::{RunRecord, thinned_us};
 use super::settings::{RunSettings, Slow};
 use crate::capture::{Ended, Facts, Frame, Next, PhantomSource, Recording, Source, Span};
-use crate::engine::{Network, Pictures, Route, Shape};
-use crate::frame::{FrameId, Nanos, Picture, Pts, Rect};
+use crate::distribution::Histogram;
+use crate::engine::{Network, Pictures, Route};
+use crate::frame::{Found, FrameId, Nanos, Picture, Pts, Rect, Shape};
 use crate::mailbox::{Policy, mailbox};
 use crate::memory;
-use crate::overlay::{Overlay, State, Style};
+use crate::overlay::{Overlay, Style};
 use crate::phantom;
-use crate::postprocess::Found;
 use crate::replay::reader;
-use crate::telemetry::{Histogram, LiveCounts, Machine, Memory, Stage, StageHistograms, rss_bytes};
+use crate::safety::State;
+use crate::telemetry::{LiveCounts, Machine, Memory, Stage, StageHistograms, rss_bytes};
 use crate::worker::{self, Finished, Segmenter};
 use crate::{Error, Result};
 
@@ -436,7 +437,7 @@ mod tests {
             inside: &mut [u8],
         ) -> Result<Found> {
             inside.fill(1);
-            Ok(Found { area: 16, top: 0.0, extent: crate::postprocess::Extent::default() })
+            Ok(Found { area: 16, top: 0.0, extent: crate::frame::Extent::default() })
         }
     }
 

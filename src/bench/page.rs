@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use super::record::{DELAYS, ORDER, PipelineReport, RunRecord, Shape};
 use super::statistics::median;
+use crate::distribution::Distribution;
 use crate::replay::report::text::{Escaped, bytes, count, grouped, significant};
-use crate::telemetry::Distribution;
 
 const STYLE: &str = include_str!("../replay/report/page/page.css");
 const OWN_STYLE: &str = include_str!("page.css");

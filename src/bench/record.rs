@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::{Distribution, Histogram, LiveSummary, Machine};
+use crate::distribution::{Distribution, Histogram};
+use crate::telemetry::{LiveSummary, Machine};
 use crate::{Error, Result, small_file};
 
 /// Points of a curve in the file: enough to draw it.

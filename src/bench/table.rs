@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use super::record::{PipelineReport, RunRecord, Shape};
+use crate::distribution::Distribution;
 use crate::shown::OneLine;
-use crate::telemetry::Distribution;
 
 const COLUMNS: [(&str, fn(&Distribution) -> f64); 12] = [
     ("mean", |d| d.mean),

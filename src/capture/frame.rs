@@ -6,12 +6,9 @@ use std::time::Instant;
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
 
-use super::mapping;
-use crate::frame::{
-    Colorimetry, FieldOrder, FrameId, Matrix, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Pts,
-};
+use super::mapping::{draw_on, picture_info, picture_of};
+use crate::frame::{FrameId, Nanos, Picture, PictureInfo, PictureMut, Pts};
 use crate::{Error, Result};
 
 /// One frame on its way through the system.
@@ -102,84 +99,7 @@ impl Frame {
                 .copy_deep()
                 .map_err(|e| Error::internal(format!("{id}: the picture cannot be written")).because(e))?;
         }
-        let drawn = mapping::draw(self.buffer.make_mut(), &self.info, |mut picture| Ok(change(&mut picture)));
+        let drawn = draw_on(self.buffer.make_mut(), &self.info, |mut picture| Ok(change(&mut picture)));
         drawn.map_err(|e| e.at(id))
     }
-}
-
-impl crate::worker::Job for Frame {
-    fn id(&self) -> FrameId {
-        self.id
-    }
-
-    fn pts(&self) -> Pts {
-        self.pts
-    }
-
-    fn offered(&self) -> Instant {
-        self.offered
-    }
-
-    fn with_picture<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
-        self.read(see)
-    }
-}
-
-/// Views a buffer as a picture.
-///
-/// # Errors
-/// A layout we do not read, a buffer that cannot be mapped.
-pub fn picture_of<R>(
-    buffer: &gst::BufferRef,
-    info: &gst_video::VideoInfo,
-    see: impl FnOnce(&Picture) -> Result<R>,
-) -> Result<R> {
-    mapping::read(buffer, info, see)
-}
-
-/// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
-pub(super) fn picture_info(
-    info: &gst_video::VideoInfo,
-    buffer: Option<&gst::BufferRef>,
-) -> Result<PictureInfo> {
-    let name = info.format().to_str();
-    let format = PixelFormat::from_caps_name(name).ok_or_else(|| {
-        Error::input(format!("pictures in the layout {name} cannot be read"))
-            .remedy("convert the recording to 4:2:0 or 4:2:2 video")
-    })?;
-    let mut out = PictureInfo::new(format, info.width(), info.height());
-    let colorimetry = info.colorimetry();
-    out.colorimetry = Colorimetry {
-        matrix: match colorimetry.matrix() {
-            gst_video::VideoColorMatrix::Bt601 => Matrix::Bt601,
-            gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
-            gst_video::VideoColorMatrix::Bt2020 => Matrix::Bt2020,
-            gst_video::VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
-            gst_video::VideoColorMatrix::Fcc => Matrix::Fcc,
-            _ => out.colorimetry.matrix,
-        },
-        full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,
-    };
-    out.pixel_aspect = (info.par().numer().max(1) as u32, info.par().denom().max(1) as u32);
-    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| b.video_flags());
-    let interlaced = match info.interlace_mode() {
-        gst_video::VideoInterlaceMode::Progressive => false,
-        gst_video::VideoInterlaceMode::Mixed => flags.contains(gst_video::VideoBufferFlags::INTERLACED),
-        _ => true,
-    };
-    let top_first = match info.field_order() {
-        gst_video::VideoFieldOrder::TopFieldFirst => true,
-        gst_video::VideoFieldOrder::BottomFieldFirst => false,
-        // Said by each frame. Where nobody says, HD is top field first.
-        _ => {
-            flags.contains(gst_video::VideoBufferFlags::TFF)
-                || info.interlace_mode() == gst_video::VideoInterlaceMode::Interleaved && buffer.is_none()
-        }
-    };
-    out.fields = match (interlaced, top_first) {
-        (false, _) => FieldOrder::Progressive,
-        (true, true) => FieldOrder::TopFirst,
-        (true, false) => FieldOrder::BottomFirst,
-    };
-    Ok(out)
 }

@@ -8,15 +8,17 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
-use super::frame::picture_info;
-use crate::frame::{Picture, PictureInfo, PictureMut, Plane, PlaneMut, packed_len};
+use crate::frame::{
+    Colorimetry, FieldOrder, Matrix, Picture, PictureInfo, PictureMut, PixelFormat, Plane, PlaneMut,
+    packed_len,
+};
 use crate::{Error, Result};
 
 /// Shows a buffer's picture.
 ///
 /// # Errors
 /// A layout we do not read, a buffer that cannot be mapped or is too small, what `see` returns.
-pub(super) fn read<R>(
+pub fn picture_of<R>(
     buffer: &gst::BufferRef,
     info: &gst_video::VideoInfo,
     see: impl FnOnce(&Picture) -> Result<R>,
@@ -39,8 +41,8 @@ pub(super) fn read<R>(
 /// Shows a writable buffer's picture to draw on.
 ///
 /// # Errors
-/// As [`read`].
-pub(super) fn draw<R>(
+/// As [`picture_of`].
+pub(crate) fn draw_on<R>(
     buffer: &mut gst::BufferRef,
     info: &gst_video::VideoInfo,
     change: impl FnOnce(PictureMut) -> Result<R>,
@@ -49,8 +51,8 @@ pub(super) fn draw<R>(
     draw_as(buffer, info, picture, change)
 }
 
-/// As [`draw`], with our own words for the picture: for layouts that only we can tell from their like.
-pub(super) fn draw_as<R>(
+/// As [`draw_on`], with our own words for the picture: for layouts that only we can tell from their like.
+pub(crate) fn draw_as<R>(
     buffer: &mut gst::BufferRef,
     info: &gst_video::VideoInfo,
     picture: PictureInfo,
@@ -74,6 +76,53 @@ pub(super) fn draw_as<R>(
         info: picture,
         planes: std::array::from_fn(|i| PlaneMut { data: all.next().unwrap_or(&mut []), stride: strides[i] }),
     })
+}
+
+/// Our words for GStreamer's description of a picture; `buffer` tells whether a frame of a mixed stream is interlaced.
+pub(crate) fn picture_info(
+    info: &gst_video::VideoInfo,
+    buffer: Option<&gst::BufferRef>,
+) -> Result<PictureInfo> {
+    let name = info.format().to_str();
+    let format = PixelFormat::from_caps_name(name).ok_or_else(|| {
+        Error::input(format!("pictures in the layout {name} cannot be read"))
+            .remedy("convert the recording to 4:2:0 or 4:2:2 video")
+    })?;
+    let mut out = PictureInfo::new(format, info.width(), info.height());
+    let colorimetry = info.colorimetry();
+    out.colorimetry = Colorimetry {
+        matrix: match colorimetry.matrix() {
+            gst_video::VideoColorMatrix::Bt601 => Matrix::Bt601,
+            gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
+            gst_video::VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+            gst_video::VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+            gst_video::VideoColorMatrix::Fcc => Matrix::Fcc,
+            _ => out.colorimetry.matrix,
+        },
+        full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255,
+    };
+    out.pixel_aspect = (info.par().numer().max(1) as u32, info.par().denom().max(1) as u32);
+    let flags = buffer.map_or(gst_video::VideoBufferFlags::empty(), |b| b.video_flags());
+    let interlaced = match info.interlace_mode() {
+        gst_video::VideoInterlaceMode::Progressive => false,
+        gst_video::VideoInterlaceMode::Mixed => flags.contains(gst_video::VideoBufferFlags::INTERLACED),
+        _ => true,
+    };
+    let top_first = match info.field_order() {
+        gst_video::VideoFieldOrder::TopFieldFirst => true,
+        gst_video::VideoFieldOrder::BottomFieldFirst => false,
+        // Said by each frame. Where nobody says, HD is top field first.
+        _ => {
+            flags.contains(gst_video::VideoBufferFlags::TFF)
+                || info.interlace_mode() == gst_video::VideoInterlaceMode::Interleaved && buffer.is_none()
+        }
+    };
+    out.fields = match (interlaced, top_first) {
+        (false, _) => FieldOrder::Progressive,
+        (true, true) => FieldOrder::TopFirst,
+        (true, false) => FieldOrder::BottomFirst,
+    };
+    Ok(out)
 }
 
 fn stride(strides: &[i32], plane: usize) -> Result<usize> {
@@ -155,7 +204,6 @@ impl Upward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::PixelFormat;
 
     /// A frame of the format whose planes lie in memory from the bottom up, filled with `byte(plane, row)`.
     fn upward(format: PixelFormat, byte: impl Fn(usize, usize) -> u8) -> (gst::Buffer, gst_video::VideoInfo) {
@@ -192,7 +240,7 @@ mod tests {
         for format in PixelFormat::ALL {
             let (mut buffer, info) = upward(format, |plane, row| (plane * 40 + row) as u8);
             let seen = |buffer: &gst::BufferRef| {
-                read(buffer, &info, |p| {
+                picture_of(buffer, &info, |p| {
                     Ok((0..format.planes())
                         .map(|i| (0..format.plane_size(i, 12, 6).1).map(|y| p.planes[i].row(y)[0]).collect())
                         .collect::<Vec<Vec<u8>>>())
@@ -203,7 +251,7 @@ mod tests {
                 .map(|i| (0..format.plane_size(i, 12, 6).1).map(|y| (i * 40 + y) as u8).collect())
                 .collect();
             assert_eq!(seen(&buffer), want, "{format:?}");
-            draw(buffer.get_mut().unwrap(), &info, |mut p| {
+            draw_on(buffer.get_mut().unwrap(), &info, |mut p| {
                 p.planes[0].row(1).fill(200);
                 Ok(())
             })
@@ -218,7 +266,7 @@ mod tests {
         let (mut buffer, info) = upward(PixelFormat::Gray8, |_, row| row as u8);
         let short = buffer.get_mut().unwrap();
         short.set_size(30);
-        let e = read(&buffer, &info, |_| Ok(())).unwrap_err().to_string();
+        let e = picture_of(&buffer, &info, |_| Ok(())).unwrap_err().to_string();
         assert!(e.contains("smaller than its picture"), "{e}");
     }
 }

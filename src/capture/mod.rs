@@ -14,13 +14,16 @@ mod content;
 mod encoder;
 mod facts;
 mod frame;
+mod frame_hook;
 mod ledger;
 mod loss;
 mod mapping;
+mod marker;
 mod messages;
 mod packets;
 mod phantom;
 mod pipeline;
+mod polypkey;
 mod polypoverlay;
 mod polypphantomsrc;
 mod recorder;
@@ -32,14 +35,19 @@ mod structure;
 pub use complaints::hear_decoders;
 pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
-pub use frame::{Frame, picture_of};
+pub use frame::Frame;
+pub use frame_hook::FrameHook;
 pub(crate) use loss::lost_frames;
 pub use loss::{Loss, LossReason};
+pub use mapping::picture_of;
+pub(crate) use mapping::{draw_as, draw_on, picture_info};
+pub use marker::Marker;
 pub use phantom::PhantomSource;
 pub use pipeline::{
     Launch, LivePipeline, Notice, Parameter, PipelineFile, Ready, SourceCause, SourceEnd, SourceFault,
 };
-pub use polypoverlay::{Copied, Marker, PolypKey, PolypOverlay, Stamps, Tap, Wiring};
+pub use polypkey::PolypKey;
+pub use polypoverlay::PolypOverlay;
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
@@ -93,6 +101,7 @@ pub fn init() -> Result<()> {
         .get_or_init(|| {
             gstreamer::init().map_err(|e| e.to_string())?;
             polypoverlay::register().map_err(|e| e.to_string())?;
+            polypkey::register().map_err(|e| e.to_string())?;
             polypphantomsrc::register().map_err(|e| e.to_string())?;
             pipeline::lower_ranks();
             gstreamer::glib::log_set_default_handler(|domain, level, text| {

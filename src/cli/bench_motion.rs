@@ -10,10 +10,10 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::{Context, Outcome};
-use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PixelFormat, Polyp, Rect};
+use crate::distribution::{Distribution, Histogram};
+use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PixelFormat, Polyp, Rate, Rect};
 use crate::motion::{Mover, Tracker};
-use crate::phantom::{Phantom, Preset, Rate, Settings, Truth};
-use crate::telemetry::{Distribution, Histogram};
+use crate::phantom::{Phantom, Preset, Settings, Truth};
 use crate::{Error, Result};
 
 /// Delays of the stand-in worker, in milliseconds.

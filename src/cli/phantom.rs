@@ -8,8 +8,8 @@ use super::arguments::size;
 use super::progress::Progress;
 use super::{Context, Outcome};
 use crate::capture::{Encoder, EncoderSettings, Next, PhantomSource, Source};
-use crate::frame::Pts;
-use crate::phantom::{Preset, Rate, Settings, TruthWriter, View};
+use crate::frame::{Pts, Rate};
+use crate::phantom::{Preset, Settings, TruthWriter, View};
 use crate::{Error, Result};
 
 /// The same settings give the same pictures on every machine.

@@ -4,6 +4,7 @@
 //! [`Reference`] runs the plain candle model and is what faster engines are measured against; [`cpu`] is the fused engine
 //! for processors, `cuda` the one for GPUs; [`open`] chooses.
 
+mod candle_error;
 mod choice;
 pub mod cpu;
 #[cfg(any(test, feature = "cuda"))]
@@ -15,14 +16,14 @@ mod node_tests;
 mod random;
 mod reference;
 
+pub use crate::frame::Shape;
 #[cfg(feature = "cuda")]
 pub use choice::open_candle;
 pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
-use crate::frame::{Picture, Rect};
+use crate::frame::{Found, Picture, Rect};
 use crate::model::{Checkpoint, LARGEST_SIDE, is_side};
-use crate::postprocess::Found;
 use crate::{Error, Result};
 
 /// A network built for one device, precision and input size.
@@ -71,15 +72,6 @@ pub trait Pictures {
     ) -> Result<Found>;
 }
 
-/// Size of a network's input and number of its output maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Pixels; multiples of 32.
-    pub height: usize,
-    pub width: usize,
-    pub classes: usize,
-}
-
 impl Shape {
     /// Of a checkpoint's network at this (height, width), the checkpoint's own if `None`.
     ///
@@ -99,13 +91,5 @@ impl Shape {
                 .remedy(format!("choose at most {LARGEST_SIDE}x{LARGEST_SIDE}, such as 352x352")));
         }
         Ok(Self { height, width, classes: checkpoint.architecture().classes })
-    }
-
-    pub const fn input_len(&self) -> usize {
-        3 * self.height * self.width
-    }
-
-    pub const fn logits_len(&self) -> usize {
-        self.classes * self.height * self.width
     }
 }

@@ -1,16 +1,23 @@
 //! A frame's identity and time, its picture, and the mask that belongs to it.
 //!
-//! In: nothing. Out: the vocabulary every other module speaks ([`FrameId`], [`Pts`], [`Nanos`], [`Picture`], [`Mask`]).
-//! This module knows neither GStreamer nor candle.
+//! In: nothing. Out: the vocabulary every other module speaks ([`FrameId`], [`Pts`], [`Nanos`], [`Picture`], [`Mask`]), and
+//! what can be done with a picture alone: reading its [`colour`]s and [`resize`] it. This module knows neither GStreamer nor
+//! candle, and uses no other module of this crate but its errors.
 
+pub mod colour;
+mod map;
 mod mask;
 mod picture;
+mod rate;
+pub mod resize;
 
+pub use map::{Extent, Found, Shape};
 pub use mask::{Mask, Polyp};
 pub use picture::{
     Chroma, Colorimetry, FieldOrder, Layout, Matrix, Picture, PictureInfo, PictureMut, PixelFormat, Plane,
     PlaneMut, packed_len,
 };
+pub use rate::Rate;
 
 use std::fmt;
 use std::time::Duration;

@@ -10,12 +10,16 @@ use std::time::Instant;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::compositor::{Compositor, Tap, Wiring};
+use super::controls::Controls;
+use super::copies::Copied;
+use super::stamps::Stamps;
 use crate::Result;
-use crate::capture::{Copied, Marker, Stamps, Tap, Wiring};
+use crate::capture::Marker;
 use crate::frame::{Nanos, PictureInfo, Pts};
 use crate::mailbox::{Inbox, Policy, Traffic, mailbox};
 use crate::mask_slot::mask_slot;
-use crate::overlay::{Controls, Style};
+use crate::overlay::Style;
 use crate::safety::{Limits, Watch};
 use crate::telemetry::event::{Event, Events, Feed, LeftEvent, feed};
 use crate::worker::{Care, Factory, Workers};
@@ -78,19 +82,23 @@ impl Core {
         let stamps = Arc::new(Stamps::default());
         let limits = Limits { max_mask_age: settings.max_mask_age, ..Limits::default() };
         let period = Arc::new(AtomicU64::new(limits.period.0));
+        let threshold = {
+            let controls = controls.clone();
+            Box::new(move || controls.threshold())
+        };
         let workers = Workers::start(
             settings.workers,
             factory,
             inbox.clone(),
             giver,
             feed.clone(),
-            controls.clone(),
+            threshold,
             settings.care,
             period.clone(),
             epoch,
         )?;
         let marker = Marker::new(settings.keyed);
-        marker.wire(Wiring {
+        marker.set_hook(Box::new(Compositor::new(Wiring {
             outbox,
             masks,
             pulses: workers.pulses().to_vec(),
@@ -103,7 +111,7 @@ impl Core {
             motion: settings.motion,
             period: period.clone(),
             epoch,
-        });
+        })));
         let latency = Arc::new(AtomicU64::new(0));
         Ok((Self { marker, workers, inbox, controls, stamps, feed, period, latency, epoch }, events))
     }

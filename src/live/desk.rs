@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::adapting::Sides;
+use super::controls::Controls;
 use super::taps::Taps;
 use crate::capture::{Recorder, RecorderSettings};
 use crate::control::{Desk, Status};
-use crate::overlay::Controls;
 use crate::telemetry::Snapshot;
 use crate::{Error, Result};
 

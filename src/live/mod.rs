@@ -4,15 +4,21 @@
 //! The video path never waits for anything in here.
 
 mod adapting;
+mod compositor;
+mod controls;
+mod copies;
 mod core;
 mod desk;
 mod recordings;
 mod session;
 pub mod sizing;
+mod stamps;
 mod stills;
 mod taps;
 
 pub use adapting::{Adapting, Build, Built, Sides};
+pub use compositor::Tap;
+pub use controls::Controls;
 pub use core::{Core, CoreSettings};
 pub use desk::LiveDesk;
 pub use session::{Session, Settings, Step};

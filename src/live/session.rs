@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::adapting::Sides;
+use super::controls::Controls;
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
 use super::taps::Taps;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
-use crate::overlay::{Controls, Overlay, Style};
+use crate::overlay::{Overlay, Style};
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
 use crate::worker::{Care, Factory};

@@ -164,11 +164,11 @@ mod tests {
                 _: f32,
                 logits: &mut [f32],
                 inside: &mut [u8],
-            ) -> Result<crate::postprocess::Found> {
+            ) -> Result<crate::frame::Found> {
                 assert_eq!((picture.info.width, logits.len()), (MEASURED.0, 1024));
                 assert_eq!(inside.len() as u64, view.area());
                 self.0 += 1;
-                Ok(crate::postprocess::Found { area: 0, top: 0.0, extent: Default::default() })
+                Ok(crate::frame::Found { area: 0, top: 0.0, extent: Default::default() })
             }
         }
         let mut network = OfPictures(0);

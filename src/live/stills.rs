@@ -14,7 +14,7 @@ use gstreamer_video as gst_video;
 
 use crate::capture::picture_of;
 use crate::frame::Rect;
-use crate::preprocess::resize::{Filter, Resampler};
+use crate::frame::resize::{Filter, Resampler};
 use crate::{Error, Result};
 
 /// Longest that a request waits for a frame.

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use super::compositor::Tap;
 use super::recordings::Recordings;
 use super::stills::Stills;
 use crate::Result;
-use crate::capture::{Recorder, RecorderStatus, Tap, Track};
+use crate::capture::{Recorder, RecorderStatus, Track};
 use crate::frame::Rect;
 use crate::telemetry::{Beside, RecordingRecord};
 

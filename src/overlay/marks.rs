@@ -3,45 +3,17 @@
 //! In: a mask and a [`Style`]. Out: levels for the painter, row by row. Nothing is allocated once the picture's size has
 //! been seen.
 
-use std::fmt;
-
 use super::paint::{ChromaLine, Ink, Painter};
 use crate::frame::{FieldOrder, Layout, Mask, PictureInfo, PictureMut, Rect};
+use crate::safety::State;
 
-/// What the picture shows of the system's condition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum State {
-    #[default]
-    WarmUp,
-    Active,
-    Degraded,
-    Bypass,
-}
-
-impl State {
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::WarmUp => "warm_up",
-            State::Active => "active",
-            State::Degraded => "degraded",
-            State::Bypass => "bypass",
-        }
-    }
-
-    /// Blue, green, amber, red: none of them a colour of mucosa.
-    const fn rgb(self) -> [u8; 3] {
-        match self {
-            State::WarmUp => [60, 120, 240],
-            State::Active => [40, 200, 90],
-            State::Degraded => [240, 170, 20],
-            State::Bypass => [220, 40, 40],
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// The status rectangle's colour: blue, green, amber, red, none of them a colour of mucosa.
+const fn colour_of(state: State) -> [u8; 3] {
+    match state {
+        State::WarmUp => [60, 120, 240],
+        State::Active => [40, 200, 90],
+        State::Degraded => [240, 170, 20],
+        State::Bypass => [220, 40, 40],
     }
 }
 
@@ -161,7 +133,7 @@ impl Overlay {
 
     fn draw_status(&mut self, picture: &mut PictureMut, r: Rect, state: State, key: bool) {
         let painter = Painter::new(
-            [Ink { rgb: state.rgb(), weight: 256 }, Ink { rgb: [16, 16, 16], weight: 256 }],
+            [Ink { rgb: colour_of(state), weight: 256 }, Ink { rgb: [16, 16, 16], weight: 256 }],
             picture,
             key,
         );

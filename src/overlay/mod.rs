@@ -7,9 +7,7 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
-mod controls;
 mod marks;
 mod paint;
 
-pub use controls::Controls;
-pub use marks::{Overlay, State, Style};
+pub use marks::{Overlay, Style};

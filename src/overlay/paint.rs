@@ -3,8 +3,8 @@
 //! In: one row of a picture and, for each pixel, how much of which colour. Out: the row, painted. Samples shared by
 //! several pixels (subsampled chroma) are painted only where every pixel that shares them is.
 
+use crate::frame::colour::v210_component;
 use crate::frame::{Chroma, Colorimetry, Layout, PictureMut};
-use crate::preprocess::colour::v210_component;
 
 /// A colour and how strongly it covers: the weight of 256 it has against the pixel beneath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

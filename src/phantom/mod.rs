@@ -54,7 +54,7 @@ use self::space::{Pose, Vec3, dot, length, scale, sub};
 use self::texture::Tile;
 use crate::{Error, Result, memory};
 
-pub use self::settings::{MAX_FRAMES, MAX_SIDE, MIN_SIDE, Preset, Rate, Settings, View};
+pub use self::settings::{MAX_FRAMES, MAX_SIDE, MIN_SIDE, Preset, Settings, View};
 pub use self::truth::{STILL, Truth, TruthWriter, VisiblePolyp};
 
 /// Rows rendered at a time: their surfaces fit a core's second-level cache.

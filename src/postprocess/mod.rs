@@ -16,7 +16,7 @@ mod upsample;
 
 #[cfg(feature = "video")]
 pub use polyps::Postprocessor;
-pub use threshold::{Extent, Found, Thresholder};
+pub use threshold::Thresholder;
 pub use upsample::Upsampler;
 
 use crate::{Error, Fault, Result};

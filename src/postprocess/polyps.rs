@@ -7,9 +7,8 @@ use opencv::core::{CV_8U, CV_32S, Mat, Point, Vec4i, Vector};
 use opencv::imgproc;
 use opencv::prelude::*;
 
-use super::{Extent, Found, Thresholder, check_finite, logit, sigmoid};
-use crate::engine::Shape;
-use crate::frame::{Mask, Polyp, Rect};
+use super::{Thresholder, check_finite, logit, sigmoid};
+use crate::frame::{Extent, Found, Mask, Polyp, Rect, Shape};
 use crate::{Error, Result};
 
 /// Thresholds logits into masks. Buffers are kept from frame to frame.

@@ -6,32 +6,7 @@
 //! all of them.
 
 use super::upsample::{Between, positions};
-
-/// Rectangle of pixels that may be inside: `left..right`, `top..bottom`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    pub left: usize,
-    pub top: usize,
-    pub right: usize,
-    pub bottom: usize,
-}
-
-impl Extent {
-    pub fn is_empty(&self) -> bool {
-        self.left >= self.right || self.top >= self.bottom
-    }
-}
-
-/// What one map was found to hold.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
-    /// Pixels that reach the level.
-    pub area: u64,
-    /// Largest value of the enlarged map.
-    pub top: f32,
-    /// Smallest rectangle around all pixels that reach the level; empty if there are none.
-    pub extent: Extent,
-}
+use crate::frame::{Extent, Found};
 
 /// Thresholds enlarged maps; keeps its tables while sizes stay the same.
 #[derive(Debug, Default)]

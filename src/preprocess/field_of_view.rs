@@ -11,8 +11,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::colour::RowReader;
 use crate::Error;
+use crate::frame::colour::RowReader;
 use crate::frame::{Picture, Rect};
 
 /// Which part of the picture to analyse.

@@ -1,12 +1,12 @@
 //! Field of view, colour, antialiased resize and normalisation in one pass over the source.
 //!
-//! In: a rectangle of a picture. Out: normalised planes, the same to the bit as the plain steps in [`super::resize`] and
-//! [`super::colour`] give. Sixteen source rows at a time are converted, turned so that the sixteen lie side by side, and
+//! In: a rectangle of a picture. Out: normalised planes, the same to the bit as the plain steps in [`frame::resize`](crate::frame::resize)
+//! and [`frame::colour`](crate::frame::colour) give. Sixteen source rows at a time are converted, turned so that the sixteen lie side by side, and
 //! reduced horizontally with one row a lane; what is left of the picture is small and reduced vertically with one column
 //! a lane. Compiled for AVX-512, AVX2 and the processor's baseline from the same plain Rust, chosen at run time.
 
-use super::colour::{FieldRows, Matrix, v210_component, word};
-use super::resize::{BITS, Coefficients, Filter};
+use crate::frame::colour::{FieldRows, Matrix, v210_component, word};
+use crate::frame::resize::{BITS, Coefficients, Filter};
 use crate::frame::{Chroma, Layout, Picture, Rect};
 
 /// Source rows reduced together.
@@ -388,8 +388,8 @@ fn turn(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resize::Resampler;
     use super::*;
+    use crate::frame::resize::Resampler;
     use crate::frame::{Colorimetry, FieldOrder, Matrix as Primaries, PictureInfo, PixelFormat, packed_len};
 
     /// Every layout, odd sizes, odd rectangles, fields, both ranges, enlargement too: the plain steps' bytes.

@@ -2,24 +2,31 @@
 //!
 //! In: a [`Picture`] in any layout, and the checkpoint's description. Out: the field of view that was analysed, and
 //! normalised R, G, B planes at the network's input size. Colour, antialiased resize and normalisation are the steps the
-//! published prediction code takes, with 8-bit values between them; [`colour`] and [`resize`] take them one by one, plainly,
-//! [`fused`] in one pass and to the same bits.
+//! published prediction code takes, with 8-bit values between them; [`frame::colour`](crate::frame::colour) and
+//! [`frame::resize`](crate::frame::resize) take them one by one, plainly, [`fused`] in one pass and to the same bits.
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
-pub mod colour;
 pub mod field_of_view;
 pub mod fused;
-pub mod resize;
 
 pub use field_of_view::{FieldOfView, Finder};
 
+use crate::frame::resize::Filter;
 use crate::frame::{Picture, Rect};
-use crate::model::checkpoint::Description;
+use crate::model::checkpoint::{Description, Resize};
 use crate::{Error, Result};
 use fused::Reducer;
-use resize::Filter;
+
+impl From<Resize> for Filter {
+    fn from(r: Resize) -> Self {
+        match r {
+            Resize::AntialiasedBilinear => Filter::Antialiased,
+            Resize::PlainBilinear => Filter::Plain,
+        }
+    }
+}
 
 /// Turns pictures into network inputs. Buffers are kept from frame to frame; nothing is allocated while the picture's
 /// size and field of view stay the same.

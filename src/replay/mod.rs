@@ -14,6 +14,7 @@
 
 mod clock;
 pub mod episodes;
+mod job;
 mod masks;
 pub(crate) mod reader;
 pub mod record;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::Loss;
+use crate::distribution::Distribution;
 use crate::frame::{Polyp, Rect};
-use crate::telemetry::{Distribution, Machine};
+use crate::telemetry::Machine;
 
 /// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is higher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -15,12 +15,14 @@ use super::reader;
 use super::record::{FrameCounts, FrameRecord, Marks, Summary};
 use super::report::{Report, Thumbnail};
 use crate::capture::{Encoder, EncoderSettings, Frame, SoundPacket, Source, lost_frames};
+use crate::distribution::Histogram;
+use crate::frame::resize::{Filter, Resampler};
 use crate::frame::{Mask, Nanos, Pts, Rect};
 use crate::mailbox::{Policy, mailbox};
-use crate::overlay::{Overlay, State, Style};
-use crate::preprocess::resize::{Filter, Resampler};
+use crate::overlay::{Overlay, Style};
 use crate::result_file::check_folder;
-use crate::telemetry::{Histogram, Machine, Stage, StageHistograms, peak_rss_bytes};
+use crate::safety::State;
+use crate::telemetry::{Machine, Stage, StageHistograms, peak_rss_bytes};
 use crate::worker::{self, Finished, Segmenter, Spans};
 use crate::{Error, Kind, Result};
 

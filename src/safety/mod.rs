@@ -8,8 +8,10 @@
 
 mod pulse;
 mod reason;
+mod state;
 mod watch;
 
 pub use pulse::Pulse;
 pub use reason::Reason;
+pub use state::State;
 pub use watch::{Limits, Verdict, Watch};

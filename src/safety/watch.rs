@@ -3,9 +3,8 @@
 //! In: once a frame, the time, the workers' pulses, the newest mask's age and the user's switch. Out: the state, its
 //! reason, and whether a mask may be drawn. Pure: time is given, not read.
 
-use super::{Pulse, Reason};
+use super::{Pulse, Reason, State};
 use crate::frame::Nanos;
-use crate::overlay::State;
 
 /// What the state depends on, besides the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::frame::{FrameId, Nanos, Pts};
-use crate::overlay::State;
-use crate::safety::Reason;
+use crate::safety::{Reason, State};
 
 /// Events that can wait for the collector: several seconds of a fast pipeline.
 const ROOM: usize = 8192;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distribution, Machine};
+use super::Machine;
+use crate::distribution::Distribution;
 use crate::frame::Rect;
 
 /// How many frames went which way.

@@ -5,19 +5,19 @@
 
 #[cfg(feature = "video")]
 pub mod collector;
-mod distribution;
 pub mod event;
 mod live_summary;
 mod machine;
 
 #[cfg(feature = "video")]
 pub use collector::{Beside, Collector, CollectorSettings, Snapshot};
-pub use distribution::{Distribution, Histogram};
 pub use event::{Event, Events, Feed, feed};
 pub use live_summary::{
     LiveCounts, LiveMarks, LiveSummary, Memory, RecordingRecord, StateChangeRecord, Unfinished,
 };
 pub use machine::{Machine, peak_rss_bytes, rss_bytes};
+
+use crate::distribution::{Distribution, Histogram};
 
 /// The stages a frame passes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

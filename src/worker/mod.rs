@@ -12,5 +12,5 @@ mod supervisor;
 mod thread;
 
 pub use segmenter::{Segmenter, Spans};
-pub use supervisor::{Analyst, Care, Factory, HANGING, LiveJob, Workers};
+pub use supervisor::{Analyst, Care, Factory, HANGING, LiveJob, Threshold, Workers};
 pub use thread::{Finished, Job, log_panics, spawn};

@@ -15,7 +15,6 @@ use super::{Segmenter, Spans};
 use crate::frame::{FrameId, Mask, Nanos, Picture, Pts};
 use crate::mailbox::{Inbox, Taken};
 use crate::mask_slot::Giver;
-use crate::overlay::Controls;
 use crate::safety::{Pulse, Reason};
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
@@ -41,6 +40,9 @@ impl Analyst for Segmenter {
         Segmenter::set_threshold(self, threshold);
     }
 }
+
+/// The probability from which on a pixel is marked, asked once a frame: the user may change it while the session runs.
+pub type Threshold = dyn Fn() -> f64 + Send + Sync;
 
 /// Builds worker `k`'s analyst, in the thread that will run it.
 pub type Factory = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
@@ -90,7 +92,7 @@ struct Shared<J> {
     inbox: Inbox<J>,
     giver: Giver,
     feed: Feed,
-    controls: Arc<Controls>,
+    threshold: Box<Threshold>,
     factory: Box<Factory>,
     care: Care,
     epoch: Instant,
@@ -126,7 +128,7 @@ impl<J: LiveJob> Workers<J> {
         inbox: Inbox<J>,
         giver: Giver,
         feed: Feed,
-        controls: Arc<Controls>,
+        threshold: Box<Threshold>,
         care: Care,
         period: Arc<AtomicU64>,
         epoch: Instant,
@@ -135,7 +137,7 @@ impl<J: LiveJob> Workers<J> {
             inbox,
             giver,
             feed,
-            controls,
+            threshold,
             factory,
             care,
             epoch,
@@ -289,8 +291,9 @@ fn work<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k:
             job.recycle();
             continue;
         }
-        if threshold != shared.controls.threshold() {
-            threshold = shared.controls.threshold();
+        let wanted = (shared.threshold)();
+        if threshold != wanted {
+            threshold = wanted;
             analyst.set_threshold(threshold);
         }
         pulse.begin(start);

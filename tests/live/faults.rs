@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use polypscope::frame::FrameId;
-use polypscope::overlay::State;
 use polypscope::safety::Reason;
+use polypscope::safety::State;
 
 use crate::stand_in::{Mood, SOURCE, Seen, Session};
 

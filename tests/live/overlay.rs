@@ -7,8 +7,8 @@ use gstreamer::prelude::*;
 
 use polypscope::frame::{FrameId, PixelFormat};
 use polypscope::live::CoreSettings;
-use polypscope::overlay::State;
 use polypscope::safety::Reason;
+use polypscope::safety::State;
 use polypscope::telemetry::event::StreamEvent;
 
 use crate::stand_in::{Mood, SOURCE, Session};

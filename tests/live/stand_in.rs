@@ -9,10 +9,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
-use polypscope::capture::Tap;
 use polypscope::engine::{Network, Route, Shape};
 use polypscope::frame::{Nanos, Rect};
-use polypscope::live::{Core, CoreSettings};
+use polypscope::live::{Core, CoreSettings, Tap};
 use polypscope::model::checkpoint::Description;
 use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gstreamer_video::{VideoColorMatrix as Matrix, VideoColorRange as Range};
 use polypscope::capture::{Facts, Next, Recording, Source, Span};
-use polypscope::preprocess::colour::RowReader;
+use polypscope::frame::colour::RowReader;
 
 use crate::common::recordings::{Moving, decode, grey, write};
 use crate::{folder, replay_file, settings};

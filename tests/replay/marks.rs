@@ -2,7 +2,8 @@
 
 use polypscope::capture::{Facts, Frame, Next, Recording, Source, Span};
 use polypscope::frame::{FieldOrder, Layout, Mask, Picture, Rect};
-use polypscope::overlay::{Overlay, State, Style};
+use polypscope::overlay::{Overlay, Style};
+use polypscope::safety::State;
 
 use crate::common::recordings::{Moving, write};
 use crate::{folder, segmenter};

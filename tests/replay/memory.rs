@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use polypscope::capture::PhantomSource;
-use polypscope::phantom::{Rate, Settings, View};
+use polypscope::frame::Rate;
+use polypscope::phantom::{Settings, View};
 
 use crate::{folder, run, settings};
 

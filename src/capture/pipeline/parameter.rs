@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::capture::address;
-use crate::phantom::Rate;
+use crate::frame::Rate;
 use crate::{Error, Result};
 
 /// What a parameter may be.

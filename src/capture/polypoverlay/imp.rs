@@ -1,7 +1,7 @@
 //! The GStreamer side of the element: caps, latency, buffers.
 //!
 //! `settings` is what the user set, `state` what is happening; the state is locked by the streaming thread alone, and by
-//! [`PolypOverlay::wire`] before the stream runs. Lock order: never both.
+//! [`PolypOverlay::set_hook`] before the stream runs. Lock order: never both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex};
@@ -15,7 +15,7 @@ use gstreamer_base::subclass::base_transform::BaseTransformMode;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::compositor::{Compositor, Wiring};
+use crate::capture::frame_hook::FrameHook;
 use crate::frame::PixelFormat;
 use crate::lock::lock;
 
@@ -25,7 +25,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 /// What the element's own work on a frame may take, as it answers a LATENCY query: sinks then do not take a frame for
 /// late that is merely being drawn on.
-pub(super) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
+pub(in crate::capture) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
 
 #[derive(Debug)]
 struct Settings {
@@ -41,8 +41,8 @@ impl Default for Settings {
 #[derive(Default)]
 struct State {
     info: Option<gst_video::VideoInfo>,
-    compositor: Option<Compositor>,
-    /// Frames in which our own code panicked.
+    hook: Option<Box<dyn FrameHook>>,
+    /// Frames in which the hook panicked.
     panics: u64,
 }
 
@@ -53,7 +53,7 @@ pub struct PolypOverlay {
 }
 
 /// Adds what an element's own work takes to the answer to a LATENCY query.
-pub(super) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
+pub(in crate::capture) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
     if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
         let (live, min, max) = latency.result();
         latency.set(live, min + ours, max.map(|m| m + ours));
@@ -61,7 +61,7 @@ pub(super) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
 }
 
 /// The two pads of an element, always there.
-pub(super) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
+pub(in crate::capture) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
     [("sink", gst::PadDirection::Sink, sink), ("src", gst::PadDirection::Src, src)]
         .into_iter()
         .filter_map(|(name, direction, caps)| {
@@ -72,11 +72,11 @@ pub(super) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTe
 
 impl PolypOverlay {
     pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
-        crate::capture::frame::picture_info(lock(&self.state).info.as_ref()?, None).ok()
+        crate::capture::picture_info(lock(&self.state).info.as_ref()?, None).ok()
     }
 
-    pub(super) fn wire(&self, wiring: Wiring) {
-        lock(&self.state).compositor = Some(Compositor::new(wiring));
+    pub(super) fn set_hook(&self, hook: Box<dyn FrameHook>) {
+        lock(&self.state).hook = Some(hook);
     }
 }
 
@@ -149,8 +149,8 @@ impl BaseTransformImpl for PolypOverlay {
         let info = crate::capture::colour_description::video_info(caps)
             .map_err(|_| gst::loggable_error!(CAT, "caps without a picture: {caps}"))?;
         let mut state = lock(&self.state);
-        if let Some(compositor) = &mut state.compositor {
-            compositor.format(&info);
+        if let Some(hook) = &mut state.hook {
+            hook.format(&info);
         }
         state.info = Some(info);
         Ok(())
@@ -167,8 +167,8 @@ impl BaseTransformImpl for PolypOverlay {
     fn sink_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::FlushStop(_) = event.view() {
             let mut state = lock(&self.state);
-            if let Some(compositor) = &mut state.compositor {
-                compositor.forget();
+            if let Some(hook) = &mut state.hook {
+                hook.flushed();
             }
         }
         self.parent_sink_event(event)
@@ -176,18 +176,18 @@ impl BaseTransformImpl for PolypOverlay {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut state = lock(&self.state);
-        let State { info, compositor, panics } = &mut *state;
-        let (Some(info), Some(compositor)) = (info.as_ref(), compositor.as_mut()) else {
+        let State { info, hook, panics } = &mut *state;
+        let (Some(info), Some(hook)) = (info.as_ref(), hook.as_mut()) else {
             return Ok(gst::FlowSuccess::Ok);
         };
         // A fault of ours must not become the stream's: the picture goes on as it is.
-        let outcome = catch_unwind(AssertUnwindSafe(|| compositor.frame(buffer, info)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| hook.in_place(buffer, info)));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(e)) => gst::debug!(CAT, imp = self, "frame passed on untouched: {e}"),
             Err(_) => {
                 *panics += 1;
-                compositor.give_up();
+                hook.panicked();
                 gst::error!(
                     CAT,
                     imp = self,

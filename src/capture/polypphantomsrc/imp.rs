@@ -15,9 +15,10 @@ use gstreamer_base::subclass::base_src::CreateSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
+use crate::frame::Rate;
 use crate::lock::lock;
 use crate::memory;
-use crate::phantom::{Phantom, Preset, Rate, Settings as Colon, Truth, View};
+use crate::phantom::{Phantom, Preset, Settings as Colon, Truth, View};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

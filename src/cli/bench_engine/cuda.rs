@@ -12,11 +12,12 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::Args;
+use crate::distribution::{Distribution, Histogram};
 use crate::engine::cuda::{Cuda, LaunchReport};
 use crate::engine::{Network, Pictures, open_candle};
 use crate::frame::{Picture, PictureInfo, PixelFormat, Rect, packed_len};
 use crate::model::Checkpoint;
-use crate::telemetry::{Distribution, Histogram, Machine};
+use crate::telemetry::Machine;
 use crate::{Error, Result};
 
 /// A full-HD frame, as a capture card gives it.

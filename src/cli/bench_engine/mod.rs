@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::distribution::{Distribution, Histogram};
 use crate::engine::cpu::{Cpu, peak_gflops};
 use crate::engine::{DeviceChoice, Network, Options, Precision, open_cpu};
 use crate::model::Checkpoint;
-use crate::telemetry::{Distribution, Histogram, Machine};
+use crate::telemetry::Machine;
 use crate::{Error, Result};
 
 /// Measure the network on this machine.

@@ -9,9 +9,9 @@ use super::lower::{Plan, lower};
 use super::params::Statistics;
 use super::picture::{PictureStage, unsorted};
 use crate::engine::{Network, Pictures, Route, Shape};
-use crate::frame::{Picture, Rect, packed_len};
+use crate::frame::{Extent, Found, Picture, Rect, packed_len};
 use crate::model::{self, Checkpoint};
-use crate::postprocess::{Extent, Found, not_a_number};
+use crate::postprocess::not_a_number;
 use crate::program;
 use crate::{Error, Result};
 

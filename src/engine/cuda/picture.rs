@@ -9,10 +9,10 @@ use super::lower::Plan;
 use super::params::{Address, Columns, Mark, Rows};
 use crate::Result;
 use crate::engine::Shape;
+use crate::frame::colour::{FieldRows, Matrix};
+use crate::frame::resize::{Coefficients, Filter};
 use crate::frame::{Chroma, Layout, Picture, PictureInfo, Rect, packed_len};
 use crate::model::checkpoint::Description;
-use crate::preprocess::colour::{FieldRows, Matrix};
-use crate::preprocess::resize::{Coefficients, Filter};
 
 /// Memory that grows and is never given back before its device is.
 #[derive(Clone, Copy, Default)]

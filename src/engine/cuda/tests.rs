@@ -18,10 +18,10 @@ use crate::engine::layer::Layer;
 use crate::engine::node_tests;
 use crate::engine::random::Random;
 use crate::engine::{Network, Shape};
+use crate::frame::resize::{Filter, Resampler};
 use crate::frame::{Colorimetry, FieldOrder, Matrix, Picture, PictureInfo, PixelFormat, Rect, packed_len};
 use crate::model::{self, Architecture, Checkpoint, Variant};
 use crate::postprocess::{Thresholder, Upsampler};
-use crate::preprocess::resize::{Filter, Resampler};
 use crate::program::{self, Program};
 
 impl Random {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::telemetry::Distribution;
+use crate::distribution::Distribution;
 
 /// The measures of one persistence setting. `None` (JSON `null`) where nothing defines one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

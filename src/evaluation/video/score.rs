@@ -10,7 +10,7 @@ use super::region::{Bounds, Region};
 use super::report::{FrameTotals, PersistenceFigures, PolypFigures, VideoFigures, VideoReport};
 use super::rules::VideoRules;
 use super::truth::TruthObject;
-use crate::telemetry::Distribution;
+use crate::distribution::Distribution;
 use crate::{Error, Result};
 
 /// A jump of more than this between two frames is a fault of the timestamps.

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::snapshot::{BOUNDS, Counted, Point, Snapshot};
+use crate::distribution::{Distribution, Histogram};
 use crate::frame::Nanos;
 use crate::mailbox::Traffic;
-use crate::overlay::State;
-use crate::safety::Reason;
+use crate::safety::{Reason, State};
 use crate::telemetry::event::{Event, FrameEvent, StreamEvent};
-use crate::telemetry::{
-    Distribution, Histogram, LiveCounts, LiveSummary, Machine, Memory, StateChangeRecord,
-};
+use crate::telemetry::{LiveCounts, LiveSummary, Machine, Memory, StateChangeRecord};
 
 /// Points of the charts: five minutes of seconds.
 const POINTS: usize = 300;

@@ -182,7 +182,7 @@ impl Collector {
     }
 
     /// Histograms as they stand, by name; `mask_ready` is from a frame's capture to its own mask.
-    pub fn histograms(&self) -> Vec<(String, super::Histogram)> {
+    pub fn histograms(&self) -> Vec<(String, crate::distribution::Histogram)> {
         lock(&self.shared.figures).histograms()
     }
 

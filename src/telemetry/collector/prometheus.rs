@@ -180,7 +180,7 @@ mod tests {
     fn a_scrape_has_base_units_and_every_line_reads() {
         let mut s =
             Snapshot { state: "bypass".into(), reason: "out_of_memory".into(), ..Snapshot::default() };
-        let mut h = crate::telemetry::Histogram::new();
+        let mut h = crate::distribution::Histogram::new();
         for us in [300, 1900, 2500, 700_000] {
             h.record(crate::frame::Nanos(us * 1000));
         }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn every_family_has_help_a_type_and_a_name_of_its_kind() {
         let mut s = Snapshot { state: "active".into(), ..Snapshot::default() };
-        let mut h = crate::telemetry::Histogram::new();
+        let mut h = crate::distribution::Histogram::new();
         h.record(crate::frame::Nanos(2_000_000));
         s.counted = ["video_delay", "annotation_delay", "mask_age"]
             .map(|metric| super::super::Counted { metric, of: "", counts: h.buckets(&BOUNDS), sum_s: 0.002 })

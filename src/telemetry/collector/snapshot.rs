@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::distribution::Distribution;
 use crate::frame::Nanos;
-use crate::telemetry::{Distribution, LiveCounts, Memory, StateChangeRecord};
+use crate::telemetry::{LiveCounts, Memory, StateChangeRecord};
 
 /// One second of the charts; `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

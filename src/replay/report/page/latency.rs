@@ -1,7 +1,8 @@
 //! How long each stage took: spread and distribution on one logarithmic axis, and the same as a table.
 
 use super::*;
-use crate::telemetry::{Distribution, Histogram, Stage};
+use crate::distribution::{Distribution, Histogram};
+use crate::telemetry::Stage;
 
 const WIDTH: f64 = 1000.0;
 /// Below 100 ns a stage did nothing worth an axis.

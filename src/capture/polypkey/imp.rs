@@ -1,6 +1,6 @@
 //! `polypkey`'s GStreamer side: any of our layouts in, BGRA of the same size out.
 //!
-//! The state is locked by the streaming thread alone, and by `wire` before the stream runs.
+//! The state is locked by the streaming thread alone, and by `set_hook` before the stream runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex, MutexGuard};
@@ -13,8 +13,8 @@ use gstreamer_base::subclass::base_transform::BaseTransformMode;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::compositor::{Compositor, Wiring};
-use super::imp::{PROCESSING, add_latency, pad_templates};
+use crate::capture::frame_hook::FrameHook;
+use crate::capture::polypoverlay::{PROCESSING, add_latency, pad_templates};
 use crate::frame::PixelFormat;
 use crate::lock::lock;
 
@@ -26,7 +26,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 struct State {
     /// What comes in and what goes out.
     infos: Option<(gst_video::VideoInfo, gst_video::VideoInfo)>,
-    compositor: Option<Compositor>,
+    hook: Option<Box<dyn FrameHook>>,
     panics: u64,
 }
 
@@ -41,11 +41,11 @@ impl PolypKey {
     }
 
     pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
-        crate::capture::frame::picture_info(&self.state().infos.as_ref()?.0, None).ok()
+        crate::capture::picture_info(&self.state().infos.as_ref()?.0, None).ok()
     }
 
-    pub(super) fn wire(&self, wiring: Wiring) {
-        self.state().compositor = Some(Compositor::new(wiring));
+    pub(super) fn set_hook(&self, hook: Box<dyn FrameHook>) {
+        self.state().hook = Some(hook);
     }
 }
 
@@ -125,8 +125,8 @@ impl BaseTransformImpl for PolypKey {
         };
         let (info, key) = (info(caps)?, info(out)?);
         let mut state = self.state();
-        if let Some(compositor) = &mut state.compositor {
-            compositor.format(&info);
+        if let Some(hook) = &mut state.hook {
+            hook.format(&info);
         }
         state.infos = Some((info, key));
         Ok(())
@@ -142,9 +142,9 @@ impl BaseTransformImpl for PolypKey {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::FlushStop(_) = event.view()
-            && let Some(compositor) = &mut self.state().compositor
+            && let Some(hook) = &mut self.state().hook
         {
-            compositor.forget();
+            hook.flushed();
         }
         self.parent_sink_event(event)
     }
@@ -155,13 +155,13 @@ impl BaseTransformImpl for PolypKey {
         key: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut state = self.state();
-        let State { infos, compositor, panics } = &mut *state;
-        let done = match (infos.as_ref(), compositor.as_mut()) {
-            (Some((info, key_info)), Some(compositor)) => {
-                let outcome = catch_unwind(AssertUnwindSafe(|| compositor.key(buffer, info, key, key_info)));
+        let State { infos, hook, panics } = &mut *state;
+        let done = match (infos.as_ref(), hook.as_mut()) {
+            (Some((info, key_info)), Some(hook)) => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| hook.key(buffer, info, key, key_info)));
                 if outcome.is_err() {
                     *panics += 1;
-                    compositor.give_up();
+                    hook.panicked();
                     gst::error!(CAT, imp = self, "the key panicked ({panics} times); it stays transparent");
                 }
                 matches!(outcome, Ok(Ok(())))

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::Style;
+use crate::overlay::Style;
 
 /// Settings that change at run time, shared by everybody.
 #[derive(Debug)]

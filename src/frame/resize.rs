@@ -5,8 +5,7 @@
 //! values in between; it gives the same bytes.
 
 use super::colour::RowReader;
-use crate::frame::{Picture, Rect};
-use crate::model::checkpoint::Resize;
+use super::{Picture, Rect};
 
 /// How wide the triangle is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +16,8 @@ pub enum Filter {
     Plain,
 }
 
-impl From<Resize> for Filter {
-    fn from(r: Resize) -> Self {
-        match r {
-            Resize::AntialiasedBilinear => Filter::Antialiased,
-            Resize::PlainBilinear => Filter::Plain,
-        }
-    }
-}
-
 /// Fractional bits of a coefficient: 32 less 8 for the value and 2 for the sum.
-pub(super) const BITS: u32 = 32 - 8 - 2;
+pub(crate) const BITS: u32 = 32 - 8 - 2;
 
 /// Which source samples one output sample is made of.
 #[derive(Clone, Debug, Default, PartialEq)]

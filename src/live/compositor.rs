@@ -1,4 +1,4 @@
-//! The element's work on one frame, apart from GStreamer's ceremony.
+//! What a live session does with one frame inside its element.
 //!
 //! In: a buffer on the streaming thread. Out: the buffer with its marks, a copy of the clean picture in the mailbox, and a
 //! [`FrameEvent`] in the telemetry. Steps, in order: hand over, follow the motion, take the newest mask, judge, draw.
@@ -10,16 +10,16 @@ use std::time::Instant;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use super::controls::Controls;
 use super::copies::{Copied, Copies};
 use super::stamps::Stamps;
-use crate::capture::frame::{picture_info, picture_of};
-use crate::capture::mapping;
+use crate::capture::{FrameHook, draw_as, draw_on, picture_info, picture_of};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
 use crate::mailbox::Outbox;
 use crate::mask_slot::Shower;
 use crate::motion::{Mover, Tracker};
-use crate::overlay::{Controls, Overlay, State, Style};
-use crate::safety::{Pulse, Reason, Watch};
+use crate::overlay::{Overlay, Style};
+use crate::safety::{Pulse, Reason, State, Watch};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
 use crate::worker::HANGING;
 use crate::{Error, Result};
@@ -35,7 +35,7 @@ pub trait Tap: Send + Sync {
     fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect);
 }
 
-/// Everything the element is connected to.
+/// Everything a compositor is connected to.
 pub struct Wiring {
     pub outbox: Outbox<Box<Copied>>,
     pub masks: Shower,
@@ -91,101 +91,12 @@ impl Compositor {
         }
     }
 
-    /// New caps.
-    pub(super) fn format(&mut self, info: &gst_video::VideoInfo) {
-        if let Some(tap) = &self.wiring.tap {
-            tap.format(info);
-        }
-        let fps = info.fps();
-        let period = match (fps.numer(), fps.denom()) {
-            (n, d) if n > 0 && d > 0 => Nanos(1_000_000_000 * d as u64 / n as u64),
-            _ => USUAL_PERIOD,
-        };
-        self.wiring.watch.set_period(period);
-        self.wiring.period.store(period.0, Ordering::Relaxed);
-        self.given_up = false;
-        if let Ok(picture) = picture_info(info, None) {
-            let size = (picture.width, picture.height, picture.format);
-            if self.size != size {
-                if self.size.0 != 0 {
-                    self.wiring.masks.clear();
-                    self.post(Event::Stream(StreamEvent::FormatChange {
-                        at: self.now(),
-                        width: size.0,
-                        height: size.1,
-                    }));
-                }
-                self.size = size;
-                self.view = Rect::full(size.0, size.1);
-            }
-        }
-    }
-
-    /// The stream was flushed: what is known of its past is void.
-    pub(super) fn forget(&mut self) {
-        self.wiring.masks.clear();
-        self.last_pts = None;
-        if let Some(tracker) = &mut self.tracker {
-            tracker.restart();
-        }
-    }
-
-    pub(super) fn give_up(&mut self) {
-        self.given_up = true;
-        let at = self.now();
-        let from = std::mem::replace(&mut self.last_state, State::Bypass);
-        self.post(Event::State(StateChange { at, from, to: State::Bypass, reason: Reason::Failed }));
-    }
-
     fn now(&self) -> Nanos {
         self.wiring.epoch.elapsed().into()
     }
 
     fn post(&self, event: Event) {
         self.wiring.feed.post(event);
-    }
-
-    /// One frame, marked in place. An error leaves the picture as it was.
-    pub(super) fn frame(&mut self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) -> Result<()> {
-        let (mut event, entered) = self.begin(buffer);
-        if let Some(tap) = &self.wiring.tap {
-            tap.clean(buffer, info);
-        }
-        let mut first_mask = None;
-        let drawn = if self.given_up {
-            Ok(())
-        } else {
-            self.in_place(buffer, info, &mut event).map(|first| first_mask = first)
-        };
-        if let Some(tap) = &self.wiring.tap {
-            tap.marked(buffer, info, self.view);
-        }
-        self.end(event, entered, first_mask);
-        drawn
-    }
-
-    /// One frame whose marks alone go on, on `key`, a BGRA buffer of the same size. Whatever fails, the key is transparent.
-    pub(super) fn key(
-        &mut self,
-        buffer: &gst::BufferRef,
-        info: &gst_video::VideoInfo,
-        key: &mut gst::BufferRef,
-        key_info: &gst_video::VideoInfo,
-    ) -> Result<()> {
-        let (mut event, entered) = self.begin(buffer);
-        if let Some(tap) = &self.wiring.tap {
-            // What the card puts together nobody here ever has.
-            tap.clean(buffer, info);
-            tap.marked(buffer, info, self.view);
-        }
-        let mut first_mask = None;
-        let drawn = if self.given_up {
-            Err(Error::internal("the overlay gave up on this stream"))
-        } else {
-            self.on_key(buffer, info, key, key_info, &mut event).map(|first| first_mask = first)
-        };
-        self.end(event, entered, first_mask);
-        drawn
     }
 
     /// A frame enters: its number and its time.
@@ -221,7 +132,7 @@ impl Compositor {
         event: &mut FrameEvent,
     ) -> Result<Option<Nanos>> {
         let canvas = PictureInfo::new(PixelFormat::Bgrx, key_info.width(), key_info.height());
-        mapping::draw_as(key, key_info, canvas, |canvas| {
+        draw_as(key, key_info, canvas, |canvas| {
             let mut canvas = Some(canvas);
             let mut first = Ok(None);
             picture_of(buffer, info, |seen| {
@@ -234,13 +145,13 @@ impl Compositor {
         })
     }
 
-    fn in_place(
+    fn on_picture(
         &mut self,
         buffer: &mut gst::BufferRef,
         info: &gst_video::VideoInfo,
         event: &mut FrameEvent,
     ) -> Result<Option<Nanos>> {
-        mapping::draw(buffer, info, |picture| self.draw(Target::InPlace(picture), event))
+        draw_on(buffer, info, |picture| self.draw(Target::InPlace(picture), event))
     }
 
     /// Hands the picture over, then draws. Returns the capture of the mask's frame if it is shown for the first time.
@@ -320,6 +231,94 @@ impl Compositor {
         if jumped {
             self.post(Event::Stream(StreamEvent::TimestampJump { at: now, frame }));
         }
+    }
+}
+
+impl FrameHook for Compositor {
+    fn format(&mut self, info: &gst_video::VideoInfo) {
+        if let Some(tap) = &self.wiring.tap {
+            tap.format(info);
+        }
+        let fps = info.fps();
+        let period = match (fps.numer(), fps.denom()) {
+            (n, d) if n > 0 && d > 0 => Nanos(1_000_000_000 * d as u64 / n as u64),
+            _ => USUAL_PERIOD,
+        };
+        self.wiring.watch.set_period(period);
+        self.wiring.period.store(period.0, Ordering::Relaxed);
+        self.given_up = false;
+        if let Ok(picture) = picture_info(info, None) {
+            let size = (picture.width, picture.height, picture.format);
+            if self.size != size {
+                if self.size.0 != 0 {
+                    self.wiring.masks.clear();
+                    self.post(Event::Stream(StreamEvent::FormatChange {
+                        at: self.now(),
+                        width: size.0,
+                        height: size.1,
+                    }));
+                }
+                self.size = size;
+                self.view = Rect::full(size.0, size.1);
+            }
+        }
+    }
+
+    /// What is known of the stream's past is void.
+    fn flushed(&mut self) {
+        self.wiring.masks.clear();
+        self.last_pts = None;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.restart();
+        }
+    }
+
+    fn panicked(&mut self) {
+        self.given_up = true;
+        let at = self.now();
+        let from = std::mem::replace(&mut self.last_state, State::Bypass);
+        self.post(Event::State(StateChange { at, from, to: State::Bypass, reason: Reason::Failed }));
+    }
+
+    fn in_place(&mut self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) -> Result<()> {
+        let (mut event, entered) = self.begin(buffer);
+        if let Some(tap) = &self.wiring.tap {
+            tap.clean(buffer, info);
+        }
+        let mut first_mask = None;
+        let drawn = if self.given_up {
+            Ok(())
+        } else {
+            self.on_picture(buffer, info, &mut event).map(|first| first_mask = first)
+        };
+        if let Some(tap) = &self.wiring.tap {
+            tap.marked(buffer, info, self.view);
+        }
+        self.end(event, entered, first_mask);
+        drawn
+    }
+
+    fn key(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        key: &mut gst::BufferRef,
+        key_info: &gst_video::VideoInfo,
+    ) -> Result<()> {
+        let (mut event, entered) = self.begin(buffer);
+        if let Some(tap) = &self.wiring.tap {
+            // The card puts picture and marks together: this machine never has the marked picture, so both taps see the clean one.
+            tap.clean(buffer, info);
+            tap.marked(buffer, info, self.view);
+        }
+        let mut first_mask = None;
+        let drawn = if self.given_up {
+            Err(Error::internal("the overlay gave up on this stream"))
+        } else {
+            self.on_key(buffer, info, key, key_info, &mut event).map(|first| first_mask = first)
+        };
+        self.end(event, entered, first_mask);
+        drawn
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: one row of any [`PixelFormat`](crate::frame::PixelFormat), its matrix and range. Out: packed RGB bytes. Chroma
 //! samples serve the luma samples they cover (no interpolation: what follows averages over many pixels). ITU-T H.273.
 
-use crate::frame::{Chroma, FieldOrder, Layout, Picture, Rect};
+use super::{Chroma, FieldOrder, Layout, Picture, Rect};
 
 /// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits. Products of 10-bit values and their
 /// sums stay below 2^26.
@@ -54,7 +54,7 @@ impl Matrix {
     }
 
     #[inline(always)]
-    pub(super) fn rgb(&self, y: u32, u: u32, v: u32) -> [u8; 3] {
+    pub(crate) fn rgb(&self, y: u32, u: u32, v: u32) -> [u8; 3] {
         let l = (y as i32 - self.luma_offset) * self.luma + (1 << (FRACTION - 1));
         let u = u as i32 - self.chroma_offset;
         let v = v as i32 - self.chroma_offset;
@@ -64,7 +64,7 @@ impl Matrix {
 
     /// Red, green and blue alike of 8-bit luma alone.
     #[inline(always)]
-    pub(super) fn grey(&self, y: u8) -> u8 {
+    pub(crate) fn grey(&self, y: u8) -> u8 {
         let l = (i32::from(y) - self.luma_offset) * self.luma + (1 << (FRACTION - 1));
         (l >> FRACTION).clamp(0, 255) as u8
     }
@@ -113,7 +113,7 @@ impl FieldRows {
     }
 
     /// Line in a vertically subsampled chroma plane that belongs to row `row`: fields are subsampled apart.
-    pub(super) fn chroma_line(&self, row: usize, sub_y: u32, rows: usize) -> usize {
+    pub(crate) fn chroma_line(&self, row: usize, sub_y: u32, rows: usize) -> usize {
         ((row >> sub_y) * self.step + self.first).min(rows.saturating_sub(1))
     }
 }
@@ -134,7 +134,7 @@ fn depth(layout: Layout) -> u32 {
 
 /// Sample `i` of 10 bits, stored shifted left; bits beyond them are padding.
 #[inline(always)]
-pub(super) fn word(row: &[u8], i: usize, shift: u32) -> u32 {
+pub(crate) fn word(row: &[u8], i: usize, shift: u32) -> u32 {
     u16::from_le_bytes([row[2 * i], row[2 * i + 1]]) as u32 >> shift & 0x3ff
 }
 
