@@ -143,7 +143,7 @@ impl Error {
         self.0.fault
     }
 
-    /// Exit code of a process that ends with this error (INTERFACES: 1 failed, 2 wrong usage).
+    /// Exit code of a process that ends with this error (1 failed, 2 wrong usage).
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
             Kind::Usage => 2,

@@ -1,11 +1,13 @@
 //! Polypscope: polyp segmentation on live and recorded colonoscopy video.
 //!
-//! Data flows left to right through these modules, and none calls back up the path:
+//! Data flows left to right through these modules, and none of them knows the next one's user: `replay` and `live` tie them
+//! together, `safety`, `telemetry` and `control` watch, `evaluation`, `phantom` and `bench` measure.
 //!
 //! ```text
 //! capture ─▶ mailbox ─▶ worker (preprocess ─▶ engine | model ─▶ postprocess) ─▶ mask_slot ─▶ overlay ─▶ capture
-//!        replay and live tie these together; safety, telemetry and control watch; evaluation, phantom, bench measure
 //! ```
+//!
+//! Which module may use which is in ARCHITECTURE.md, and `tests/rooms` holds them to it.
 //!
 //! `model`, `engine`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 

@@ -1,6 +1,6 @@
 //! What a replay leaves behind for other programs: one line a frame, one summary a run.
 //!
-//! In: masks and stage times. Out: `frames.jsonl` and `summary.json`, whose keys others rely on (INTERFACES).
+//! In: masks and stage times. Out: `frames.jsonl` and `summary.json`, whose keys others rely on: they are not renamed.
 
 use std::collections::BTreeMap;
 

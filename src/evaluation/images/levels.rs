@@ -4,7 +4,7 @@
 //! polyp (1, 2, 3 … or 85, 170, 255). A level that fills an area of its own is a polyp's; one that only lies between two
 //! others is an edge. What could be both is refused: the user says which with [`MaskLevels`].
 
-use super::report::NoteKind;
+use super::note::NoteKind;
 
 /// Which levels of a mask belong to polyps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

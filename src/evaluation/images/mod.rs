@@ -8,6 +8,7 @@
 mod caption;
 mod classes;
 mod levels;
+mod note;
 mod pairing;
 pub(in crate::evaluation) mod read;
 mod report;
@@ -17,12 +18,10 @@ mod sheet;
 
 pub use classes::Classes;
 pub use levels::MaskLevels;
+pub use note::{Note, NoteKind, Problem, ProblemKind};
 pub(in crate::evaluation) use pairing::list_pictures;
-pub use report::{
-    CSV_HEADER, DataSetReport, Note, NoteKind, Problem, ProblemKind, Row, csv_line, json, protocol_line,
-    table,
-};
-pub use score::{DataSet, Event, Options, Predict, Rank, Worst, score};
+pub use report::{CSV_HEADER, DataSetReport, Row, Worst, csv_line, json, protocol_line, table};
+pub use score::{DataSet, Event, Options, Predict, Rank, score};
 pub use sheet::contact_sheet;
 
 #[cfg(test)]

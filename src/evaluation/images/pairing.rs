@@ -7,6 +7,24 @@ use std::path::{Path, PathBuf};
 use crate::still::names::{comparable, is_litter, is_picture, natural_order};
 use crate::{Error, Result};
 
+/// The files of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Files {
+    pub mask: PathBuf,
+    pub prediction: Option<Source>,
+    pub image: Option<PathBuf>,
+}
+
+/// Where the prediction of a picture lies.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Source {
+    Map(PathBuf),
+    /// Class numbers or colours.
+    Labels(PathBuf),
+    /// A map per class.
+    Maps(Vec<PathBuf>),
+}
+
 /// The pictures of one folder (its sub-folders are not entered).
 #[derive(Debug, Default)]
 pub(super) struct Folder {

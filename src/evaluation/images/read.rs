@@ -7,7 +7,7 @@ use image::{DynamicImage, GrayImage, RgbImage};
 
 use super::classes::{Classes, levels_of};
 use super::levels::{self, MaskLevels};
-use super::report::NoteKind;
+use super::note::NoteKind;
 use super::scale::{Depth, Scales};
 use crate::evaluation::metrics::{Mask, Prediction};
 use crate::still::{Pixels, Still, load_rgb};

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use super::report::NoteKind;
+use super::note::NoteKind;
 use crate::still::{Pixels, Still};
 
 /// How values are stored.

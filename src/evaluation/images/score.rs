@@ -9,9 +9,10 @@ use rayon::prelude::*;
 
 use super::classes::Classes;
 use super::levels::MaskLevels;
-use super::pairing::{self, Stem};
+use super::note::{Note, NoteKind, Problem, ProblemKind};
+use super::pairing::{self, Files, Source, Stem};
 use super::read;
-use super::report::{DataSetReport, Note, NoteKind, Problem, ProblemKind, Row};
+use super::report::{DataSetReport, Row, Worst};
 use super::scale::{self, Depth, Scales};
 use crate::evaluation::metrics::{Figures, Mask, Prediction, Protocol, Scorer, SetAccumulator, SetFigures};
 use crate::{Error, Result};
@@ -110,17 +111,6 @@ impl Default for Options {
     }
 }
 
-/// One of the worst pictures.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Worst {
-    pub name: String,
-    pub class: String,
-    /// Its figure of the [`Rank`] asked for.
-    pub value: f64,
-    pub(super) class_number: usize,
-    pub(super) files: Files,
-}
-
 /// What happens while a data set is scored, in the order of names.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -130,24 +120,6 @@ pub enum Event<'a> {
     LeftOut(&'a Problem),
     /// A picture is done, scored or not.
     Done,
-}
-
-/// The files of one picture.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Files {
-    pub mask: PathBuf,
-    pub prediction: Option<Source>,
-    pub image: Option<PathBuf>,
-}
-
-/// Where the prediction of a picture lies.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Source {
-    Map(PathBuf),
-    /// Class numbers or colours.
-    Labels(PathBuf),
-    /// A map per class.
-    Maps(Vec<PathBuf>),
 }
 
 /// Scores one data set. `predict` is asked only if the set has no predictions; it runs on the calling thread, the rest on

@@ -5,8 +5,8 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::caption::{self, ADVANCE, GLYPH_HEIGHT};
 use super::read;
-use super::report::DataSetReport;
-use super::score::{Options, Predict, Worst, load};
+use super::report::{DataSetReport, Worst};
+use super::score::{Options, Predict, load};
 use crate::evaluation::metrics::{Mask, Prediction, Protocol};
 use crate::{Error, Result};
 
