@@ -1,13 +1,14 @@
 //! The mask of a frame and the polyps it consists of.
 //!
 //! In: logits and the field of view. Out: a [`Mask`]: its pixels, and each connected region (8-neighbourhood) with
-//! rectangle, area, mean probability and outline, through OpenCV.
+//! rectangle, area, mean probability, and its outline, which OpenCV follows.
 
-use opencv::core::{CV_8U, CV_32S, Mat, Point, Vec4i, Vector};
+use opencv::core::{CV_8U, Mat, Point, Vec4i, Vector};
 use opencv::imgproc;
 use opencv::prelude::*;
 
 use super::{Thresholder, check_finite, logit, sigmoid};
+use crate::frame::components::{Components, Neighbourhood};
 use crate::frame::{Extent, Found, Mask, Polyp, Rect, Shape};
 use crate::{Error, Result};
 
@@ -20,12 +21,11 @@ pub struct Postprocessor {
     large: Vec<f32>,
     /// Size of the field of view that OpenCV's buffers below were made for.
     made_for: (u32, u32),
-    labels: Mat,
-    stats: Mat,
-    centroids: Mat,
     contours: Vector<Vector<Point>>,
     hierarchy: Vector<Vec4i>,
-    sums: Vec<f64>,
+    components: Components,
+    /// Of each component: its rectangle as left, top, right, bottom, its pixels, and the sum of their probabilities.
+    measures: Vec<([i32; 4], u64, f64)>,
 }
 
 impl Postprocessor {
@@ -39,12 +39,10 @@ impl Postprocessor {
             thresholder: Thresholder::default(),
             large: Vec::new(),
             made_for: (0, 0),
-            labels: Mat::default(),
-            stats: Mat::default(),
-            centroids: Mat::default(),
             contours: Vector::new(),
             hierarchy: Vector::new(),
-            sums: Vec::new(),
+            components: Components::default(),
+            measures: Vec::new(),
         }
     }
 
@@ -113,7 +111,6 @@ impl Postprocessor {
         // Nothing that C++ keeps outlives the size it was made for.
         if self.made_for != (view.w, view.h) {
             self.made_for = (view.w, view.h);
-            (self.labels, self.stats, self.centroids) = (Mat::default(), Mat::default(), Mat::default());
             (self.contours, self.hierarchy) = (Vector::new(), Vector::new());
         }
         let (w, h) = (view.w as i32, view.h as i32);
@@ -124,38 +121,25 @@ impl Postprocessor {
         let image = Mat::roi(&whole, opencv::core::Rect::new(left, top, size.0, size.1))?;
         // Results are in the rectangle's pixels; the frame's are these.
         let (frame_x, frame_y) = (view.x + extent.left as u32, view.y + extent.top as u32);
-        let count = imgproc::connected_components_with_stats(
-            &image,
-            &mut self.labels,
-            &mut self.stats,
-            &mut self.centroids,
-            8,
-            CV_32S,
-        )?;
-        self.sums.clear();
-        self.sums.resize(count as usize, 0.0);
-        for polyp in 1..count {
-            let at = |column: i32| self.stats.at_2d::<i32>(polyp, column).copied();
-            let (x, y) = (at(imgproc::CC_STAT_LEFT)?, at(imgproc::CC_STAT_TOP)?);
-            let (bw, bh) = (at(imgproc::CC_STAT_WIDTH)?, at(imgproc::CC_STAT_HEIGHT)?);
-            let area = at(imgproc::CC_STAT_AREA)?;
-            let mut sum = 0.0;
-            for row in y..y + bh {
-                let labels = &self.labels.at_row::<i32>(row)?[x as usize..(x + bw) as usize];
-                let start = (extent.top + row as usize) * view.w as usize + extent.left + x as usize;
-                for (label, &l) in labels.iter().zip(&self.large[start..]) {
-                    if *label == polyp {
-                        sum += f64::from(sigmoid(l));
-                    }
-                }
-            }
-            mask.polyps.push(Polyp {
-                bbox: Rect::new(frame_x + x as u32, frame_y + y as u32, bw as u32, bh as u32),
-                area_px: area as u64,
-                mean_probability: (sum / f64::from(area.max(1))) as f32,
-                contour: Vec::new(),
-            });
+        let (wide, rows) = (view.w as usize, extent.top..extent.bottom);
+        let lines = rows.map(|y| &mask.inside[y * wide..][extent.left..extent.right]);
+        self.components.label(lines, Neighbourhood::Eight);
+        self.measures.clear();
+        self.measures.resize(self.components.count(), ([i32::MAX, i32::MAX, 0, 0], 0, 0.0));
+        for (run, number) in self.components.runs() {
+            let ([x0, y0, x1, y1], area, sum) = &mut self.measures[number];
+            (*x0, *y0, *x1, *y1) = ((*x0).min(run.x0), (*y0).min(run.y), (*x1).max(run.x1), run.y + 1);
+            *area += run.area();
+            let start = (extent.top + run.y as usize) * wide + extent.left;
+            let values = &self.large[start + run.x0 as usize..start + run.x1 as usize];
+            values.iter().for_each(|&l| *sum += f64::from(sigmoid(l)));
         }
+        mask.polyps.extend(self.measures.iter().map(|&([x0, y0, x1, y1], area, sum)| Polyp {
+            bbox: Rect::new(frame_x + x0 as u32, frame_y + y0 as u32, (x1 - x0) as u32, (y1 - y0) as u32),
+            area_px: area,
+            mean_probability: (sum / area.max(1) as f64) as f32,
+            contour: Vec::new(),
+        }));
         // Two levels: outlines of regions (also of one inside another's hole), and of holes.
         imgproc::find_contours_with_hierarchy(
             &image,
@@ -171,8 +155,8 @@ impl Postprocessor {
             if is_hole {
                 continue;
             }
-            let label = *self.labels.at_2d::<i32>(first.y, first.x)?;
-            let Some(polyp) = mask.polyps.get_mut(label as usize - 1) else { continue };
+            let number = self.components.at(first.x, first.y);
+            let Some(polyp) = number.and_then(|n| mask.polyps.get_mut(n)) else { continue };
             polyp.contour = contour.iter().map(|p| [p.x + frame_x as i32, p.y + frame_y as i32]).collect();
             if doubled_area(&polyp.contour) < 0 {
                 polyp.contour.reverse();
@@ -241,6 +225,74 @@ mod tests {
         let m = run(&logits, Rect::new(10, 10, 64, 32), 0.5);
         assert_eq!(m.polyps.iter().map(|p| p.area_px).collect::<Vec<_>>(), [400, 36]);
         assert!(m.polyps[0].contour.contains(&[14, 14]) && m.polyps[1].contour.contains(&[24, 22]));
+    }
+
+    /// Area, rectangle and mean probability are OpenCV's, which labelled the regions before.
+    #[test]
+    fn regions_are_what_opencv_labels() {
+        use opencv::core::CV_32S;
+        let mut state = 7u64;
+        let mut random = move |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        for round in 0..200 {
+            let (w, h) = (1 + random(70) as usize, 1 + random(50) as usize);
+            let dense = 1 + random(9);
+            let inside: Vec<u8> = (0..w * h).map(|_| u8::from(random(10) < dense)).collect();
+            let mut extent = Extent { left: w, top: h, right: 0, bottom: 0 };
+            for i in (0..w * h).filter(|i| inside[*i] != 0) {
+                let (x, y) = (i % w, i / w);
+                (extent.left, extent.right) = (extent.left.min(x), extent.right.max(x + 1));
+                (extent.top, extent.bottom) = (extent.top.min(y), extent.bottom.max(y + 1));
+            }
+            if extent.is_empty() {
+                continue;
+            }
+            let large: Vec<f32> = (0..w * h).map(|_| random(100) as f32 / 20.0).collect();
+            let view = Rect::new(3, 5, w as u32, h as u32);
+            let mut post = Postprocessor { large: large.clone(), ..Postprocessor::new(0.5) };
+            let mut mask = Mask { field_of_view: view, inside: inside.clone(), ..Mask::default() };
+            post.regions(&mut mask, extent).unwrap();
+
+            let image = Mat::new_rows_cols_with_data(h as i32, w as i32, &inside).unwrap();
+            let (mut labels, mut stats, mut centroids) = (Mat::default(), Mat::default(), Mat::default());
+            let count = imgproc::connected_components_with_stats(
+                &image,
+                &mut labels,
+                &mut stats,
+                &mut centroids,
+                8,
+                CV_32S,
+            )
+            .unwrap();
+            let mut want: Vec<_> = (1..count)
+                .map(|n| {
+                    let at = |column: i32| *stats.at_2d::<i32>(n, column).unwrap() as u32;
+                    let of = |i: &usize| *labels.at_2d::<i32>((i / w) as i32, (i % w) as i32).unwrap() == n;
+                    let sum: f64 = (0..w * h).filter(of).map(|i| f64::from(sigmoid(large[i]))).sum();
+                    let bbox = [
+                        3 + at(imgproc::CC_STAT_LEFT),
+                        5 + at(imgproc::CC_STAT_TOP),
+                        at(imgproc::CC_STAT_WIDTH),
+                        at(imgproc::CC_STAT_HEIGHT),
+                    ];
+                    let area = at(imgproc::CC_STAT_AREA);
+                    (u64::from(area), bbox, (sum / f64::from(area)) as f32)
+                })
+                .collect();
+            want.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            let got: Vec<_> = mask
+                .polyps
+                .iter()
+                .map(|p| (p.area_px, <[u32; 4]>::from(p.bbox), p.mean_probability))
+                .collect();
+            assert_eq!(got, want, "round {round}");
+            for p in &mask.polyps {
+                let [x, y] = p.contour[0].map(|c| c as u32);
+                assert!(mask.is_inside(x, y) && p.bbox.contains(x, y), "round {round}: {p:?}");
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 use crate::Error;
 use crate::frame::colour::RowReader;
+use crate::frame::components::{Components, Neighbourhood};
 use crate::frame::{Picture, Rect};
 
 /// Which part of the picture to analyse.
@@ -82,8 +83,9 @@ pub struct Finder {
     /// Frames until a cell is forgotten.
     lit: Vec<u16>,
     scratch: Vec<u8>,
-    labels: Vec<u32>,
-    stack: Vec<usize>,
+    components: Components,
+    /// Of each component: its cells, and its first and last column and row.
+    measures: Vec<(u64, [usize; 4])>,
     rgb: Vec<u8>,
     grey: Vec<u8>,
     current: Option<Rect>,
@@ -128,13 +130,15 @@ impl Finder {
         let cell = (w.max(h) as usize).div_ceil(GRID).max(1);
         let cells = ((w as usize) / cell, (h as usize) / cell);
         let n = cells.0 * cells.1;
+        // Runs of cells, each with a gap behind it.
+        let most = cells.0.div_ceil(2) * cells.1;
         *self = Self {
             size: (w, h),
             cells,
             lit: vec![0; n],
             scratch: vec![0; n],
-            labels: vec![0; n],
-            stack: Vec::with_capacity(n),
+            components: Components::with_room(most),
+            measures: Vec::with_capacity(most),
             rgb: vec![0; 3],
             grey: vec![0; n],
             current: None,
@@ -199,44 +203,18 @@ impl Finder {
                 self.scratch[y * cw + x] = u8::from(keep);
             }
         }
-        self.labels.fill(0);
-        let mut best: Option<(u64, [usize; 4])> = None;
-        let mut label = 0;
-        for start in 0..cw * ch {
-            if self.scratch[start] == 0 || self.labels[start] != 0 {
-                continue;
-            }
-            label += 1;
-            self.labels[start] = label;
-            self.stack.push(start);
-            let (mut n, mut x0, mut y0, mut x1, mut y1) = (0u64, cw, ch, 0, 0);
-            while let Some(i) = self.stack.pop() {
-                let (x, y) = (i % cw, i / cw);
-                n += 1;
-                (x0, y0, x1, y1) = (x0.min(x), y0.min(y), x1.max(x), y1.max(y));
-                let mut visit = |j: usize| {
-                    if self.scratch[j] != 0 && self.labels[j] == 0 {
-                        self.labels[j] = label;
-                        self.stack.push(j);
-                    }
-                };
-                if x > 0 {
-                    visit(i - 1);
-                }
-                if x + 1 < cw {
-                    visit(i + 1);
-                }
-                if y > 0 {
-                    visit(i - cw);
-                }
-                if y + 1 < ch {
-                    visit(i + cw);
-                }
-            }
-            if best.is_none_or(|(m, _)| n > m) {
-                best = Some((n, [x0, y0, x1, y1]));
-            }
+        self.components.label(self.scratch.chunks_exact(cw), Neighbourhood::Four);
+        self.measures.clear();
+        self.measures.resize(self.components.count(), (0, [cw, ch, 0, 0]));
+        for (run, number) in self.components.runs() {
+            let (n, [x0, y0, x1, y1]) = &mut self.measures[number];
+            let (left, right, y) = (run.x0 as usize, run.x1 as usize - 1, run.y as usize);
+            *n += run.area();
+            (*x0, *y0, *x1, *y1) = ((*x0).min(left), (*y0).min(y), (*x1).max(right), (*y1).max(y));
         }
+        // The first of the largest.
+        let best =
+            self.measures.iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best });
         let (_, [x0, y0, x1, y1]) = best?;
         // Give back what the erosion took.
         let (x0, y0) = (x0.saturating_sub(1), y0.saturating_sub(1));

@@ -1,14 +1,9 @@
 //! A set of pixels as runs along rows: masks, boxes and outlines flow in; areas, overlaps and components flow out.
 
+use crate::frame::components::{Components, Neighbourhood, runs_of_row};
 use crate::{Error, Result};
 
-/// Pixels `x0..x1` of row `y`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Run {
-    pub y: i32,
-    pub x0: i32,
-    pub x1: i32,
-}
+pub use crate::frame::components::Run;
 
 /// Smallest box around a region: `x0..x1` by `y0..y1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,14 +96,20 @@ impl Region {
         Self::from_runs((b.y0..b.y1).map(|y| Run { y, x0: b.x0, x1: b.x1 }).collect())
     }
 
-    /// The pixels of a row-major map for which `inside` says yes, shifted by `offset`.
+    /// The pixels of a row-major map for which `inside` says yes, shifted by an offset.
     pub fn from_map<T: Copy>(
         width: usize,
         map: &[T],
-        offset: (i32, i32),
+        (dx, dy): (i32, i32),
         inside: impl Fn(T) -> bool,
     ) -> Self {
-        Self::from_runs(runs_of(width, map, offset, inside))
+        let mut runs = Vec::new();
+        for (y, row) in map.chunks_exact(width.max(1)).enumerate() {
+            runs_of_row(y as i32 + dy, row, &inside, |r| {
+                runs.push(Run { x0: r.x0 + dx, x1: r.x1 + dx, ..r })
+            });
+        }
+        Self::from_runs(runs)
     }
 
     /// A closed polygon of pixel centres with everything inside it, its own line included: what an outline encloses. The
@@ -219,60 +220,19 @@ impl Region {
     }
 }
 
-fn runs_of<T: Copy>(width: usize, map: &[T], (dx, dy): (i32, i32), inside: impl Fn(T) -> bool) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for (y, row) in map.chunks_exact(width.max(1)).enumerate() {
-        let mut x = 0;
-        while let Some(start) = row[x..].iter().position(|&v| inside(v)).map(|at| x + at) {
-            let end = row[start..].iter().position(|&v| !inside(v)).map_or(row.len(), |at| start + at);
-            runs.push(Run { y: y as i32 + dy, x0: start as i32 + dx, x1: end as i32 + dx });
-            x = end;
-        }
-    }
-    runs
-}
-
-/// The connected components (8-neighbourhood) of a row-major binary map, in reading order, shifted by `offset`.
+/// The connected components (8-neighbourhood) of a row-major binary map, in reading order, shifted by an offset.
 ///
 /// # Errors
 /// The number of pixels is no multiple of the width.
-pub fn components(width: usize, map: &[u8], offset: (i32, i32)) -> Result<Vec<Region>> {
+pub fn components(width: usize, map: &[u8], (dx, dy): (i32, i32)) -> Result<Vec<Region>> {
     if width == 0 || !map.len().is_multiple_of(width) {
         return Err(Error::internal(format!("a mask of {} pixels has no rows of {width}", map.len())));
     }
-    let runs = runs_of(width, map, offset, |v| v != 0);
-    // Union-find over runs: a run joins those of the row above that touch it, corners included.
-    let mut parent: Vec<usize> = (0..runs.len()).collect();
-    fn root(parent: &mut [usize], mut i: usize) -> usize {
-        while parent[i] != i {
-            parent[i] = parent[parent[i]];
-            i = parent[i];
-        }
-        i
-    }
-    let mut above = 0;
-    for i in 0..runs.len() {
-        let run = runs[i];
-        while runs[above].y < run.y - 1 || (runs[above].y == run.y - 1 && runs[above].x1 < run.x0) {
-            above += 1;
-        }
-        let mut j = above;
-        while runs[j].y == run.y - 1 && runs[j].x0 <= run.x1 {
-            let (a, b) = (root(&mut parent, i), root(&mut parent, j));
-            // The earlier run stays the root, which keeps the reading order.
-            parent[a.max(b)] = a.min(b);
-            j += 1;
-        }
-    }
-    let mut number = vec![usize::MAX; runs.len()];
-    let mut parts: Vec<Vec<Run>> = Vec::new();
-    for i in 0..runs.len() {
-        let r = root(&mut parent, i);
-        if number[r] == usize::MAX {
-            number[r] = parts.len();
-            parts.push(Vec::new());
-        }
-        parts[number[r]].push(runs[i]);
+    let mut found = Components::default();
+    found.label(map.chunks_exact(width), Neighbourhood::Eight);
+    let mut parts: Vec<Vec<Run>> = vec![Vec::new(); found.count()];
+    for (run, number) in found.runs() {
+        parts[number].push(Run { y: run.y + dy, x0: run.x0 + dx, x1: run.x1 + dx });
     }
     Ok(parts.into_iter().map(Region::from_runs).collect())
 }
