@@ -8,7 +8,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::frame::{FrameId, Nanos, Picture, PictureInfo, Pts, packed_len};
-use crate::worker::LiveJob;
+use crate::worker::{Job, LiveJob};
+use crate::{Error, Result};
 
 /// A frame's bytes, its planes one after the other without padding.
 #[derive(Debug)]
@@ -22,7 +23,13 @@ pub struct Copied {
     home: Sender<Box<Copied>>,
 }
 
-impl LiveJob for Box<Copied> {
+impl Copied {
+    fn picture(&self) -> Option<Picture<'_>> {
+        Picture::packed(self.info, &self.bytes)
+    }
+}
+
+impl Job for Box<Copied> {
     fn id(&self) -> FrameId {
         self.id
     }
@@ -31,16 +38,18 @@ impl LiveJob for Box<Copied> {
         self.pts
     }
 
+    fn with_picture<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
+        see(&self.picture().ok_or_else(|| Error::internal("its copy is incomplete"))?)
+    }
+}
+
+impl LiveJob for Box<Copied> {
     fn captured(&self) -> Nanos {
         self.captured
     }
 
     fn offered(&self) -> Nanos {
         self.offered
-    }
-
-    fn picture(&self) -> Option<Picture<'_>> {
-        Picture::packed(self.info, &self.bytes)
     }
 
     fn recycle(self) {

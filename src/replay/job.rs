@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::capture::Frame;
 use crate::frame::{FrameId, Picture, Pts};
-use crate::worker::Job;
+use crate::worker::{Job, RecordedJob};
 
 impl Job for Frame {
     fn id(&self) -> FrameId {
@@ -16,11 +16,13 @@ impl Job for Frame {
         self.pts
     }
 
-    fn offered(&self) -> Instant {
-        self.offered
-    }
-
     fn with_picture<R>(&self, see: impl FnOnce(&Picture) -> Result<R>) -> Result<R> {
         self.read(see)
+    }
+}
+
+impl RecordedJob for Frame {
+    fn offered(&self) -> Instant {
+        self.offered
     }
 }

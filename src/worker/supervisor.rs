@@ -4,42 +4,21 @@
 //! that builds its own [`Analyst`] (which owns the device), so that whatever breaks goes with the thread. A supervising
 //! thread replaces a worker that ended or does not answer, with a growing pause in between.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::thread::panicked;
-use super::{Segmenter, Spans};
-use crate::frame::{FrameId, Mask, Nanos, Picture, Pts};
-use crate::mailbox::{Inbox, Taken};
-use crate::mask_slot::Giver;
+use super::Spans;
+use super::frames::{Analyst, Job, Policy, panicked, work};
+use crate::frame::{Mask, Nanos};
+use crate::mailbox::Inbox;
+use crate::mask_slot::{FinishedMask, Giver};
 use crate::safety::{Pulse, Reason};
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
-
-/// What turns a picture into its mask: a [`Segmenter`], or a stand-in that misbehaves in a test.
-pub trait Analyst: 'static {
-    /// Segments one picture into `mask`, whose `frame` and `pts` are set.
-    ///
-    /// # Errors
-    /// A failing device, an output that is not a number.
-    fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans>;
-
-    /// Probability from which on a pixel is marked, as the user sets it while it runs.
-    fn set_threshold(&mut self, threshold: f64);
-}
-
-impl Analyst for Segmenter {
-    fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
-        self.segment(picture, mask)
-    }
-
-    fn set_threshold(&mut self, threshold: f64) {
-        Segmenter::set_threshold(self, threshold);
-    }
-}
 
 /// The probability from which on a pixel is marked, asked once a frame: the user may change it while the session runs.
 pub type Threshold = dyn Fn() -> f64 + Send + Sync;
@@ -48,14 +27,11 @@ pub type Threshold = dyn Fn() -> f64 + Send + Sync;
 pub type Factory = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
 
 /// A live frame, copied, waiting to be analysed.
-pub trait LiveJob: Send + 'static {
-    fn id(&self) -> FrameId;
-    fn pts(&self) -> Pts;
+pub trait LiveJob: Job {
     /// When it left the source, since the session began.
     fn captured(&self) -> Nanos;
     /// When it was put into the mailbox, since the session began.
     fn offered(&self) -> Nanos;
-    fn picture(&self) -> Option<Picture<'_>>;
     /// Called when the worker is done with it: its buffers go back where they came from.
     fn recycle(self);
 }
@@ -257,7 +233,7 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
         .name(format!("worker-{k}"))
         .spawn(move || {
             crate::priority::lower(shared.care.nice);
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse, &mine, k)))
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &pulse, &mine, k)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
             if let Err(e) = outcome
                 && !mine.load(Ordering::Relaxed)
@@ -272,53 +248,79 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
 }
 
 /// One worker, from building its analyst to the end of the session or its first failure.
-fn work<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
+fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
     let mut analyst = (shared.factory)(k)?;
-    let mut recent = Recent::default();
-    let mut threshold = f64::NAN;
-    loop {
-        if shared.stop.load(Ordering::Relaxed) || given_up.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let job = match shared.inbox.take(Duration::from_millis(100)) {
-            Taken::Job(job) => job,
-            Taken::Nothing => continue,
-            Taken::Closed => return Ok(()),
-        };
-        let start = shared.now();
-        if too_old(shared, start, job.captured(), recent.usual()) {
-            shared.skipped.fetch_add(1, Ordering::Relaxed);
+    let mut policy = NewestInTime {
+        shared,
+        pulse,
+        given_up,
+        k,
+        recent: Recent::default(),
+        threshold: f64::NAN,
+        start: Nanos(0),
+    };
+    work(&shared.inbox, analyst.as_mut(), &mut policy)
+}
+
+/// Leaves frames whose masks would come too late, gives masks to the video path and tells it how the worker is. Ends with the
+/// first error: the supervisor then starts another worker.
+struct NewestInTime<'a, J> {
+    shared: &'a Shared<J>,
+    pulse: &'a Pulse,
+    given_up: &'a AtomicBool,
+    k: usize,
+    recent: Recent,
+    threshold: f64,
+    /// When it began the frame it works on.
+    start: Nanos,
+}
+
+impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
+    type Out = Box<FinishedMask>;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn goes_on(&self) -> bool {
+        !self.shared.stop.load(Ordering::Relaxed) && !self.given_up.load(Ordering::Relaxed)
+    }
+
+    fn begin(&mut self, job: J, analyst: &mut dyn Analyst) -> Option<(J, Self::Out)> {
+        self.start = self.shared.now();
+        if too_old(self.shared, self.start, job.captured(), self.recent.usual()) {
+            self.shared.skipped.fetch_add(1, Ordering::Relaxed);
             job.recycle();
-            continue;
+            return None;
         }
-        let wanted = (shared.threshold)();
-        if threshold != wanted {
-            threshold = wanted;
-            analyst.set_threshold(threshold);
+        let wanted = (self.shared.threshold)();
+        if self.threshold != wanted {
+            self.threshold = wanted;
+            analyst.set_threshold(wanted);
         }
-        pulse.begin(start);
-        let mut out = shared.giver.blank();
-        let id = job.id();
-        out.mask.frame = id;
-        out.mask.pts = job.pts();
-        let outcome = match job.picture() {
-            None => Err(Error::internal("its copy is incomplete")),
-            Some(picture) => catch_unwind(AssertUnwindSafe(|| analyst.analyse(&picture, &mut out.mask)))
-                .unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
-        };
+        self.pulse.begin(self.start);
+        Some((job, self.shared.giver.blank()))
+    }
+
+    fn mask(out: &mut Self::Out) -> &mut Mask {
+        &mut out.mask
+    }
+
+    fn end(&mut self, job: J, mut out: Self::Out, outcome: Result<Spans>) -> ControlFlow<Result<()>> {
         let (captured, offered) = (job.captured(), job.offered());
         // Whatever comes next: a buffer that is lost is lost for the session.
         job.recycle();
-        if given_up.load(Ordering::Relaxed) {
-            return Ok(());
+        if self.given_up.load(Ordering::Relaxed) {
+            return ControlFlow::Break(Ok(()));
         }
-        let spans = outcome.map_err(|e| e.at(id))?;
-        let finished = shared.now();
-        recent.add(Nanos(finished.0 - start.0));
-        shared.feed.post(Event::Mask(MaskEvent {
-            frame: id,
+        let spans = match outcome {
+            Ok(spans) => spans,
+            Err(e) => return ControlFlow::Break(Err(e)),
+        };
+        let finished = self.shared.now();
+        self.recent.add(Nanos(finished.0 - self.start.0));
+        self.shared.feed.post(Event::Mask(MaskEvent {
+            frame: out.mask.frame,
             captured,
-            waited: Nanos(start.0.saturating_sub(offered.0)),
+            waited: Nanos(self.start.0.saturating_sub(offered.0)),
             preprocess: spans.preprocess,
             network: spans.network,
             postprocess: spans.postprocess,
@@ -326,12 +328,13 @@ fn work<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k:
             area_px: out.mask.area_px,
             polyps: out.mask.polyps.len() as u32,
             max_probability: out.mask.max_probability,
-            worker: k as u32,
+            worker: self.k as u32,
         }));
         out.captured = captured;
         out.finished = finished;
-        shared.giver.give(out);
-        pulse.done(recent.usual().unwrap_or_default());
+        self.shared.giver.give(out);
+        self.pulse.done(self.recent.usual().unwrap_or_default());
+        ControlFlow::Continue(())
     }
 }
 
