@@ -5,13 +5,13 @@ use std::hint::black_box;
 
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use polypscope::engine::cpu::{Algorithm, FusedConv, FusedConvSettings, Path};
+use polypscope::engine::cpu::{Algorithm, FusedConv, FusedConvSettings, KernelSet};
 use polypscope::engine::{Options, Precision, open_cpu};
 use polypscope::model::{Architecture, Checkpoint, Role, checkpoint::Description, parameters};
 use std::collections::HashMap;
 
-fn paths() -> impl Iterator<Item = Path> {
-    [Path::Avx2F32, Path::Avx512F32, Path::Avx512Bf16].into_iter().filter(|p| p.is_available())
+fn paths() -> impl Iterator<Item = KernelSet> {
+    [KernelSet::Avx2F32, KernelSet::Avx512F32, KernelSet::Avx512Bf16].into_iter().filter(|p| p.is_available())
 }
 
 fn kernels(c: &mut Criterion) {

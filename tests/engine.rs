@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::generator;
-use polypscope::engine::cpu::{Cpu, Path, Settings};
+use polypscope::engine::cpu::{Cpu, KernelSet, Settings};
 use polypscope::engine::{Network, Options, Precision, Reference, open};
 use polypscope::model::{Architecture, Checkpoint, Variant, checkpoint::Description};
 
@@ -24,8 +24,8 @@ fn deviation(got: &[f32], want: &[f32]) -> f32 {
     worst / largest(want)
 }
 
-fn available() -> impl Iterator<Item = Path> {
-    Path::ALL.into_iter().filter(|p| {
+fn available() -> impl Iterator<Item = KernelSet> {
+    KernelSet::ALL.into_iter().filter(|p| {
         let here = p.is_available();
         if !here {
             use std::io::Write;
@@ -35,7 +35,7 @@ fn available() -> impl Iterator<Item = Path> {
     })
 }
 
-fn build(checkpoint: &Checkpoint, path: Path, size: (usize, usize), threads: usize) -> Cpu {
+fn build(checkpoint: &Checkpoint, path: KernelSet, size: (usize, usize), threads: usize) -> Cpu {
     Cpu::new(checkpoint, Settings { path, threads: Some(threads), size: Some(size), nice: 0 }).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn run(engine: &mut Cpu, input: &[f32]) -> Vec<f32> {
 }
 
 /// bf16 keeps 8 bits: on random weights, where nothing was trained to be robust, this is what remains of them.
-fn tolerance(path: Path) -> f32 {
+fn tolerance(path: KernelSet) -> f32 {
     if path.is_bf16() { 4e-2 } else { 2e-4 }
 }
 
@@ -149,7 +149,10 @@ fn the_trained_network_keeps_its_masks() {
     let mut names: Vec<&str> = expected.keys().filter_map(|k| k.strip_suffix(".rgb")).collect();
     names.sort();
     assert!(!names.is_empty());
-    for path in [Path::Avx2F32, Path::Avx512F32, Path::Avx512Bf16].into_iter().filter(|p| p.is_available()) {
+    for path in [KernelSet::Avx2F32, KernelSet::Avx512F32, KernelSet::Avx512Bf16]
+        .into_iter()
+        .filter(|p| p.is_available())
+    {
         let mut engine = build(&checkpoint, path, (352, 352), 2);
         let (mut both, mut either) = (0u64, 0u64);
         for name in &names {

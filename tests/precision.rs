@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device};
 use common::shared;
-use polypscope::engine::cpu::{Cpu, Path, Settings};
+use polypscope::engine::cpu::{Cpu, KernelSet, Settings};
 use polypscope::engine::{Network, Reference};
 use polypscope::frame::{Picture, PictureInfo, PixelFormat};
 use polypscope::model::Checkpoint;
@@ -47,10 +47,10 @@ fn precisions_keep_the_mask_on_real_frames() {
     let weights = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("weights/m2snet-polyp.safetensors");
     let checkpoint = Checkpoint::open(&weights).unwrap();
     let cpu = |path| Cpu::new(&checkpoint, Settings { path, threads: None, size: None, nice: 0 }).unwrap();
-    let mut f32_engine = cpu(Path::best_f32());
+    let mut f32_engine = cpu(KernelSet::best_f32());
     // Without such instructions the same storage with plain arithmetic can be asked for; it is slow.
-    let portable = || std::env::var_os("POLYPSCOPE_PORTABLE_BF16").map(|_| Path::PortableBf16);
-    let mut bf16_engine = Path::best_bf16().or_else(portable).map(cpu);
+    let portable = || std::env::var_os("POLYPSCOPE_PORTABLE_BF16").map(|_| KernelSet::PortableBf16);
+    let mut bf16_engine = KernelSet::best_bf16().or_else(portable).map(cpu);
     let mut reference = Reference::new(&checkpoint, Device::Cpu, DType::F32, None).unwrap();
     let shape = f32_engine.shape();
     let level = logit(checkpoint.description().threshold);

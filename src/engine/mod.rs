@@ -5,21 +5,21 @@
 //! for processors, `cuda` the one for GPUs; [`open`] chooses.
 
 mod candle_error;
-mod choice;
 pub mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 pub mod cuda;
-mod layer;
+mod folded_conv;
 #[cfg(test)]
 mod node_tests;
+mod open;
 #[cfg(test)]
 mod random;
 mod reference;
 
 pub use crate::frame::Shape;
 #[cfg(feature = "cuda")]
-pub use choice::open_candle;
-pub use choice::{DeviceChoice, Options, Precision, open, open_cpu};
+pub use open::open_candle;
+pub use open::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;
 
 use crate::frame::{Found, Picture, Rect};

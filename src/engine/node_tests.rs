@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 
 use super::Network;
-use super::cpu::{Cpu, Path, Settings};
+use super::cpu::{Cpu, KernelSet, Settings};
 use super::random::Random;
 use crate::Result;
 use crate::model::checkpoint::Description;
@@ -72,7 +72,7 @@ fn both() -> impl Iterator<Item = Architecture> {
 }
 
 /// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude.
-fn tolerance(path: Path) -> f64 {
+fn tolerance(path: KernelSet) -> f64 {
     if path.is_bf16() { 6e-2 } else { 1e-4 }
 }
 
@@ -145,7 +145,7 @@ fn candle_agrees_with_the_interpreter_at_every_value() {
 fn check_cpu(
     published: &Program,
     checkpoint: &Checkpoint,
-    path: Path,
+    path: KernelSet,
     threads: usize,
     r: &mut Random,
 ) -> usize {
@@ -181,7 +181,7 @@ fn the_cpu_engine_agrees_with_the_interpreter_at_every_value() {
     for architecture in both() {
         let checkpoint = checkpoint(architecture, &mut r);
         let program = model::program(architecture, SIZE);
-        for path in Path::ALL.into_iter().filter(|p| p.is_available()) {
+        for path in KernelSet::ALL.into_iter().filter(|p| p.is_available()) {
             let seen = check_cpu(&program, &checkpoint, path, 3, &mut r);
             assert!(seen > 130, "{path}: only {seen} values were seen");
         }
@@ -251,7 +251,7 @@ fn another_network_is_one_builder() {
     let mut r = Random(109);
     let checkpoint = checkpoint(Architecture { variant: Variant::MSNet, classes: 1 }, &mut r);
     let program = msnet_without_one_unit(SIZE);
-    for path in Path::ALL.into_iter().filter(|p| p.is_available()) {
+    for path in KernelSet::ALL.into_iter().filter(|p| p.is_available()) {
         let seen = check_cpu(&program, &checkpoint, path, 2, &mut r);
         assert!(seen > 120, "{path}: only {seen} values were seen");
     }
@@ -268,7 +268,7 @@ fn an_operation_without_a_kernel_is_refused_by_name() -> Result<()> {
     let y = b.relu(x, "alone");
     let logits = b.resize(y, (32, 32), "logits");
     let program = b.finish(logits);
-    let settings = Settings { path: Path::best_f32(), threads: Some(1), size: None, nice: 0 };
+    let settings = Settings { path: KernelSet::best_f32(), threads: Some(1), size: None, nice: 0 };
     let e = Cpu::of_program(program, &checkpoint, settings).err().expect("it is refused");
     assert!(e.to_string().contains("alone"), "{e}");
     Ok(())

@@ -17,6 +17,7 @@ mod text;
 pub use builder::Builder;
 pub use passes::{Pass, fuse};
 pub use schedule::{Placement, Schedule, Storage};
+pub use text::stages;
 
 use std::ops::Range;
 

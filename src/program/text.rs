@@ -1,11 +1,13 @@
 //! A program in words.
 //!
-//! In: a program or a schedule. Out: one line a node, as `bench engine --plan` prints it.
+//! In: a program or a schedule. Out: one line an operation, as `bench engine --plan` prints it.
 
 use std::fmt;
 
-use super::schedule::Schedule;
+use super::passes::PASSES;
+use super::schedule::{Schedule, Wishes};
 use super::{FusedConv, Op, Program, Value, Weights};
+use crate::Result;
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,6 +21,28 @@ impl fmt::Display for Program {
         }
         Ok(())
     }
+}
+
+/// A published program, what each pass makes of it, and the waves of the last form.
+///
+/// # Errors
+/// As [`Schedule::new`].
+pub fn stages(mut program: Program) -> Result<String> {
+    let head = |name: &str, program: &Program| format!("== {name}: {} operations\n", program.nodes().len());
+    let mut text = head("as published", &program) + &program.to_string();
+    for pass in PASSES {
+        (pass.run)(&mut program);
+        text += &head(&format!("after {}", pass.name), &program);
+        text += &program.to_string();
+    }
+    let schedule = Schedule::new(&program, Wishes::default())?;
+    text += &format!(
+        "== schedule: {} waves, {} storages (@storage.piece)\n{}",
+        schedule.waves.len(),
+        schedule.storages.len(),
+        program.scheduled(&schedule)
+    );
+    Ok(text)
 }
 
 impl Program {

@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use crate::distribution::{Distribution, Histogram};
 use crate::engine::cpu::{Cpu, peak_gflops};
-use crate::engine::{DeviceChoice, Network, Options, Precision, open_cpu};
-use crate::model::Checkpoint;
+use crate::engine::{DeviceChoice, Network, Options, Precision, Shape, open_cpu};
+use crate::model::{self, Checkpoint};
+use crate::program;
 use crate::telemetry::Machine;
 use crate::{Error, Result};
 
@@ -40,6 +41,9 @@ pub struct Args {
     /// Frames measured at each precision
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=1_000_000))]
     frames: u32,
+    /// Print the network's operations as published, after each fusion, and wave by wave, instead of measuring
+    #[arg(long)]
+    plan: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -204,6 +208,12 @@ impl Subject {
 /// A checkpoint that cannot be opened, a precision or size the engine does not have.
 pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<()> {
     let checkpoint = Checkpoint::open(&Checkpoint::locate(args.weights.as_deref())?)?;
+    if args.plan {
+        let size = (args.size as usize, args.size as usize);
+        Shape::of(&checkpoint, Some(size))?;
+        let text = program::stages(model::program(checkpoint.architecture(), size))?;
+        return print(&text, String::clone, json, out);
+    }
     if let DeviceChoice::Cuda(ordinal) = args.device {
         return on_gpu(args, &checkpoint, ordinal, json, out);
     }

@@ -3,7 +3,7 @@
 //! In: [`Layer`]s, sources, and what becomes of results. Out: waves of [`Step`]s with the memory they point into.
 
 use super::conv::{Also, Conv, Epilogue, Out, PASS_WORDS, Pass, Plane};
-use super::isa::Isa;
+use super::kernel_set::Isa;
 use super::maps::{Geometry, Map, Maps, Store, View};
 use super::pack::{Layer, Part, pack, pack_winograd};
 use super::plan::{Plan, Probe, Step, Wave};
@@ -100,14 +100,19 @@ impl Assembly {
     }
 
     pub(crate) fn map(&mut self, height: usize, width: usize, channels: usize, border: usize) -> Map {
-        self.maps.take(Geometry { height, width, channels, border, element: self.isa.element })
+        self.maps.take(Geometry { height, width, channels, border, storage: self.isa.storage })
     }
 
     /// A plane of f32 in memory of its own.
     #[cfg(test)]
     pub(crate) fn plane(&mut self, height: usize, width: usize, count: usize) -> super::conv::Plane {
-        let map =
-            self.maps.take(Geometry { height: height * count, width, channels: 1, border: 0, element: 4 });
+        let map = self.maps.take(Geometry {
+            height: height * count,
+            width,
+            channels: 1,
+            border: 0,
+            storage: super::storage::Storage::F32,
+        });
         super::conv::Plane { start: map.view().at::<f32>(0, 0), width }
     }
 
@@ -137,8 +142,7 @@ impl Assembly {
         let mut words_before = 0;
         let mut shift = vec![0.0; parts[0].1.out];
         for (i, (source, layer)) in parts.iter().enumerate() {
-            let bf16 = source.view.element() == 2;
-            let part = Part { layer, stored: source.stored, bf16 };
+            let part = Part { layer, stored: source.stored, storage: source.view.storage() };
             let last = i + 1 == count;
             split_passes(&mut passes, source, layer.kernel, &part, words_before);
             if let (false, Some(pass)) = (last, passes.last_mut()) {
@@ -163,8 +167,9 @@ impl Assembly {
             also: finish.also,
             sum: finish.sum,
         };
-        let f32_source = parts[0].0.view.element() == 4;
-        let kernels = if f32_source { isa.f32_tiles } else { &isa.tiles };
+        // The stem's first convolution reads f32 at any precision.
+        let own = parts[0].0.view.storage() == isa.storage;
+        let kernels = if own { &isa.tiles } else { isa.f32_tiles };
         let far = parts.iter().all(|(_, layer)| layer.kernel == 1);
         let groups = Vec::new();
         let mut conv = Conv { height, width, passes, panels, epilogue, band: 1, groups, far, kernels };
@@ -211,7 +216,7 @@ impl Assembly {
             blocks,
             panels,
             epilogue,
-            per_word: isa.per_word,
+            per_word: isa.storage.per_word(),
             kernels: &isa.tiles,
         }));
     }
@@ -236,7 +241,7 @@ fn winograd_tile(
     let fits = layer.kernel == 3
         && source.stride == 1
         && source.stored == layer.cin
-        && source.view.element() == isa.element
+        && source.view.storage() == isa.storage
         && layer.cin.is_multiple_of(2);
     let wanted = match method {
         Method::Direct => None,
@@ -244,14 +249,14 @@ fn winograd_tile(
         // A map of 11x11 has too few tiles for weights four times as many.
         Method::Best if height.min(width) < 16 => None,
         // In bf16 the larger tile rounds three times as much: in the stem and the backbone that shows, in the decoder not.
-        Method::Best => Some(if isa.per_word == 2 && rounding == Rounding::Sensitive { 2 } else { 4 }),
+        Method::Best => Some(if isa.storage.is_coarse() && rounding == Rounding::Sensitive { 2 } else { 4 }),
     };
     wanted.filter(|_| fits)
 }
 
 /// Cuts one part's reduction into passes of at most [`PASS_WORDS`], nearly equal.
 fn split_passes(passes: &mut Vec<Pass>, source: &Source, kernel: usize, part: &Part, words_before: usize) {
-    let per_word = if part.bf16 { 2 } else { 1 };
+    let per_word = part.storage.per_word();
     let View { row, pixel, .. } = source.view;
     let (reach, channel_words) = ((kernel / 2) as isize, source.stored / per_word);
     let mut runs: Vec<Run> = Vec::new();

@@ -66,7 +66,8 @@ pub(crate) struct Plane {
     pub(crate) width: usize,
 }
 
-// SAFETY: as for maps.
+// SAFETY: a plane points into a block, which is plain memory; who may touch it when is the plan's business: waves end before
+// what they wrote is read.
 unsafe impl Send for Plane {}
 unsafe impl Sync for Plane {}
 
@@ -209,7 +210,7 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
 pub(crate) unsafe fn prefetch<L: Lanes>(view: View, y: isize, x: isize, pixels: usize, channels: usize) {
     unsafe {
         let first = view.bytes_at(y, x);
-        let (pixel, length) = (view.pixel * view.element(), channels * view.element());
+        let (pixel, length) = (view.pixel * view.storage().bytes(), channels * view.storage().bytes());
         for p in 0..pixels {
             let mut line = 0;
             while line < length {
@@ -255,13 +256,8 @@ unsafe fn run_tile<L: Lanes>(
 ) {
     unsafe {
         let (y, x) = ((y * pass.stride) as isize, (x * pass.stride) as isize);
-        let source = if pass.per_word == 1 {
-            pass.source.at::<f32>(y, x).cast_const().cast()
-        } else {
-            pass.source.at::<u16>(y, x).cast_const().cast()
-        };
         let tile = Tile {
-            source,
+            source: pass.source.bytes_at(y, x).cast(),
             step: pass.source.pixel * pass.stride / pass.per_word,
             runs: pass.runs.as_ptr(),
             run_count: pass.runs.len(),

@@ -2,15 +2,15 @@
 
 use super::assemble::{Assembly, Finish, Method, Source};
 use super::conv::{Also, Out};
-use super::crew::Work;
-use super::isa::{Isa, Path};
-use super::lanes::{bf16_bits, bf16_value};
+use super::kernel_set::{Isa, KernelSet};
 use super::maps::Map;
 use super::pack::Layer;
 use super::plan::Step;
 use super::pool::{Kind, Pool};
 use super::resize::{Axis, Join};
+use super::storage::{bf16_bits, bf16_value};
 use super::subtract::{Subtract, Terms};
+use super::thread_pool::Work;
 use crate::engine::random::Random;
 
 impl Random {
@@ -61,13 +61,7 @@ impl Grid {
                     let v = self.at(y as isize, x as isize, c) as f32;
                     let (y, x) = (y as isize, x as isize);
                     // SAFETY: inside the map, which has this grid's size.
-                    unsafe {
-                        if isa.element == 4 {
-                            *map.view().at::<f32>(y, x).add(c) = v;
-                        } else {
-                            *map.view().at::<u16>(y, x).add(c) = bf16_bits(v);
-                        }
-                    }
+                    unsafe { isa.storage.write(map.view().channel(c).bytes_at(y, x).cast_mut(), v) };
                 }
             }
         }
@@ -81,13 +75,7 @@ impl Grid {
                 for c in 0..g.channels {
                     let at = (y as isize, x as isize);
                     // SAFETY: inside the map.
-                    let v = unsafe {
-                        if isa.element == 4 {
-                            *map.view().at::<f32>(at.0, at.1).add(c)
-                        } else {
-                            bf16_value(*map.view().at::<u16>(at.0, at.1).add(c))
-                        }
-                    };
+                    let v = unsafe { isa.storage.read(map.view().channel(c).bytes_at(at.0, at.1)) };
                     grid.set(y, x, c, v as f64);
                 }
             }
@@ -122,12 +110,12 @@ fn run(a: Assembly) -> super::plan::Plan {
     plan
 }
 
-fn paths() -> impl Iterator<Item = (Path, &'static Isa)> {
-    Path::ALL.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
+fn paths() -> impl Iterator<Item = (KernelSet, &'static Isa)> {
+    KernelSet::ALL.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
 }
 
 /// Rounding of sums and of what is stored; Winograd in bf16 also rounds the transformed operands.
-fn tolerance(path: Path, method: Method) -> f32 {
+fn tolerance(path: KernelSet, method: Method) -> f32 {
     match (path.is_bf16(), method) {
         (true, Method::Winograd(2)) => 0.02,
         (true, Method::Winograd(_)) => 0.06,
@@ -563,9 +551,9 @@ fn subtraction_units() {
 
 #[test]
 fn paths_that_claim_to_be_here_have_kernels() {
-    for path in Path::ALL {
+    for path in KernelSet::ALL {
         assert_eq!(path.is_available(), path.isa().is_some());
     }
-    assert!(Path::best_f32().is_available() && !Path::best_f32().is_bf16());
-    assert!(Path::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
+    assert!(KernelSet::best_f32().is_available() && !KernelSet::best_f32().is_bf16());
+    assert!(KernelSet::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
 }

@@ -6,17 +6,20 @@
 
 use super::assemble::{Assembly, Finish, Source};
 use super::conv::{Also, Out, Plane};
-use super::ends::{Entry, Exit, INPUT_CHANNELS, Last};
-use super::isa::Isa;
+use super::input::{INPUT_CHANNELS, Input};
+use super::kernel_set::Isa;
 use super::maps::{Geometry, Map, View};
+use super::output_conv::OutputConv;
 use super::pack::{Affine, Layer, Part};
 use super::plan::{Plan, Probe, Site, Step};
 use super::pool::{Kind, Pool};
 use super::resize::{Axis, Join};
+use super::storage::Storage;
 use super::subtract::{Subtract, Terms};
+use super::upsample::Upsample;
 use crate::model::Checkpoint;
 use crate::program::schedule::Wishes;
-use crate::program::{self, Form, FusedConv, Op, Program, Schedule, Storage, Value, Weights};
+use crate::program::{self, Form, FusedConv, Op, Program, Schedule, Value, Weights};
 use crate::{Error, Result};
 
 /// Channels that subtraction units and the last convolution handle come in whole vectors of every instruction set.
@@ -49,7 +52,7 @@ pub(crate) fn lower(
 /// Whether each storage has a border of zeros: where a reader wants one, and where another storage of the same size has one,
 /// so that the two can share memory.
 fn bordered(schedule: &Schedule) -> Vec<bool> {
-    let size = |s: &Storage| (s.form, s.height, s.width, s.channels());
+    let size = |s: &program::Storage| (s.form, s.height, s.width, s.channels());
     schedule
         .storages
         .iter()
@@ -106,11 +109,12 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn take(&mut self, storage: &Storage, border: bool) -> Place {
+    fn take(&mut self, storage: &program::Storage, border: bool) -> Place {
         let (height, width, channels) = (storage.height, storage.width, storage.channels());
         if storage.form == Form::Planes {
             // Plane behind plane.
-            let geometry = Geometry { height: height * channels, width, channels: 1, border: 0, element: 4 };
+            let geometry =
+                Geometry { height: height * channels, width, channels: 1, border: 0, storage: Storage::F32 };
             let map = self.assembly.maps.take(geometry);
             return Place::Plane(Plane { start: map.view().at::<f32>(0, 0), width }, map);
         }
@@ -121,7 +125,7 @@ impl Lowering<'_> {
                 width,
                 channels: INPUT_CHANNELS,
                 border,
-                element: 4,
+                storage: Storage::F32,
             }),
             false => self.assembly.map(height, width, channels, border),
         })
@@ -175,7 +179,7 @@ impl Lowering<'_> {
         let step = match op {
             Op::Input { to } => {
                 let (height, width) = self.program.fact(*to).size();
-                Step::Entry(Entry { height, width, out: self.view(*to)? })
+                Step::Input(Input { height, width, out: self.view(*to)? })
             }
             Op::Fused(conv) => return self.conv(conv),
             Op::Pool { of, kind, to, sum } => {
@@ -212,7 +216,7 @@ impl Lowering<'_> {
             Op::Logits { of, weights, to } => self.logits(*of, weights, *to)?,
             Op::Enlarge { of, to } => {
                 let (from, fact) = (self.program.fact(*of), self.program.fact(*to));
-                Step::Exit(Exit {
+                Step::Upsample(Upsample {
                     height: fact.height,
                     width: fact.width,
                     classes: fact.channels,
@@ -309,7 +313,7 @@ impl Lowering<'_> {
         self.whole_vectors(of)?;
         let source = self.source(of, 1)?;
         let layer = Layer::load(self.checkpoint, weights)?;
-        let part = Part { layer: &layer, stored: source.stored, bf16: self.assembly.isa.per_word == 2 };
+        let part = Part { layer: &layer, stored: source.stored, storage: self.assembly.isa.storage };
         let (classes, words) = (fact.channels, part.words());
         let packed = self.assembly.store.take::<u32>(classes * words);
         for class in 0..classes {
@@ -319,7 +323,7 @@ impl Lowering<'_> {
             }
         }
         self.assembly.macs += layer.macs() * (fact.height * fact.width) as u64;
-        Ok(Step::Last(Last {
+        Ok(Step::OutputConv(OutputConv {
             height: fact.height,
             width: fact.width,
             source: source.view,

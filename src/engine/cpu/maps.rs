@@ -8,6 +8,8 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
+use super::storage::Storage;
+
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Zeroed memory, aligned to a cache line, or to a huge page (and advised to use them) where it is large.
@@ -89,39 +91,39 @@ pub(crate) struct View {
     /// Elements from one row to the next, and from one pixel to the next.
     pub(crate) row: usize,
     pub(crate) pixel: usize,
-    /// Bytes of an element: 4 or 2.
-    element: usize,
+    storage: Storage,
 }
 
-// SAFETY: as for `Block`.
+// SAFETY: a view points into a block, which is plain memory; who may touch which part when is the plan's business: waves end
+// before what they wrote is read.
 unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    pub(crate) fn of(base: *mut u8, row: usize, pixel: usize, element: usize) -> Self {
-        Self { base, row, pixel, element }
+    pub(crate) fn of(base: *mut u8, row: usize, pixel: usize, storage: Storage) -> Self {
+        Self { base, row, pixel, storage }
     }
 
     /// The same pixels, from channel `c` on.
     pub(crate) fn channel(self, c: usize) -> Self {
-        Self { base: self.base.wrapping_add(c * self.element), ..self }
+        Self { base: self.base.wrapping_add(c * self.storage.bytes()), ..self }
     }
 
-    pub(crate) fn element(&self) -> usize {
-        self.element
+    pub(crate) fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// Pixel (y, x), first channel, as an address only.
     #[inline(always)]
     pub(crate) fn bytes_at(&self, y: isize, x: isize) -> *const u8 {
         let elements = y * self.row as isize + x * self.pixel as isize;
-        self.base.wrapping_offset(elements * self.element as isize)
+        self.base.wrapping_offset(elements * self.storage.bytes() as isize)
     }
 
     /// Pixel (y, x), first channel. Coordinates one outside are the border's, where the map has one.
     #[inline(always)]
     pub(crate) fn at<T>(&self, y: isize, x: isize) -> *mut T {
-        debug_assert_eq!(size_of::<T>(), self.element);
+        debug_assert_eq!(size_of::<T>(), self.storage.bytes());
         let elements = y * self.row as isize + x * self.pixel as isize;
         self.base.wrapping_offset(elements * size_of::<T>() as isize).cast()
     }
@@ -135,14 +137,17 @@ pub(crate) struct Geometry {
     pub(crate) channels: usize,
     /// Pixels of zeros all around.
     pub(crate) border: usize,
-    /// Bytes of an element.
-    pub(crate) element: usize,
+    pub(crate) storage: Storage,
 }
 
 impl Geometry {
     fn bytes(&self) -> usize {
         // Kernels may read up to one vector past the last pixel's channels; never what they read there.
-        (self.height + 2 * self.border) * (self.width + 2 * self.border) * self.channels * self.element + 128
+        (self.height + 2 * self.border)
+            * (self.width + 2 * self.border)
+            * self.channels
+            * self.storage.bytes()
+            + 128
     }
 }
 
@@ -179,9 +184,9 @@ impl Maps {
             }
         };
         let row = (geometry.width + 2 * geometry.border) * geometry.channels;
-        let first = geometry.border * (row + geometry.channels) * geometry.element;
+        let first = geometry.border * (row + geometry.channels) * geometry.storage.bytes();
         let base = self.blocks[block].start().wrapping_add(first);
-        Map { geometry, block, view: View::of(base, row, geometry.channels, geometry.element) }
+        Map { geometry, block, view: View::of(base, row, geometry.channels, geometry.storage) }
     }
 
     /// After the wave under construction nobody reads this map any more.

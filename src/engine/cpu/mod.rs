@@ -11,34 +11,39 @@
 //! offers the convolution to candle graphs.
 
 mod assemble;
+mod candle_op;
 mod conv;
-mod crew;
-mod ends;
-mod fused;
-mod isa;
+mod input;
+mod kernel_set;
 mod lanes;
 mod lower;
 mod maps;
+mod multiply_accumulate;
 mod observe;
+mod output_conv;
 mod pack;
 mod peak;
 mod plan;
 mod pool;
 mod resize;
+mod storage;
 mod subtract;
+mod thread_pool;
 mod tile;
+mod upsample;
 mod winograd;
 
 #[cfg(test)]
 mod kernel_tests;
 
-pub use fused::{Algorithm, FusedConv, FusedConvSettings};
-pub use isa::Path;
+pub use candle_op::{Algorithm, FusedConv, FusedConvSettings};
+pub use kernel_set::KernelSet;
 pub use peak::peak_gflops;
 
 use self::conv::Plane;
-use self::crew::Crew;
 use self::plan::Site;
+use self::storage::Storage;
+use self::thread_pool::ThreadPool;
 use crate::engine::{Network, Route, Shape};
 use crate::model::{self, Checkpoint};
 use crate::program::{self, Program, Value};
@@ -47,7 +52,7 @@ use crate::{Error, Result, memory};
 /// How a [`Cpu`] engine is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    pub path: Path,
+    pub path: KernelSet,
     /// Threads in all, the caller's included; `None` takes all the machine has.
     pub threads: Option<usize>,
     /// (height, width) of the input; `None` takes the checkpoint's.
@@ -58,10 +63,10 @@ pub struct Settings {
 
 /// The network compiled for this processor.
 pub struct Cpu {
-    crew: Crew<plan::Plan>,
+    pool: ThreadPool<plan::Plan>,
     program: Program,
     shape: Shape,
-    path: Path,
+    path: KernelSet,
     threads: usize,
     /// `output1`, before the last resize.
     low: Plane,
@@ -71,11 +76,12 @@ pub struct Cpu {
 /// Bytes a plan will take, asked before it is built, with what its caller holds for it (input and logits).
 ///
 /// A sum of parts that were measured at many sizes and rounded up; a test compares it with what plans really take.
-fn needed(shape: Shape, element: u64, threads: u64) -> u64 {
+fn needed(shape: Shape, storage: Storage, threads: u64) -> u64 {
+    let bytes = storage.bytes() as u64;
     let Shape { height, width, classes } = shape;
     let (width, pixels, classes) = (width as u64, (height * width) as u64, classes as u64);
-    let packed = WEIGHTS * element;
-    let maps = pixels * VALUES_PER_PIXEL * element;
+    let packed = WEIGHTS * bytes;
+    let maps = pixels * VALUES_PER_PIXEL * bytes;
     let scratch = threads * (SCRATCH + width * SCRATCH_PER_COLUMN);
     // Planes and logits in f32, the last map at a quarter of the size.
     let ends = pixels * (3 + classes + classes.div_ceil(16)) * size_of::<f32>() as u64;
@@ -124,7 +130,7 @@ impl Cpu {
         let threads = settings.threads.unwrap_or_else(available).max(1);
         memory::afford(
             &format!("the network at an input of {}x{} pixels", shape.width, shape.height),
-            needed(shape, isa.element as u64, threads as u64),
+            needed(shape, isa.storage, threads as u64),
             |_| "choose a smaller input size".to_owned(),
         )?;
         let program = program::fuse(published);
@@ -138,8 +144,8 @@ impl Cpu {
             return Err(Error::internal("the engine's program has no convolution that writes logits"));
         };
         let low_len = program.fact(value).len();
-        let crew = Crew::new(plan, threads, settings.nice)?;
-        Ok(Self { crew, program, shape, path: settings.path, threads, low, low_len })
+        let pool = ThreadPool::new(plan, threads, settings.nice)?;
+        Ok(Self { pool, program, shape, path: settings.path, threads, low, low_len })
     }
 
     /// The fused program this engine runs.
@@ -147,7 +153,7 @@ impl Cpu {
         &self.program
     }
 
-    pub fn path(&self) -> Path {
+    pub fn path(&self) -> KernelSet {
         self.path
     }
 
@@ -157,17 +163,17 @@ impl Cpu {
 
     /// Bytes of weights, activations and scratch.
     pub fn bytes(&self) -> usize {
-        self.crew.work().bytes()
+        self.pool.work().bytes()
     }
 
     /// The plan's waves, in order.
     pub fn waves(&self) -> Vec<WaveReport> {
-        self.crew.work().waves.iter().map(|w| WaveReport { group: w.group, macs: w.macs }).collect()
+        self.pool.work().waves.iter().map(|w| WaveReport { group: w.group, macs: w.macs }).collect()
     }
 
     /// Multiply-accumulates of a frame.
     pub fn macs(&self) -> u64 {
-        self.crew.work().waves.iter().map(|w| w.macs).sum()
+        self.pool.work().waves.iter().map(|w| w.macs).sum()
     }
 
     /// `output1` of the last frame, `[classes, height / 4, width / 4]`: the logits before the last resize.
@@ -184,7 +190,7 @@ impl Cpu {
         after: impl FnMut(usize),
     ) -> Result<()> {
         self.lend(input, logits)?;
-        self.crew.frame(after)
+        self.pool.frame(after)
     }
 
     /// Names the buffers of the frame about to begin; both must outlive it.
@@ -193,7 +199,7 @@ impl Cpu {
             return Err(Error::internal("network: a buffer of the wrong length was handed over"));
         }
         // SAFETY: lengths were checked; callers are borrowing both until the frame has ended.
-        unsafe { self.crew.work().set_buffers(input.as_ptr(), logits.as_mut_ptr()) };
+        unsafe { self.pool.work().set_buffers(input.as_ptr(), logits.as_mut_ptr()) };
         Ok(())
     }
 
@@ -209,13 +215,13 @@ impl Cpu {
         see: &mut dyn FnMut(Value, &[f32]),
     ) -> Result<()> {
         self.lend(input, logits)?;
-        let plan = self.crew.work();
+        let plan = self.pool.work();
         let seen: Vec<observe::Copy> =
             plan.probes.iter().map(|p| observe::Copy::new(p, self.program.fact(p.value))).collect();
         let mut buffer = Vec::new();
-        self.crew.frame_alone(|wave| {
+        self.pool.frame_alone(|wave| {
             for copy in seen.iter().filter(|c| c.wave == wave) {
-                // SAFETY: the plan lives as long as the crew, this wave has ended, and nobody runs the next one yet.
+                // SAFETY: the plan lives as long as the pool, this wave has ended, and nobody runs the next one yet.
                 unsafe { copy.read(&mut buffer) };
                 see(copy.value, &buffer);
             }
@@ -265,7 +271,7 @@ mod tests {
     fn a_plans_memory_is_known_before_it_is_built() {
         let checkpoint = checkpoint(1);
         let mut rows = Vec::new();
-        for path in [Path::best_f32()].into_iter().chain(Path::best_bf16()) {
+        for path in [KernelSet::best_f32()].into_iter().chain(KernelSet::best_bf16()) {
             for (size, threads) in [
                 ((32, 32), 1),
                 ((352, 352), 2),
@@ -278,8 +284,8 @@ mod tests {
                 let engine = Cpu::new(&checkpoint, settings).expect("it is built");
                 let shape = engine.shape;
                 let held = engine.bytes() + 4 * (shape.input_len() + shape.logits_len());
-                let element = path.isa().expect("it is this machine's").element as u64;
-                let asked = needed(shape, element, threads as u64) as usize;
+                let storage = path.isa().expect("it is this machine's").storage;
+                let asked = needed(shape, storage, threads as u64) as usize;
                 let fits = held <= asked && asked <= 2 * held + (64 << 20);
                 rows.push((
                     fits,
@@ -295,7 +301,7 @@ mod tests {
         let checkpoint = checkpoint(1);
         for side in [4128, 100_000, 1 << 31, usize::MAX - 31] {
             let settings =
-                Settings { path: Path::best_f32(), threads: Some(1), size: Some((side, side)), nice: 0 };
+                Settings { path: KernelSet::best_f32(), threads: Some(1), size: Some((side, side)), nice: 0 };
             let e = Cpu::new(&checkpoint, settings).err().expect("it is refused");
             assert_eq!(e.exit_code(), 2, "{e}");
             assert!(

@@ -2,7 +2,6 @@
 //!
 //! In: where a value lies in the plan's memory. Out: `[channels, height, width]` in f32.
 
-use super::lanes::bf16_value;
 use super::plan::{Probe, Site};
 use crate::program::{Fact, Value};
 
@@ -39,10 +38,9 @@ impl Copy {
                     to.push(unsafe {
                         match self.site {
                             Site::Planes(plane) => *plane.start.add((c * self.height + y) * plane.width + x),
-                            Site::Map(view) if view.element() == 4 => {
-                                *view.at::<f32>(y as isize, x as isize).add(c)
+                            Site::Map(view) => {
+                                view.storage().read(view.channel(c).bytes_at(y as isize, x as isize))
                             }
-                            Site::Map(view) => bf16_value(*view.at::<u16>(y as isize, x as isize).add(c)),
                         }
                     });
                 }

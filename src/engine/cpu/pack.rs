@@ -3,11 +3,11 @@
 //! In: [`Layer`]s. Out: packed panels `[word][vectors · lanes]`.
 
 use super::conv::Panel;
-use super::isa::Isa;
-use super::lanes::bf16_bits;
+use super::kernel_set::Isa;
 use super::maps::Store;
+use super::storage::Storage;
 use super::winograd::transform_weights;
-pub(crate) use crate::engine::layer::{Affine, Layer};
+pub(crate) use crate::engine::folded_conv::{Affine, Layer};
 
 /// Output channels cut into panels of nearly equal width, at most as wide as a register tile.
 pub(crate) fn panels(isa: &Isa, channels: usize) -> Vec<(usize, usize)> {
@@ -30,13 +30,13 @@ pub(crate) struct Part<'a> {
     pub(crate) layer: &'a Layer,
     /// Channels of a pixel as the source stores them; those beyond the layer's are zeros.
     pub(crate) stored: usize,
-    /// Whether the source and weights are bf16.
-    pub(crate) bf16: bool,
+    /// Of the source and so of the weights.
+    pub(crate) storage: Storage,
 }
 
 impl Part<'_> {
     fn per_word(&self) -> usize {
-        if self.bf16 { 2 } else { 1 }
+        self.storage.per_word()
     }
 
     pub(crate) fn words(&self) -> usize {
@@ -48,11 +48,7 @@ impl Part<'_> {
         let Layer { cin, kernel, weights, .. } = self.layer;
         let (tap, c) = (k / (self.stored / self.per_word()), k % (self.stored / self.per_word()));
         let value = |c: usize| if c < *cin { weights[(o * cin + c) * kernel * kernel + tap] } else { 0.0 };
-        if self.bf16 {
-            u32::from(bf16_bits(value(2 * c))) | u32::from(bf16_bits(value(2 * c + 1))) << 16
-        } else {
-            value(c).to_bits()
-        }
+        self.storage.word(|i| value(c * self.per_word() + i))
     }
 }
 
@@ -89,7 +85,7 @@ pub(crate) fn pack_winograd(
     blocks: &[(usize, usize)],
 ) -> Vec<Panel> {
     let points = (tile + 2) * (tile + 2);
-    let per_word = isa.per_word;
+    let per_word = isa.storage.per_word();
     panels(isa, layer.out)
         .into_iter()
         .map(|(first, vectors)| {
@@ -107,11 +103,8 @@ pub(crate) fn pack_winograd(
                             let word = (before + point * words + c / per_word) * width + lane;
                             // SAFETY: inside what was just taken; nobody else knows it yet.
                             unsafe {
-                                if per_word == 2 {
-                                    *start.add(word).cast::<u16>().add(c % 2) = bf16_bits(*value);
-                                } else {
-                                    *start.add(word) = value.to_bits();
-                                }
+                                let within = c % per_word * isa.storage.bytes();
+                                isa.storage.write(start.add(word).cast::<u8>().add(within), *value);
                             }
                         }
                     }

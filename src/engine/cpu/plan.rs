@@ -1,43 +1,45 @@
 //! A plan: the network as waves of fused steps over preallocated memory.
 //!
-//! In: steps, as [`super::lower`] lays them out. Out: something a crew can work through, frame after frame.
+//! In: steps, as [`super::lower`] lays them out. Out: something a thread pool can work through, frame after frame.
 
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use super::conv::{Conv, Plane};
-use super::crew::Work;
-use super::ends::{self, Entry, Exit, Last};
-use super::isa::Isa;
+use super::input::{self, Input};
+use super::kernel_set::Isa;
 use super::maps::{Block, Maps, Store, View};
+use super::output_conv::OutputConv;
 use super::pool::Pool;
 use super::resize::Join;
 use super::subtract::Subtract;
+use super::thread_pool::Work;
+use super::upsample::{self, Upsample};
 use super::winograd::Winograd;
 use crate::program::Value;
 
 /// One fused operation.
 pub(crate) enum Step {
-    Entry(Entry),
+    Input(Input),
     Conv(Conv),
     Winograd(Winograd),
     Pool(Pool),
     Subtract(Subtract),
     Join(Join),
-    Last(Last),
-    Exit(Exit),
+    OutputConv(OutputConv),
+    Upsample(Upsample),
 }
 
 impl Step {
     fn tasks(&self) -> usize {
         match self {
-            Step::Entry(s) => s.tasks(),
+            Step::Input(s) => s.tasks(),
             Step::Conv(s) => s.tasks(),
             Step::Winograd(s) => s.tasks(),
             Step::Pool(s) => s.tasks(),
             Step::Subtract(s) => s.tasks(),
             Step::Join(s) => s.tasks(),
-            Step::Last(s) => s.tasks(),
-            Step::Exit(s) => s.tasks(),
+            Step::OutputConv(s) => s.tasks(),
+            Step::Upsample(s) => s.tasks(),
         }
     }
 
@@ -46,7 +48,7 @@ impl Step {
             Step::Conv(s) => s.scratch(isa.lanes),
             Step::Winograd(s) => s.scratch(isa.lanes),
             Step::Subtract(s) => s.scratch(),
-            Step::Exit(s) => s.scratch(),
+            Step::Upsample(s) => s.scratch(),
             _ => 0,
         }
     }
@@ -76,7 +78,7 @@ pub(crate) struct Probe {
     pub(crate) site: Site,
 }
 
-/// Everything a frame needs; never moves while the crew works on it.
+/// Everything a frame needs; never moves while the thread pool works on it.
 pub(crate) struct Plan {
     pub(crate) isa: &'static Isa,
     pub(crate) waves: Vec<Wave>,
@@ -142,18 +144,18 @@ impl Work for Plan {
                 task -= tasks;
                 continue;
             }
-            // SAFETY: the crew's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers lead
+            // SAFETY: the pool's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers lead
             // into `maps` and `store`; the processor was asked when `isa` was chosen.
             unsafe {
                 match step {
-                    Step::Entry(s) => ends::enter(s, task, self.input.load(Relaxed)),
+                    Step::Input(s) => input::enter(s, task, self.input.load(Relaxed)),
                     Step::Conv(s) => (self.isa.conv)(s, task, scratch),
                     Step::Winograd(s) => (self.isa.winograd)(s, task, scratch),
                     Step::Pool(s) => (self.isa.pool)(s, task),
                     Step::Subtract(s) => (self.isa.subtract)(s, task, scratch),
                     Step::Join(s) => (self.isa.join)(s, task),
-                    Step::Last(s) => (self.isa.last)(s, task),
-                    Step::Exit(s) => ends::exit(s, task, self.logits.load(Relaxed), scratch),
+                    Step::OutputConv(s) => (self.isa.output_conv)(s, task),
+                    Step::Upsample(s) => upsample::upsample(s, task, self.logits.load(Relaxed), scratch),
                 }
             }
             return;

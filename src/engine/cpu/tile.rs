@@ -39,11 +39,11 @@ pub(crate) type TileKernel = unsafe fn(&Tile);
 pub(crate) unsafe fn accumulate<L: Lanes, const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
     unsafe {
         let width = VECTORS * L::COUNT;
-        let mut sums = [[L::zero(); VECTORS]; PIXELS];
+        let mut sums = [[L::no_sums(); VECTORS]; PIXELS];
         if !tile.start.is_null() {
             for p in 0..PIXELS {
                 for v in 0..VECTORS {
-                    sums[p][v] = L::load(tile.start.add(p * tile.sums_step + v * L::COUNT));
+                    sums[p][v] = L::load_sums(tile.start.add(p * tile.sums_step + v * L::COUNT));
                 }
             }
         }
@@ -71,7 +71,7 @@ pub(crate) unsafe fn accumulate<L: Lanes, const PIXELS: usize, const VECTORS: us
         }
         for p in 0..PIXELS {
             for v in 0..VECTORS {
-                L::store(tile.sums.add(p * tile.sums_step + v * L::COUNT), sums[p][v]);
+                L::store_sums(tile.sums.add(p * tile.sums_step + v * L::COUNT), sums[p][v]);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::pack::{Spread, pack};
 use super::params::{Address, CONVS, Conv, ConvGroup, Part, Subtract, SubtractGroup, UNITS};
 use super::tile::{ARRIVALS, Cut, PARTIAL_BYTES, Size, candidates};
 use crate::Result;
-use crate::engine::layer::Layer;
+use crate::engine::folded_conv::Layer;
 
 /// Cuts of a launch that are timed.
 const TRIALS: usize = 16;

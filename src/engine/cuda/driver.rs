@@ -83,7 +83,7 @@ pub(crate) struct Graph {
     pub(crate) nodes: usize,
 }
 
-// SAFETY: as for `Gpu`.
+// SAFETY: driver handles, which any thread may use once it has bound their context; every call here binds it first.
 unsafe impl Send for Graph {}
 
 impl Drop for Graph {
@@ -123,7 +123,7 @@ struct Warm {
     params: Spin,
 }
 
-// SAFETY: as for `Gpu`.
+// SAFETY: driver handles, which any thread may use once it has bound their context; every call here binds it first.
 unsafe impl Send for Warm {}
 
 impl Warm {
@@ -270,7 +270,7 @@ impl Gpu {
     pub(crate) fn fetch(&mut self, from: Address, to: Pinned, len: usize) -> Result<()> {
         self.bind()?;
         debug_assert!(len <= to.len);
-        // SAFETY: as for `send`.
+        // SAFETY: `to` is pinned, at least `len` bytes long, and its owner waits before it reads; `from` is our own allocation.
         unsafe { memcpy_dtoh_async(std::slice::from_raw_parts_mut(to.start, len), from, self.stream) }
             .map_err(|e| self.failed("a download failed", e))
     }
@@ -427,7 +427,7 @@ impl Device for Gpu {
     #[cfg(test)]
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
         self.bind()?;
-        // SAFETY: as above.
+        // SAFETY: `bytes` is borrowed until the stream has been waited for; `from` is our own allocation.
         unsafe {
             memcpy_dtoh_async(bytes, from, self.stream)
                 .and_then(|()| stream::synchronize(self.stream))

@@ -125,7 +125,7 @@ impl Device for Emulated {
     }
 
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
-        // SAFETY: as above.
+        // SAFETY: `from` lies in an allocation of ours that is as long as what its user asked for.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }

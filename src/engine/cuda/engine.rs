@@ -186,7 +186,7 @@ impl Cuda {
         if s.broken != 0 {
             return Err(not_a_number());
         }
-        // SAFETY: as above.
+        // SAFETY: everything has run; the buffer is page-aligned and was made for as many logits as the caller's.
         let from =
             unsafe { std::slice::from_raw_parts(self.logits.bytes().as_ptr().cast::<f32>(), logits.len()) };
         logits.copy_from_slice(from);

@@ -8,7 +8,7 @@ use super::launch::{Device, Kernel, Launch};
 use super::maps::{Map, View};
 use super::pack::Spread;
 use super::params::{Address, Enter, Exit, Join, Last, Pool, Statistics, Subtract};
-use crate::engine::layer::{Affine, Layer};
+use crate::engine::folded_conv::{Affine, Layer};
 use crate::model::Checkpoint;
 use crate::program::schedule::Wishes;
 use crate::program::{self, Form, FusedConv, Op, Program, Schedule, Storage, Value, Weights};

@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use crate::engine::layer::Layer;
+use crate::engine::folded_conv::Layer;
 
 /// Channels in groups, each padded to whole 16-byte pieces: the splits of a block lie side by side that way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

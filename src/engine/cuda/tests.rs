@@ -13,8 +13,8 @@ use super::pack::Spread;
 use super::params::{Address, CONVS, Join, Pool, Statistics, Subtract};
 use super::picture::PictureStage;
 use super::tile::{Cut, Size, Tile};
-use crate::engine::cpu::{Cpu, Path, Settings};
-use crate::engine::layer::Layer;
+use crate::engine::cpu::{Cpu, KernelSet, Settings};
+use crate::engine::folded_conv::Layer;
 use crate::engine::node_tests;
 use crate::engine::random::Random;
 use crate::engine::{Network, Shape};
@@ -504,7 +504,7 @@ fn the_network_gives_the_cpu_engines_logits() {
     let checkpoint = shipped();
     let (height, width) = (64, 96);
     let settings =
-        Settings { path: Path::best_f32(), threads: Some(1), size: Some((height, width)), nice: 0 };
+        Settings { path: KernelSet::best_f32(), threads: Some(1), size: Some((height, width)), nice: 0 };
     let mut cpu = Cpu::new(&checkpoint, settings).expect("the CPU engine");
     let shape = cpu.shape();
     on_devices(|device| {
@@ -740,7 +740,7 @@ fn real_pictures_keep_their_masks() {
     let files: Vec<_> = files.into_iter().step_by(step).take(wanted).collect();
     let checkpoint = shipped();
     let mut cpu =
-        Cpu::new(&checkpoint, Settings { path: Path::best_f32(), threads: None, size: None, nice: 0 })
+        Cpu::new(&checkpoint, Settings { path: KernelSet::best_f32(), threads: None, size: None, nice: 0 })
             .expect("the CPU engine");
     let shape = cpu.shape();
     let description = checkpoint.description();

@@ -5,6 +5,8 @@
 //! A *word* is 32 bits of an activation or weight along the reduction: one f32, or two neighbouring bf16. Kernels multiply
 //! and accumulate word by word ([`Lanes::dot`]), so that the f32 and bf16 kernels are the same code.
 
+use super::storage::{Storage, bf16_bits, bf16_value};
+
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -25,11 +27,13 @@ pub(crate) trait Lanes: Copy + 'static {
     type Vector: Copy;
     /// `COUNT` words.
     type Words: Copy;
+    /// `COUNT` running sums of products, 32 bits each: f32 where products are floating-point, integers where storage is.
+    type Sums: Copy;
 
     /// Lanes of a vector.
     const COUNT: usize;
-    /// Elements in a word.
-    const PER_WORD: usize;
+    /// Of maps and packed weights.
+    const STORAGE: Storage;
     /// Vectors of output channels in one register tile.
     const VECTORS: usize;
 
@@ -54,8 +58,14 @@ pub(crate) trait Lanes: Copy + 'static {
 
     unsafe fn words(p: *const u32) -> Self::Words;
     unsafe fn splat_word(p: *const u32) -> Self::Words;
+    unsafe fn no_sums() -> Self::Sums;
+    /// Sums that wait in memory between two parts of a reduction, 32 bits each.
+    unsafe fn load_sums(p: *const f32) -> Self::Sums;
+    unsafe fn store_sums(p: *mut f32, s: Self::Sums);
+    /// Sums as f32.
+    unsafe fn summed(s: Self::Sums) -> Self::Vector;
     /// `c + Σ a · b` over the elements of each word.
-    unsafe fn dot(c: Self::Vector, a: Self::Words, b: Self::Words) -> Self::Vector;
+    unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
 
     /// `COUNT` stored elements as f32.
     unsafe fn read(p: *const Self::Elem) -> Self::Vector;
@@ -67,12 +77,27 @@ pub(crate) trait Lanes: Copy + 'static {
     unsafe fn prefetch(p: *const u8);
 }
 
-/// f32 to bf16, to nearest even, as the processors' own instruction does (NaN stays NaN, denormals aside).
-pub(crate) fn bf16_bits(x: f32) -> u16 {
-    half::bf16::from_f32(x).to_bits()
-}
+/// Sums that are f32 are the vectors themselves.
+macro_rules! float_sums {
+    ($vector:ty) => {
+        type Sums = $vector;
 
-#[inline(always)]
-pub(crate) fn bf16_value(bits: u16) -> f32 {
-    f32::from_bits((bits as u32) << 16)
+        #[inline(always)]
+        unsafe fn no_sums() -> $vector {
+            unsafe { Self::zero() }
+        }
+        #[inline(always)]
+        unsafe fn load_sums(p: *const f32) -> $vector {
+            unsafe { Self::load(p) }
+        }
+        #[inline(always)]
+        unsafe fn store_sums(p: *mut f32, s: $vector) {
+            unsafe { Self::store(p, s) }
+        }
+        #[inline(always)]
+        unsafe fn summed(s: $vector) -> $vector {
+            s
+        }
+    };
 }
+use float_sums;

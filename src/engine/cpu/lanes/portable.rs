@@ -1,6 +1,6 @@
 //! Plain Rust for any processor: what the other paths are tested against, and what runs where none of them can.
 
-use super::{Lanes, bf16_bits, bf16_value};
+use super::{Lanes, Storage, bf16_bits, bf16_value, float_sums};
 
 const N: usize = 8;
 
@@ -15,6 +15,7 @@ pub(crate) struct PortableBf16;
 macro_rules! arithmetic {
     () => {
         type Vector = [f32; N];
+        float_sums!([f32; N]);
         type Words = [u32; N];
         const COUNT: usize = N;
         const VECTORS: usize = 2;
@@ -118,7 +119,7 @@ macro_rules! arithmetic {
 
 impl Lanes for PortableF32 {
     type Elem = f32;
-    const PER_WORD: usize = 1;
+    const STORAGE: Storage = Storage::F32;
     arithmetic!();
 
     #[inline(always)]
@@ -143,7 +144,7 @@ impl Lanes for PortableF32 {
 
 impl Lanes for PortableBf16 {
     type Elem = u16;
-    const PER_WORD: usize = 2;
+    const STORAGE: Storage = Storage::Bf16;
     arithmetic!();
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Lanes;
+use super::{Lanes, Storage, float_sums};
 
 /// AVX-512 F, BW, VL: f32.
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ pub(crate) struct Avx2F32;
 macro_rules! arithmetic512 {
     () => {
         type Vector = __m512;
+        float_sums!(__m512);
         const COUNT: usize = 16;
         const VECTORS: usize = 4;
 
@@ -94,7 +95,7 @@ fn mask16(n: usize) -> u16 {
 impl Lanes for Avx512F32 {
     type Elem = f32;
     type Words = __m512;
-    const PER_WORD: usize = 1;
+    const STORAGE: Storage = Storage::F32;
     arithmetic512!();
 
     #[inline(always)]
@@ -130,7 +131,7 @@ impl Lanes for Avx512F32 {
 impl Lanes for Avx512Bf16 {
     type Elem = u16;
     type Words = __m512i;
-    const PER_WORD: usize = 2;
+    const STORAGE: Storage = Storage::Bf16;
     arithmetic512!();
 
     #[inline(always)]
@@ -192,9 +193,10 @@ unsafe fn mask8(n: usize) -> __m256i {
 impl Lanes for Avx2F32 {
     type Elem = f32;
     type Vector = __m256;
+    float_sums!(__m256);
     type Words = __m256;
     const COUNT: usize = 8;
-    const PER_WORD: usize = 1;
+    const STORAGE: Storage = Storage::F32;
     const VECTORS: usize = 2;
 
     fn pixels(_vectors: usize) -> usize {

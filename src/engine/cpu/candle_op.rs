@@ -9,12 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::assemble::{Assembly, Finish, Method, Source};
-use super::crew::Crew;
-use super::isa::Path;
-use super::lanes::{bf16_bits, bf16_value};
+use super::kernel_set::KernelSet;
 use super::maps::Map;
 use super::pack::Layer;
 use super::plan::Plan;
+use super::thread_pool::ThreadPool;
 use crate::{Error, Result};
 
 /// How a 3x3 convolution of stride 1 multiplies.
@@ -33,7 +32,7 @@ pub enum Algorithm {
 /// What a [`FusedConv`] computes and how.
 #[derive(Clone, Copy, Debug)]
 pub struct FusedConvSettings {
-    pub path: Path,
+    pub path: KernelSet,
     pub threads: usize,
     pub algorithm: Algorithm,
     /// 1 or 2. Padding is half the kernel.
@@ -45,7 +44,7 @@ pub struct FusedConvSettings {
 
 /// A convolution of one size with its batch-norm and ReLU, ready to run. See the module.
 pub struct FusedConv {
-    crew: Mutex<Crew<Plan>>,
+    pool: Mutex<ThreadPool<Plan>>,
     source: Map,
     target: Map,
     cin: usize,
@@ -103,7 +102,13 @@ impl FusedConv {
         assembly.conv_by(method, &[(Source { stride, ..Source::of(&source) }, &layer)], size, finish);
         assembly.wave();
         let macs = layer.macs() * (size.0 * size.1) as u64;
-        Ok(Self { crew: Mutex::new(Crew::new(assembly.finish(), threads, 0)?), source, target, cin, macs })
+        Ok(Self {
+            pool: Mutex::new(ThreadPool::new(assembly.finish(), threads, 0)?),
+            source,
+            target,
+            cin,
+            macs,
+        })
     }
 
     /// Multiply-accumulates of one image.
@@ -119,8 +124,8 @@ impl FusedConv {
         self.lock().frame(|_| ())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Crew<Plan>> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ThreadPool<Plan>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,30 +158,21 @@ impl CustomOp1 for FusedConv {
             candle_core::bail!("fused-conv: the input is not contiguous");
         };
         let values = &storage.as_slice::<f32>()?[start..end];
-        let mut crew = self.lock();
+        let mut pool = self.lock();
         let mut out = vec![0f32; batch * to.channels * to.height * to.width];
         let images = values.chunks_exact(channels * height * width);
         for (image, result) in images.zip(out.chunks_exact_mut(to.channels * to.height * to.width)) {
             for (i, y, x, c) in places(&self.source, channels) {
-                // SAFETY: inside the map; the crew is ours and idle.
+                // SAFETY: inside the map; the pool is ours and idle.
                 unsafe {
-                    if from.element == 4 {
-                        *self.source.view().at::<f32>(y, x).add(c) = image[i];
-                    } else {
-                        *self.source.view().at::<u16>(y, x).add(c) = bf16_bits(image[i]);
-                    }
+                    let at = self.source.view().channel(c).bytes_at(y, x).cast_mut();
+                    from.storage.write(at, image[i]);
                 }
             }
-            crew.frame(|_| ()).map_err(candle_core::Error::wrap)?;
+            pool.frame(|_| ()).map_err(candle_core::Error::wrap)?;
             for (i, y, x, c) in places(&self.target, to.channels) {
-                // SAFETY: as above.
-                result[i] = unsafe {
-                    if to.element == 4 {
-                        *self.target.view().at::<f32>(y, x).add(c)
-                    } else {
-                        bf16_value(*self.target.view().at::<u16>(y, x).add(c))
-                    }
-                };
+                // SAFETY: inside the map; the frame has ended and the pool is ours.
+                result[i] = unsafe { to.storage.read(self.target.view().channel(c).bytes_at(y, x)) };
             }
         }
         Ok((CpuStorage::F32(out), Shape::from((batch, to.channels, to.height, to.width))))

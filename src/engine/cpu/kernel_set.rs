@@ -5,18 +5,19 @@
 use std::fmt;
 
 use super::conv::{self, Conv, TileKernels};
-use super::ends::{self, Last};
 use super::lanes::Lanes;
-use super::peak;
+use super::multiply_accumulate;
+use super::output_conv::{self, OutputConv};
 use super::pool::{self, Pool};
 use super::resize::{self, Join};
+use super::storage::Storage;
 use super::subtract::{self, Subtract};
 use super::tile;
 use super::winograd::{self, Winograd};
 
 /// An instruction set and precision the engine has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Path {
+pub enum KernelSet {
     /// f32, plain Rust, any processor.
     PortableF32,
     /// bf16 storage with plain arithmetic: slow, for tests only.
@@ -29,46 +30,54 @@ pub enum Path {
     Avx512Bf16,
 }
 
-impl Path {
-    pub const ALL: [Path; 5] =
-        [Path::PortableF32, Path::PortableBf16, Path::Avx2F32, Path::Avx512F32, Path::Avx512Bf16];
+impl KernelSet {
+    pub const ALL: [KernelSet; 5] = [
+        KernelSet::PortableF32,
+        KernelSet::PortableBf16,
+        KernelSet::Avx2F32,
+        KernelSet::Avx512F32,
+        KernelSet::Avx512Bf16,
+    ];
 
     /// Whether this processor can run it.
     pub fn is_available(self) -> bool {
         match self {
-            Path::PortableF32 | Path::PortableBf16 => true,
+            KernelSet::PortableF32 | KernelSet::PortableBf16 => true,
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2F32 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            KernelSet::Avx2F32 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512F32 => avx512(),
+            KernelSet::Avx512F32 => avx512(),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+            KernelSet::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
     /// The fastest f32 path of this processor.
-    pub fn best_f32() -> Path {
-        [Path::Avx512F32, Path::Avx2F32].into_iter().find(|p| p.is_available()).unwrap_or(Path::PortableF32)
+    pub fn best_f32() -> KernelSet {
+        [KernelSet::Avx512F32, KernelSet::Avx2F32]
+            .into_iter()
+            .find(|p| p.is_available())
+            .unwrap_or(KernelSet::PortableF32)
     }
 
     /// The bf16 path, where this processor has one worth using.
-    pub fn best_bf16() -> Option<Path> {
-        Some(Path::Avx512Bf16).filter(|p| p.is_available())
+    pub fn best_bf16() -> Option<KernelSet> {
+        Some(KernelSet::Avx512Bf16).filter(|p| p.is_available())
     }
 
     pub fn is_bf16(self) -> bool {
-        matches!(self, Path::PortableBf16 | Path::Avx512Bf16)
+        matches!(self, KernelSet::PortableBf16 | KernelSet::Avx512Bf16)
     }
 
     pub const fn name(self) -> &'static str {
         match self {
-            Path::PortableF32 => "f32, portable",
-            Path::PortableBf16 => "bf16, portable",
-            Path::Avx2F32 => "f32, avx2",
-            Path::Avx512F32 => "f32, avx512",
-            Path::Avx512Bf16 => "bf16, avx512_bf16",
+            KernelSet::PortableF32 => "f32, portable",
+            KernelSet::PortableBf16 => "bf16, portable",
+            KernelSet::Avx2F32 => "f32, avx2",
+            KernelSet::Avx512F32 => "f32, avx512",
+            KernelSet::Avx512Bf16 => "bf16, avx512_bf16",
         }
     }
 
@@ -78,21 +87,21 @@ impl Path {
             return None;
         }
         match self {
-            Path::PortableF32 => Some(&portable_f32::ISA),
-            Path::PortableBf16 => Some(&portable_bf16::ISA),
+            KernelSet::PortableF32 => Some(&portable_f32::ISA),
+            KernelSet::PortableBf16 => Some(&portable_bf16::ISA),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2F32 => Some(&avx2_f32::ISA),
+            KernelSet::Avx2F32 => Some(&avx2_f32::ISA),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512F32 => Some(&avx512_f32::ISA),
+            KernelSet::Avx512F32 => Some(&avx512_f32::ISA),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512Bf16 => Some(&avx512_bf16::ISA),
+            KernelSet::Avx512Bf16 => Some(&avx512_bf16::ISA),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for KernelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -110,9 +119,8 @@ fn avx512() -> bool {
 pub(crate) struct Isa {
     pub(crate) lanes: usize,
     pub(crate) vectors: usize,
-    /// Elements in a word, bytes in an element.
-    pub(crate) per_word: usize,
-    pub(crate) element: usize,
+    /// Of maps and packed weights.
+    pub(crate) storage: Storage,
     pub(crate) tiles: TileKernels,
     /// f32 tiles with this path's vectors: the first convolution reads f32 at any precision.
     pub(crate) f32_tiles: &'static TileKernels,
@@ -121,7 +129,7 @@ pub(crate) struct Isa {
     pub(crate) subtract: unsafe fn(&Subtract, usize, *mut f32),
     pub(crate) pool: unsafe fn(&Pool, usize),
     pub(crate) join: unsafe fn(&Join, usize),
-    pub(crate) last: unsafe fn(&Last, usize),
+    pub(crate) output_conv: unsafe fn(&OutputConv, usize),
     pub(crate) peak: unsafe fn(usize) -> f32,
 }
 
@@ -176,19 +184,18 @@ macro_rules! compile {
                 unsafe { resize::join::<$lanes>(j, task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn last(l: &Last, task: usize) {
-                unsafe { ends::last::<$lanes>(l, task) }
+            unsafe fn output_conv(c: &OutputConv, task: usize) {
+                unsafe { output_conv::output_conv::<$lanes>(c, task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn peak(turns: usize) -> f32 {
-                unsafe { peak::multiply_accumulate::<$lanes>(turns) }
+                unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
             }
 
             pub(super) static ISA: Isa = Isa {
                 lanes: <$lanes>::COUNT,
                 vectors: <$lanes>::VECTORS,
-                per_word: <$lanes>::PER_WORD,
-                element: 4 / <$lanes>::PER_WORD,
+                storage: <$lanes>::STORAGE,
                 tiles: tiles!(tile, $width),
                 f32_tiles: &super::$f32::ISA.tiles,
                 conv,
@@ -196,7 +203,7 @@ macro_rules! compile {
                 subtract,
                 pool,
                 join,
-                last,
+                output_conv,
                 peak,
             };
         }

@@ -11,7 +11,7 @@ use candle_core::{DType, Device as CandleDevice};
 use super::Network;
 #[cfg(feature = "cuda")]
 use super::Reference;
-use super::cpu::{Cpu, Path, Settings};
+use super::cpu::{Cpu, KernelSet, Settings};
 use crate::error::Kind;
 use crate::model::Checkpoint;
 use crate::{Error, Result};
@@ -77,7 +77,7 @@ impl Precision {
     /// What the CPU engine can run here, slowest first.
     pub fn of_this_cpu() -> Vec<Precision> {
         let mut list = vec![Precision::F32];
-        if Path::best_bf16().is_some() {
+        if KernelSet::best_bf16().is_some() {
             list.push(Precision::Bf16);
         }
         list
@@ -190,9 +190,9 @@ pub fn open_cpu(checkpoint: &Checkpoint, options: Options) -> Result<Cpu> {
         return Err(Error::usage("--threads 0: the network needs at least one thread"));
     }
     let path = match precision {
-        Precision::Auto => Path::best_bf16().unwrap_or_else(Path::best_f32),
-        Precision::F32 => Path::best_f32(),
-        Precision::Bf16 => Path::best_bf16().ok_or_else(|| {
+        Precision::Auto => KernelSet::best_bf16().unwrap_or_else(KernelSet::best_f32),
+        Precision::F32 => KernelSet::best_f32(),
+        Precision::Bf16 => KernelSet::best_bf16().ok_or_else(|| {
             Error::machine("this processor has no bf16 instructions (AVX512_BF16)")
                 .remedy("use --precision f32 or auto")
         })?,

@@ -3,7 +3,7 @@
 //! In: waves of tasks. Out: all tasks of a wave done before the next begins. Every thread, the caller's included, walks
 //! through all waves and takes tasks while there are any; nobody waits for a *thread*, only for tasks, so that one that the
 //! system has put aside delays nothing but the task it holds. Who finds nothing to do spins for a few microseconds and then
-//! sleeps: between frames the crew uses no processor time.
+//! sleeps: between frames the pool uses no processor time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use crate::{Error, Result};
 
-/// What a crew works through.
+/// What a pool works through.
 pub(crate) trait Work: Send + Sync + 'static {
     /// Number of tasks of each wave.
     fn waves(&self) -> Vec<usize>;
@@ -31,7 +31,7 @@ struct Counter(AtomicU64);
 
 struct Wave {
     tasks: u64,
-    /// Tasks taken and done since the crew began. Counting on across frames, a thread that comes late can take nothing that
+    /// Tasks taken and done since the pool began. Counting on across frames, a thread that comes late can take nothing that
     /// is not its frame's.
     taken: Counter,
     done: Counter,
@@ -42,11 +42,11 @@ struct Shared<W> {
     waves: Vec<Wave>,
     /// Frames begun.
     frame: AtomicU64,
-    leave: AtomicBool,
+    shutdown: AtomicBool,
     failed: AtomicBool,
     asleep: AtomicUsize,
-    bed: Mutex<()>,
-    bell: Condvar,
+    sleep_lock: Mutex<()>,
+    wake_up: Condvar,
 }
 
 /// Turns of the spin before a thread goes to sleep: 10 to 50 µs.
@@ -60,19 +60,19 @@ impl<W: Work> Shared<W> {
             }
             std::hint::spin_loop();
         }
-        let mut guard = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.sleep_lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.fetch_add(1, SeqCst);
         // Whoever makes `ready` true looks at `asleep` afterwards: one of the two sees the other.
         while !ready() {
-            guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self.wake_up.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.asleep.fetch_sub(1, SeqCst);
     }
 
     fn wake(&self) {
         if self.asleep.load(SeqCst) > 0 {
-            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
-            self.bell.notify_all();
+            drop(self.sleep_lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake_up.notify_all();
         }
     }
 
@@ -106,13 +106,13 @@ impl<W: Work> Shared<W> {
     }
 }
 
-/// The threads of one plan; the caller of [`Crew::frame`] is one of them.
-pub(crate) struct Crew<W: Work> {
+/// The threads of one plan; the caller of [`ThreadPool::frame`] is one of them.
+pub(crate) struct ThreadPool<W: Work> {
     shared: Arc<Shared<W>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<W: Work> Crew<W> {
+impl<W: Work> ThreadPool<W> {
     /// `threads` in all, `nice` the others' niceness (0 leaves it as it is; higher yields to other threads).
     pub(crate) fn new(work: W, threads: usize, nice: i32) -> Result<Self> {
         let waves = work
@@ -124,23 +124,23 @@ impl<W: Work> Crew<W> {
             work,
             waves,
             frame: AtomicU64::new(0),
-            leave: AtomicBool::new(false),
+            shutdown: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
-            bed: Mutex::new(()),
-            bell: Condvar::new(),
+            sleep_lock: Mutex::new(()),
+            wake_up: Condvar::new(),
         });
-        let mut crew = Self { shared, threads: Vec::new() };
+        let mut pool = Self { shared, threads: Vec::new() };
         for thread in 1..threads {
-            let shared = crew.shared.clone();
+            let shared = pool.shared.clone();
             let handle = std::thread::Builder::new()
                 .name(format!("engine-{thread}"))
                 .spawn(move || {
                     crate::priority::lower(nice);
                     let mut seen = 0;
                     loop {
-                        shared.wait(|| shared.frame.load(SeqCst) != seen || shared.leave.load(SeqCst));
-                        if shared.leave.load(SeqCst) {
+                        shared.wait(|| shared.frame.load(SeqCst) != seen || shared.shutdown.load(SeqCst));
+                        if shared.shutdown.load(SeqCst) {
                             return;
                         }
                         // Frames missed are done: only the newest can still have tasks.
@@ -149,9 +149,9 @@ impl<W: Work> Crew<W> {
                     }
                 })
                 .map_err(|e| Error::machine("the engine's threads cannot be started").because(e))?;
-            crew.threads.push(handle);
+            pool.threads.push(handle);
         }
-        Ok(crew)
+        Ok(pool)
     }
 
     pub(crate) fn work(&self) -> &W {
@@ -187,9 +187,9 @@ impl<W: Work> Crew<W> {
     }
 }
 
-impl<W: Work> Drop for Crew<W> {
+impl<W: Work> Drop for ThreadPool<W> {
     fn drop(&mut self) {
-        self.shared.leave.store(true, SeqCst);
+        self.shared.shutdown.store(true, SeqCst);
         self.shared.wake();
         for handle in self.threads.drain(..) {
             // A thread's panics were caught task by task.

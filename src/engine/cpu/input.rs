@@ -1,0 +1,42 @@
+//! The network's input: normalised planes into the map that the stem reads.
+//!
+//! In: `[3, height, width]` f32. Out: a map `[height][width][4]` in f32 with a border of zeros.
+
+use super::maps::View;
+
+/// Channels of the map the stem reads: R, G, B and a zero.
+pub(crate) const INPUT_CHANNELS: usize = 4;
+
+/// Interleaves the caller's planes into a map with a border.
+pub(crate) struct Input {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// f32 at any precision.
+    pub(crate) out: View,
+}
+
+impl Input {
+    const BAND: usize = 8;
+
+    pub(crate) fn tasks(&self) -> usize {
+        self.height.div_ceil(Self::BAND)
+    }
+}
+
+/// # Safety
+/// `input` holds `3 · height · width` values; else as for [`super::conv::task`].
+#[inline(always)]
+pub(crate) unsafe fn enter(map: &Input, task: usize, input: *const f32) {
+    unsafe {
+        let plane = map.height * map.width;
+        let top = task * Input::BAND;
+        for y in top..(top + Input::BAND).min(map.height) {
+            let out = map.out.at::<f32>(y as isize, 0);
+            let row = input.add(y * map.width);
+            for x in 0..map.width {
+                let pixel = [*row.add(x), *row.add(plane + x), *row.add(2 * plane + x), 0.0];
+                out.add(x * INPUT_CHANNELS).cast::<[f32; INPUT_CHANNELS]>().write(pixel);
+            }
+        }
+    }
+}
