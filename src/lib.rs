@@ -25,7 +25,6 @@ pub mod frame;
 pub mod json_path;
 #[cfg(feature = "video")]
 pub mod live;
-#[cfg(feature = "video")]
 mod lock;
 pub mod mailbox;
 pub mod mask_slot;

@@ -2,8 +2,11 @@
 //!
 //! In: a niceness, or a wish to come first. Out: the calling thread's scheduling, as far as the system lets us.
 
-/// Makes the calling thread yield to others by so many steps, 0 (not at all) to 19; best effort. At 19 it runs only where
-/// a processor would idle (`SCHED_IDLE`), and gives way in an instant: a thread that is merely nicer may finish its time
+/// The niceness at which a thread runs only where a processor would idle.
+pub(crate) const ONLY_WHEN_IDLE: i32 = 19;
+
+/// Makes the calling thread yield to others by so many steps, 0 (not at all) to 19; best effort. At [`ONLY_WHEN_IDLE`] it gets
+/// `SCHED_IDLE`, and gives way in an instant: a thread that is merely nicer may finish its time
 /// slice first, which is most of what the live picture has.
 pub(crate) fn lower(nice: i32) {
     #[cfg(target_os = "linux")]
@@ -12,7 +15,7 @@ pub(crate) fn lower(nice: i32) {
         unsafe {
             let me = libc::syscall(libc::SYS_gettid) as libc::pid_t;
             libc::setpriority(libc::PRIO_PROCESS, me as libc::id_t, nice);
-            if nice >= 19 {
+            if nice >= ONLY_WHEN_IDLE {
                 let parameters: libc::sched_param = std::mem::zeroed();
                 libc::sched_setscheduler(me, libc::SCHED_IDLE, &parameters);
             }

@@ -19,7 +19,7 @@ pub use compare::{Change, Comparison, Verdict, compare};
 #[cfg(feature = "video")]
 pub use lossless::run as run_lossless;
 #[cfg(feature = "video")]
-pub use paced::{PacedNetwork, run as run_paced};
+pub use paced::run as run_paced;
 #[cfg(feature = "video")]
 pub use page::page;
 pub use record::{PipelineReport, RunRecord, Shape, thinned_us};

@@ -1,6 +1,6 @@
 //! A paced run: a live session on a phantom or a recording, measured.
 //!
-//! In: settings of a run, and how to build its network. Out: the session's figures without its first and last frames.
+//! In: settings of a run, and its network. Out: the session's figures without its first and last frames.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +10,9 @@ use super::lossless::Slowed;
 use super::record::{RunRecord, thinned_us};
 use super::settings::RunSettings;
 use crate::capture::{PipelineFile, Ready};
-use crate::engine::Network;
 use crate::frame::Nanos;
-use crate::live::{Session, Settings, Step};
-use crate::model::checkpoint::Description;
-use crate::overlay::Style;
-use crate::preprocess::FieldOfView;
+use crate::live::{LiveNetwork, Session, Settings, Step};
 use crate::telemetry::Stage;
-use crate::worker::{Analyst, Segmenter};
 use crate::{Error, Result};
 
 const PHANTOM: &str = include_str!("../../pipelines/phantom.toml");
@@ -25,20 +20,6 @@ const FILE: &str = include_str!("../../pipelines/file.toml");
 
 /// Seconds of the phantom's loop.
 const LOOP: u64 = 4;
-
-/// The network of a paced run.
-pub struct PacedNetwork {
-    /// Builds it, in the worker's thread.
-    pub build: Arc<dyn Fn() -> Result<Box<dyn Network>> + Send + Sync>,
-    pub description: Description,
-    /// Device and precision, and (height, width) of its input.
-    pub engine: String,
-    pub size: (usize, usize),
-    /// Niceness of its threads.
-    pub nice: i32,
-    /// Move masks along with the picture.
-    pub motion: bool,
-}
 
 /// The pipeline file filled in.
 fn ready(settings: &RunSettings) -> Result<Ready> {
@@ -75,7 +56,7 @@ fn ready(settings: &RunSettings) -> Result<Ready> {
 ///
 /// # Errors
 /// A stage that cannot be slowed here, a source that ends before anything is measured, an interruption.
-pub fn run(settings: &RunSettings, network: &PacedNetwork, stop: &Arc<AtomicBool>) -> Result<RunRecord> {
+pub fn run(settings: &RunSettings, network: &LiveNetwork, stop: &Arc<AtomicBool>) -> Result<RunRecord> {
     settings.validate()?;
     let fps = settings.pace.fps().ok_or_else(|| Error::internal("a paced run without a pace"))?;
     let slow = match settings.slow {
@@ -87,33 +68,15 @@ pub fn run(settings: &RunSettings, network: &PacedNetwork, stop: &Arc<AtomicBool
         }
     };
     let span = |frames: u64| Duration::from_secs_f64(frames as f64 / fps);
-    let (build, description) = (network.build.clone(), network.description.clone());
+    let network = match slow {
+        Some(by) => network.clone().wrapped(Arc::new(move |network| Box::new(Slowed { network, by }))),
+        None => network.clone(),
+    };
+    let threshold = network.threshold();
     let mut session = Session::start(Settings {
-        ready: ready(settings)?,
-        style: Style::default(),
-        threshold: description.threshold,
-        max_mask_age: Nanos(200_000_000),
-        annotation_budget: Nanos(120_000_000),
-        workers: 1,
-        motion: network.motion,
-        nice: network.nice,
-        factory: Box::new(move |_| {
-            let inner = build()?;
-            let inner: Box<dyn Network> = match slow {
-                Some(by) => Box::new(Slowed { network: inner, by }),
-                None => inner,
-            };
-            let analyst: Box<dyn Analyst> =
-                Box::new(Segmenter::new(inner, &description, FieldOfView::Auto, None));
-            Ok(analyst)
-        }),
-        engine: network.engine.clone(),
-        network_size: network.size,
-        side_now: None,
         warm_up: span(settings.warm_up),
         length: Some(span(settings.total())),
-        lines: None,
-        trace: None,
+        ..Settings::new(ready(settings)?, Some(network), threshold)
     })?;
     session.measure_for(span(settings.frames));
     loop {

@@ -7,8 +7,9 @@
 //! libav's log does not say which decoder speaks, so it is heard only in a process that says that it reads one recording
 //! after the other and decodes nothing else, as the command line does.
 
+use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, Weak};
 
 use gstreamer as gst;
 
@@ -41,7 +42,7 @@ impl Complaints {
             listen();
         }
         let complaints = Arc::new(Self { packets, count: AtomicU64::new(0), at: AtomicU64::new(0) });
-        let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = lock(&HEARD);
         heard.retain(|c| c.strong_count() > 0);
         heard.push(Arc::downgrade(&complaints));
         complaints
@@ -81,7 +82,7 @@ fn listen() {
                 return;
             }
             tracing::debug!("libav: {}", message.get().unwrap_or_default());
-            let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+            let heard = lock(&HEARD);
             let mut alive = heard.iter().filter_map(Weak::upgrade);
             if let (Some(only), None) = (alive.next(), alive.next()) {
                 only.note();

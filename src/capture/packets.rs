@@ -5,8 +5,9 @@
 //! Packets are counted where the demuxer gives them, if it gives one for each picture: a parser behind it drops what it
 //! cannot read. Transport and program streams know no pictures; theirs are counted where the parser gives them.
 
+use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -36,7 +37,7 @@ pub(super) struct Packets {
 
 impl Packets {
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
     }
 
     pub fn latest(&self) -> u64 {
@@ -98,10 +99,7 @@ impl Packets {
         pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH, move |pad, probe| {
             match &probe.data {
                 Some(gst::PadProbeData::Buffer(buffer)) => {
-                    let codec = *codec
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .get_or_insert_with(|| codec_of(pad));
+                    let codec = *lock(&codec).get_or_insert_with(|| codec_of(pad));
                     packets.note(pad, buffer, codec);
                 }
                 Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
@@ -188,13 +186,13 @@ impl Intake {
             let Some(entry) = element.static_pad("sink") else { return };
             let packets = Arc::new(Packets::default());
             packets.watch(&entry);
-            self.parsers.lock().unwrap_or_else(PoisonError::into_inner).push((element.clone(), packets));
+            lock(&self.parsers).push((element.clone(), packets));
         }
     }
 
     /// The packets of the stream that leaves the `parsebin` by `exit` and enters the decoder by `entry`.
     pub fn settle(&self, exit: &gst::Pad, entry: &gst::Pad) -> Arc<Packets> {
-        let parsers = std::mem::take(&mut *self.parsers.lock().unwrap_or_else(PoisonError::into_inner));
+        let parsers = std::mem::take(&mut *lock(&self.parsers));
         let framed = self.framed.load(Ordering::Relaxed);
         let chosen = if framed { first_parser(exit, &parsers) } else { None };
         let packets = chosen.unwrap_or_else(|| {

@@ -1,25 +1,21 @@
 //! `polypscope bench pipeline`: the whole pipeline under measurement.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use super::arguments::size;
 use super::interrupt::interrupt_flag;
 use super::{Context, EngineArgs, Outcome};
 use crate::bench::{
-    Pace, PacedNetwork, PipelineReport, RunRecord, RunSettings, Slow, csv, page, run_lossless, run_paced,
-    table,
+    Pace, PipelineReport, RunRecord, RunSettings, Slow, csv, page, run_lossless, run_paced, table,
 };
-use crate::engine::{self, Options};
 use crate::frame::Nanos;
-use crate::live::sizing;
-use crate::lock::lock;
+use crate::live::{LiveNetwork, NetworkSettings};
 use crate::model::Checkpoint;
 use crate::phantom::{self, Preset};
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, write_whole};
 use crate::telemetry::Machine;
-use crate::worker::Segmenter;
+use crate::worker::{ANNOTATION_BUDGET, Segmenter};
 use crate::{Error, Result};
 
 /// The real pipeline, paced as a live source or as fast as every frame can be inferred. Warm-up and last frames are
@@ -140,37 +136,24 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
 }
 
 /// The network of paced runs, its input size chosen as a live session chooses it.
-fn paced_network(args: &Args, context: &mut Context) -> Result<PacedNetwork> {
-    // As in a live session: the worker gives way to the picture.
-    const NICE: i32 = 19;
+fn paced_network(args: &Args, context: &mut Context) -> Result<LiveNetwork> {
     let checkpoint = Checkpoint::open(&Checkpoint::locate(args.engine.weights.as_deref())?)?;
-    let options = Options {
-        device: args.engine.one_device()?,
+    let network = LiveNetwork::choose(NetworkSettings {
+        checkpoint,
+        devices: vec![args.engine.one_device()?],
         precision: args.engine.precision,
         threads: args.engine.threads.map(usize::from),
-        size: args.input_size.map(|s| (s, s)),
         keep_warm: args.engine.keep_warm,
-        nice: NICE,
-    };
-    let period = Nanos((1e9 / args.fps.fps().unwrap_or(30.0)) as u64);
-    let sizing = sizing::choose(&checkpoint, options, Nanos(120_000_000), period)?;
-    context.remark(format!("network input {}", sizing.words))?;
-    let options = Options { size: Some(sizing.size), ..options };
-    let engine = sizing.network.describe();
-    let description = checkpoint.description().clone();
-    // The first run has the network that was measured; each later one builds its own.
-    let measured = Mutex::new(Some(sizing.network));
-    Ok(PacedNetwork {
-        build: Arc::new(move || {
-            let measured = lock(&measured).take();
-            measured.map_or_else(|| engine::open(&checkpoint, options), Ok)
-        }),
-        description,
-        engine,
-        size: sizing.size,
-        nice: NICE,
-        motion: true,
-    })
+        side: args.input_size,
+        // Another size in the middle of a run would be another measurement.
+        adapts: false,
+        view: FieldOfView::Auto,
+        threshold: None,
+        annotation_budget: ANNOTATION_BUDGET,
+        period: Nanos((1e9 / args.fps.fps().unwrap_or(30.0)) as u64),
+    })?;
+    context.remark(format!("network input {}", network.words()))?;
+    Ok(network)
 }
 
 fn segmenter(

@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -13,17 +13,16 @@ use super::interrupt::interrupt_flag;
 use super::listening::ListenArgs;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{PipelineFile, Recorder, RecorderSettings, SourceEnd};
-use crate::engine::{self, Options};
 use crate::frame::{Nanos, Rate};
-use crate::live::{Adapting, Build, Built, Session, Settings, Sides, Step, sizing};
-use crate::lock::lock;
+use crate::live::{LiveNetwork, NetworkSettings, Session, Settings, Step};
 use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile};
+use crate::safety::{MAX_MASK_AGE, USUAL_PERIOD};
 use crate::shown::OneLine;
 use crate::telemetry::{LiveSummary, Snapshot};
-use crate::worker::{Analyst, Segmenter, log_panics};
+use crate::worker::{ANNOTATION_BUDGET, log_panics};
 use crate::{Error, Result};
 
 /// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
@@ -69,10 +68,10 @@ pub struct Args {
     #[command(flatten)]
     listening: ListenArgs,
     /// A mask older than this vanishes
-    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10000))]
+    #[arg(long, value_name = "MS", default_value_t = MAX_MASK_AGE.0 / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10000))]
     max_mask_age: u64,
     /// Aimed at, from a frame's capture to its mask on screen; the network's input size is chosen to meet it
-    #[arg(long, value_name = "MS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=10000))]
+    #[arg(long, value_name = "MS", default_value_t = ANNOTATION_BUDGET.0 / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10000))]
     annotation_delay: u64,
     /// Side of the network's input, a multiple of 32 (default: the largest that meets --annotation-delay)
     #[arg(long, value_name = "PIXELS")]
@@ -186,79 +185,36 @@ impl Args {
         let file = PipelineFile::open(&self.pipeline)?;
         let ready = file.ready(&self.sets, self.sink.as_deref())?;
         ready.check_display()?;
-        let period = self.rate(&file).map_or(Nanos(33_333_333), |r| Nanos((1e9 / r.as_f64()) as u64));
-        let budget = Nanos(self.annotation_delay * 1_000_000);
+        let period = self.rate(&file).map_or(USUAL_PERIOD, |r| Nanos((1e9 / r.as_f64()) as u64));
         let checkpoint = Checkpoint::open(&Checkpoint::locate(self.engine.weights.as_deref())?)?;
-        let description = checkpoint.description().clone();
-        // The worker yields to the video path: it has a whole frame's time, the picture has a few milliseconds.
-        const NICE: i32 = 19;
-        let options = Options {
-            device: self.engine.device.first().copied().unwrap_or_default(),
-            precision: self.engine.precision,
-            threads: self.engine.threads.map(usize::from),
-            size: self.input_size.map(|s| (s, s)),
-            keep_warm: self.engine.keep_warm,
-            nice: NICE,
-        };
-        let view = self.field_of_view;
-        let threshold = self.threshold;
-        // The network that was measured is the first worker's; later ones, and that one's successors, build their own.
-        let (engine, size, workers, measured) = if self.no_ai {
-            ("none".into(), (0, 0), 0, None)
+        let threshold = self.threshold.unwrap_or(checkpoint.description().threshold);
+        let network = if self.no_ai {
+            None
         } else {
-            let sizing = sizing::choose(&checkpoint, options, budget, period)?;
-            context.remark(format!("network input {}", sizing.words))?;
-            let workers = self.engine.device.len().max(1);
-            (sizing.network.describe(), sizing.size, workers, Some(sizing.network))
+            let network = LiveNetwork::choose(NetworkSettings {
+                checkpoint,
+                devices: self.engine.device.clone(),
+                precision: self.engine.precision,
+                threads: self.engine.threads.map(usize::from),
+                keep_warm: self.engine.keep_warm,
+                side: self.input_size,
+                adapts: true,
+                view: self.field_of_view,
+                threshold: self.threshold,
+                annotation_budget: Nanos(self.annotation_delay * 1_000_000),
+                period,
+            })?;
+            context.remark(format!("network input {}", network.words()))?;
+            Some(network)
         };
-        let measured = Mutex::new(measured);
-        let options = Options { size: Some(size), ..options };
-        let factory_description = description.clone();
-        let checkpoint = Arc::new(checkpoint);
-        let side_now =
-            (self.input_size.is_none() && !self.no_ai).then(|| Arc::new(Sides::new(workers, size.1)));
-        let adapting = side_now.clone();
-        let limit = sizing::beside(budget, period);
-        // One worker a device.
-        let devices = self.engine.device.clone();
         Ok(Settings {
-            ready,
             style: Style { alpha: self.alpha, status: self.status == "on", ..Style::default() },
-            threshold: threshold.unwrap_or(description.threshold),
             max_mask_age: Nanos(self.max_mask_age * 1_000_000),
-            annotation_budget: budget,
-            workers,
             motion: self.motion == "on",
-            nice: NICE,
-            factory: Box::new(move |k| {
-                let device = devices.get(k).copied().unwrap_or_default();
-                let (checkpoint, description) = (checkpoint.clone(), factory_description.clone());
-                let measured = if k == 0 { lock(&measured).take() } else { None };
-                let measured = Mutex::new(measured);
-                let build = move |wanted: (usize, usize)| {
-                    let network = match lock(&measured).take() {
-                        Some(network) if wanted == size => network,
-                        _ => engine::open(&checkpoint, Options { device, size: Some(wanted), ..options })?,
-                    };
-                    let analyst: Built = Box::new(Segmenter::new(network, &description, view, threshold));
-                    Result::<_, Error>::Ok(analyst)
-                };
-                match &adapting {
-                    // A size the user asked for stays.
-                    None => build(size).map(|analyst| -> Box<dyn Analyst> { analyst }),
-                    Some(sides) => {
-                        let build: Arc<Build> = Arc::new(move |side| build((side, side)));
-                        Ok(Box::new(Adapting::new(build, sides.clone(), k, limit, NICE)?))
-                    }
-                }
-            }),
-            engine,
-            network_size: size,
-            side_now,
-            warm_up: Duration::from_secs(2),
             length: self.seconds.map(Duration::from_secs_f64),
             lines: self.lines.clone(),
             trace: self.trace.clone(),
+            ..Settings::new(ready, network, threshold)
         })
     }
 }

@@ -13,9 +13,10 @@
 //! least far from the address with the most of them is given up. Who has brought the token is never given up for somebody
 //! who has not.
 
+use crate::lock::lock;
 use std::cmp::Reverse;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -79,7 +80,7 @@ pub(super) struct Guest {
 
 impl Guest {
     fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.now)
     }
 
     fn enter(&self, now: &mut Now, phase: Phase) {
@@ -175,7 +176,7 @@ impl Crowd {
     }
 
     fn guests(&self) -> MutexGuard<'_, Vec<Arc<Guest>>> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guests)
     }
 
     /// Lets somebody in, at another's cost if need be.

@@ -9,13 +9,14 @@
 //! a machine that is just then overloaded, and a worker that does not answer for so long is taken for stalled.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::sizing;
 use crate::Result;
 use crate::frame::{Mask, Nanos, Picture};
+use crate::lock::lock;
 use crate::worker::{Analyst, Spans};
 
 /// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at most
@@ -69,7 +70,7 @@ impl Sides {
 impl Seat {
     /// Held for the length of a look; no thread builds or waits while it holds it.
     fn coming(&self) -> MutexGuard<'_, Option<Coming>> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.coming)
     }
 
     /// The smaller network, once it is built; its side is the seat's from then on.

@@ -19,7 +19,7 @@ use crate::mailbox::Outbox;
 use crate::mask_slot::Shower;
 use crate::motion::{Mover, Tracker};
 use crate::overlay::{Overlay, Style};
-use crate::safety::{Pulse, Reason, State, Watch};
+use crate::safety::{Pulse, Reason, State, USUAL_PERIOD, Watch};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
 use crate::worker::HANGING;
 use crate::{Error, Result};
@@ -53,9 +53,6 @@ pub struct Wiring {
     /// When the session began.
     pub epoch: Instant,
 }
-
-/// Frame rate assumed of a source that does not say.
-const USUAL_PERIOD: Nanos = Nanos(33_333_333);
 
 pub(super) struct Compositor {
     wiring: Wiring,

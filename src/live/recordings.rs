@@ -4,7 +4,7 @@
 //! copies for the recorder that runs now, and at the end what became of every recording. The streaming thread takes no
 //! lock: whoever asks how a recording stands must not cost it a frame.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use gstreamer as gst;
@@ -12,6 +12,7 @@ use gstreamer_video as gst_video;
 
 use crate::capture::{Recorder, RecorderStatus, Track};
 use crate::frame::Nanos;
+use crate::lock::lock;
 use crate::telemetry::{Beside, RecordingRecord};
 
 /// A recording of this session.
@@ -35,7 +36,7 @@ pub(super) struct Recordings {
 
 impl Recordings {
     fn all(&self) -> MutexGuard<'_, Vec<Begun>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.all)
     }
 
     /// A frame for the recorder, if one runs; it is recorded or counted as lost there.

@@ -1,6 +1,6 @@
 //! A live session from its first frame to its summary.
 //!
-//! In: a pipeline that is ready, an engine to build, limits. Out: a [`LiveSummary`]; while it runs, controls and
+//! In: a pipeline that is ready, a network, limits. Out: a [`LiveSummary`]; while it runs, controls and
 //! snapshots for whoever wants them. The caller's thread only looks after the source and the bus.
 
 use std::path::PathBuf;
@@ -11,10 +11,12 @@ use super::adapting::Sides;
 use super::controls::Controls;
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
+use super::network::{LiveNetwork, NICE, no_analyst};
 use super::taps::Taps;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
 use crate::overlay::{Overlay, Style};
+use crate::safety::MAX_MASK_AGE;
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
 use crate::worker::{Care, Factory};
@@ -23,27 +25,39 @@ use crate::{Error, Result};
 /// What a session is made of.
 pub struct Settings {
     pub ready: Ready,
+    /// `None`: a picture without masks.
+    pub network: Option<LiveNetwork>,
     pub style: Style,
+    /// Probability from which on a pixel is marked, as the controls begin with.
     pub threshold: f64,
+    /// A mask older than this is not drawn.
     pub max_mask_age: Nanos,
-    pub annotation_budget: Nanos,
-    pub workers: usize,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
-    /// Niceness of the workers' threads.
-    pub nice: i32,
-    /// Builds an analyst in each worker's thread.
-    pub factory: Box<Factory>,
-    /// Device, precision and input size, for the summary.
-    pub engine: String,
-    pub network_size: (usize, usize),
-    /// Side of the network's square input as it is now, where it may change.
-    pub side_now: Option<Arc<Sides>>,
+    /// Figures of frames captured before this are left out.
     pub warm_up: Duration,
     /// How long it runs; `None` until it is stopped.
     pub length: Option<Duration>,
     pub lines: Option<PathBuf>,
     pub trace: Option<PathBuf>,
+}
+
+impl Settings {
+    /// A session as `polypscope live` runs it where nothing else is asked for; `threshold` as the checkpoint has it.
+    pub fn new(ready: Ready, network: Option<LiveNetwork>, threshold: f64) -> Self {
+        Self {
+            ready,
+            network,
+            style: Style::default(),
+            threshold,
+            max_mask_age: MAX_MASK_AGE,
+            motion: true,
+            warm_up: Duration::from_secs(2),
+            length: None,
+            lines: None,
+            trace: None,
+        }
+    }
 }
 
 /// Why a session goes on or not.
@@ -82,23 +96,27 @@ impl Session {
     /// Whatever keeps the picture from starting. A network that cannot be built does not: the picture runs in bypass.
     pub fn start(settings: Settings) -> Result<Self> {
         let taps = Arc::new(Taps::default());
-        let without = settings.workers == 0;
+        let without = settings.network.is_none();
+        let (factory, side_now, workers, care) = match &settings.network {
+            Some(network) => {
+                let (factory, sides) = network.analysts();
+                let annotation_budget = network.annotation_budget();
+                (factory, sides, network.workers(), Care { annotation_budget, nice: NICE, ..Care::default() })
+            }
+            None => (Box::new(no_analyst) as Box<Factory>, None, 0, Care::default()),
+        };
         let (core, events) = Core::new(
             CoreSettings {
                 style: settings.style,
                 threshold: settings.threshold,
                 max_mask_age: settings.max_mask_age,
-                workers: settings.workers,
-                care: Care {
-                    annotation_budget: settings.annotation_budget,
-                    nice: settings.nice,
-                    ..Care::default()
-                },
+                workers,
+                care,
                 motion: settings.motion,
                 keyed: settings.ready.keyed,
                 tap: Some(taps.clone()),
             },
-            settings.factory,
+            factory,
         )?;
         core.controls().switch(!without);
         let mut pipeline = LivePipeline::new(settings.ready.clone(), core.overlay())?;
@@ -127,9 +145,9 @@ impl Session {
             taps,
             style: settings.style,
             ready: settings.ready,
-            engine: settings.engine,
-            network_size: settings.network_size,
-            side_now: settings.side_now,
+            engine: settings.network.as_ref().map_or("none", |n| n.engine()).to_owned(),
+            network_size: settings.network.as_ref().map_or((0, 0), |n| n.size()),
+            side_now,
             end: settings.length.map(|l| Instant::now() + l),
         })
     }

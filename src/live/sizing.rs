@@ -31,8 +31,6 @@ pub struct Sizing {
     pub network: Box<dyn Network>,
     /// (height, width) of the network's input.
     pub size: (usize, usize),
-    /// Median of a frame of the network at that size, alone on the machine.
-    pub alone: Nanos,
     pub words: String,
 }
 
@@ -62,7 +60,7 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
     if let Some(size) = options.size {
         let (network, alone) = measure(checkpoint, options)?;
         let words = format!("{}x{} as asked, {:.1} ms alone", size.1, size.0, ms(alone.0 as f64));
-        return Ok(Sizing { network, size, alone, words });
+        return Ok(Sizing { network, size, words });
     }
     let mut last: Option<Sizing> = None;
     let mut skip_above = f64::INFINITY;
@@ -82,7 +80,7 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
             if side < 224 { "; this machine is slow, small polyps are likely missed" } else { "" }
         );
         let fits = spent <= limit;
-        last = Some(Sizing { network, size: (side, side), alone, words });
+        last = Some(Sizing { network, size: (side, side), words });
         if fits {
             break;
         }
@@ -178,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_the_budget_shrinks_with_the_period() {
-        let budget = Nanos(120_000_000);
+        let budget = crate::worker::ANNOTATION_BUDGET;
         let at = |fps: f64| longest(budget, Nanos((1e9 / fps) as u64)) / 1e6;
         assert!((at(30.0) - 58.3).abs() < 0.1);
         assert!((at(60.0) - 79.2).abs() < 0.1);

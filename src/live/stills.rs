@@ -5,7 +5,7 @@
 //! asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -15,6 +15,7 @@ use gstreamer_video as gst_video;
 use crate::capture::picture_of;
 use crate::frame::Rect;
 use crate::frame::resize::{Filter, Resampler};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// Longest that a request waits for a frame.
@@ -72,7 +73,7 @@ impl Stills {
 
     fn fetch(&self) -> Result<Arc<Still>> {
         let asked = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         // It came while this request waited for another one.
         if let Some(still) = last.upgrade().filter(|s| s.taken >= asked) {
             return Ok(still);

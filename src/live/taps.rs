@@ -3,7 +3,7 @@
 //! In: every buffer before and after the overlay, on the streaming thread. Out: a picture for whoever asked for one, and
 //! copies for the recorder. Nothing waits.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
@@ -14,6 +14,7 @@ use super::stills::Stills;
 use crate::Result;
 use crate::capture::{Recorder, RecorderStatus, Track};
 use crate::frame::Rect;
+use crate::lock::lock;
 use crate::telemetry::{Beside, RecordingRecord};
 
 /// See the module.
@@ -55,7 +56,7 @@ impl Taps {
     }
 
     fn info(&self) -> std::sync::MutexGuard<'_, Option<gst_video::VideoInfo>> {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.info)
     }
 
     /// From now on JSON lines lie beside recordings.

@@ -52,6 +52,7 @@ use self::raster::{Bands, DISTANCE, MATERIAL, NOTHING, Projected, Surface};
 use self::shade::{Light, Material, Row};
 use self::space::{Pose, Vec3, dot, length, scale, sub};
 use self::texture::Tile;
+use crate::lock::lock;
 use crate::{Error, Result, memory};
 
 pub use self::settings::{MAX_FRAMES, MAX_SIDE, MIN_SIDE, Preset, Settings, View};
@@ -296,7 +297,7 @@ impl Phantom {
             .enumerate();
         let job = |(band, ((picture, mask), fit)): (usize, ((&mut [u32], &mut [u8]), &mut Fit))| {
             let worker = &workers[rayon::current_thread_index().unwrap_or(0) % workers.len()];
-            let mut worker = worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut worker = lock(worker);
             *fit = render_band(&shot, band, &mut worker, picture, mask);
         };
         match &self.pool {
@@ -344,7 +345,7 @@ impl Phantom {
         let job = Develop { picture: if smeared { &self.smeared } else { &self.picture }, ..job };
         let each = |(band, out): (usize, &mut [u8])| {
             let worker = &workers[rayon::current_thread_index().unwrap_or(0) % workers.len()];
-            let mut worker = worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut worker = lock(worker);
             finish_band(&job, band, &mut worker.soft, out);
         };
         match &self.pool {

@@ -14,4 +14,4 @@ mod watch;
 pub use pulse::Pulse;
 pub use reason::Reason;
 pub use state::State;
-pub use watch::{Limits, Verdict, Watch};
+pub use watch::{Limits, MAX_MASK_AGE, USUAL_PERIOD, Verdict, Watch};

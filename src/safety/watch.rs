@@ -6,6 +6,12 @@
 use super::{Pulse, Reason, State};
 use crate::frame::Nanos;
 
+/// A mask older than this is not drawn, unless the user says otherwise.
+pub const MAX_MASK_AGE: Nanos = Nanos(200_000_000);
+
+/// One frame of a source that does not say its rate.
+pub const USUAL_PERIOD: Nanos = Nanos(33_333_333);
+
 /// What the state depends on, besides the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -17,7 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_mask_age: Nanos(200_000_000), period: Nanos(33_333_333) }
+        Self { max_mask_age: MAX_MASK_AGE, period: USUAL_PERIOD }
     }
 }
 

@@ -15,4 +15,4 @@ mod supervisor;
 pub use frames::{Analyst, Job, log_panics};
 pub use lossless::{Finished, RecordedJob, spawn};
 pub use segmenter::{Segmenter, Spans};
-pub use supervisor::{Care, Factory, HANGING, LiveJob, Threshold, Workers};
+pub use supervisor::{ANNOTATION_BUDGET, Care, Factory, HANGING, LiveJob, Threshold, Workers};

@@ -36,6 +36,9 @@ pub trait LiveJob: Job {
     fn recycle(self);
 }
 
+/// Aimed at, from a frame's capture to its mask on screen, unless the user says otherwise.
+pub const ANNOTATION_BUDGET: Nanos = Nanos(120_000_000);
+
 /// How workers behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Care {
@@ -57,7 +60,7 @@ impl Default for Care {
             pause: Duration::from_millis(250),
             longest_pause: Duration::from_millis(1500),
             patience: Duration::from_secs(5),
-            annotation_budget: Nanos(120_000_000),
+            annotation_budget: ANNOTATION_BUDGET,
             nice: 0,
         }
     }

@@ -4,9 +4,10 @@
 //! them carries a complete colorimetry, and where a stream changes its description on the way, a new caps event tells it
 //! before the first picture it is true of.
 
+use crate::lock::lock;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -72,7 +73,7 @@ fn watch_pad(pad: &gst::Pad, part: &Part) {
 fn remember(pad: &gst::Pad, given: Arc<Mutex<Option<gst::Caps>>>) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, probe| {
         if let Some(gst::EventView::Caps(event)) = probe.event().map(|e| e.view()) {
-            *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.caps_owned());
+            *lock(&given) = Some(event.caps_owned());
         }
         gst::PadProbeReturn::Ok
     });
@@ -116,7 +117,7 @@ struct Known {
 
 impl Heard {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     fn caps(&self, caps: &gst::CapsRef, pad: &gst::Pad) {
@@ -202,7 +203,7 @@ fn announce(pad: &gst::Pad, part: Part) {
                     };
                     let whole = completed(pad, &own, &part);
                     told.version.store(version, Ordering::Relaxed);
-                    *told.caps.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+                    *lock(&told.caps) = Some(own);
                     match whole {
                         Ok(None) => {}
                         Ok(Some(whole)) => {
@@ -257,7 +258,7 @@ fn retell(
         return Ok(());
     }
     told.version.store(version, Ordering::Relaxed);
-    let own = told.caps.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let own = lock(&told.caps).clone();
     let Some(own) = own else { return Ok(()) };
     let now = completed(pad, &own, part)?.unwrap_or(own);
     // What arrived at the other side is what was said last.
@@ -281,7 +282,7 @@ fn completed(pad: &gst::Pad, caps: &gst::Caps, part: &Part) -> Result<Option<gst
     let said = match part {
         // A demuxer may give raw pictures.
         Part::Other => container_box(pad).unwrap_or_default().or(own),
-        Part::Converter(given) => match &*given.lock().unwrap_or_else(PoisonError::into_inner) {
+        Part::Converter(given) => match &*lock(&given) {
             Some(given) => carried(given, &format, own),
             None => own,
         },

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -16,6 +16,7 @@ use gstreamer::prelude::*;
 use gstreamer_pbutils as pbutils;
 
 use crate::capture::address::{Address, without_secrets};
+use crate::lock::lock;
 use crate::{Error, Kind};
 
 /// How long one address is given to answer, and all of them together with the resolving of the name.
@@ -145,7 +146,7 @@ impl Streams {
     }
 
     fn offered(&self) -> std::sync::MutexGuard<'_, Offered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Notes what GStreamer has no decoder for, if a message says so.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender};
 use gstreamer as gst;
@@ -14,6 +14,7 @@ use gstreamer_video::prelude::*;
 
 use super::{Losses, RecorderSettings, RecorderStatus, Track};
 use crate::frame::Nanos;
+use crate::lock::lock;
 
 /// Why a frame is not in the recording.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +71,6 @@ pub(super) struct Intake {
     reason: Mutex<Option<String>>,
 }
 
-/// What a panic elsewhere left behind is still a valid value here.
-pub(super) fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Intake {
     pub(super) fn new(settings: &RecorderSettings) -> (Self, Receiver<Item>) {
         // Room for every frame of both pools, and for words about formats.
@@ -118,12 +114,12 @@ impl Intake {
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.failed.store(true, Ordering::Release);
         }
-        locked(&self.reason).get_or_insert(why);
+        lock(&self.reason).get_or_insert(why);
     }
 
     pub(super) fn prepare(&self, track: Track, info: &gst_video::VideoInfo) {
         if self.wants(track) {
-            let mut entry = locked(&self.entries[track as usize]);
+            let mut entry = lock(&self.entries[track as usize]);
             self.ask(&mut entry, track, info);
         }
     }
@@ -138,7 +134,7 @@ impl Intake {
 
     /// The keeper has made the track ready.
     pub(super) fn install(&self, track: Track, ready: Ready) {
-        let mut entry = locked(&self.entries[track as usize]);
+        let mut entry = lock(&self.entries[track as usize]);
         if entry.asked.as_ref() == Some(&ready.info) {
             entry.asked = None;
         }
@@ -153,7 +149,7 @@ impl Intake {
     /// Gives the pools back.
     fn clear(&self) {
         for entry in &self.entries {
-            let ready = locked(entry).ready.take();
+            let ready = lock(entry).ready.take();
             if let Some(old) = ready {
                 let _ = old.pool.set_active(false);
             }
@@ -218,7 +214,7 @@ impl Intake {
     }
 
     pub(super) fn status(&self, stem: &Path) -> RecorderStatus {
-        let reason = locked(&self.reason).clone();
+        let reason = lock(&self.reason).clone();
         RecorderStatus {
             recording: !self.is_closed(),
             path: stem.to_owned(),

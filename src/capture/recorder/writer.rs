@@ -13,9 +13,10 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::intake::{Ready, locked};
+use super::intake::Ready;
 use super::{RecorderSettings, Track};
 use crate::capture::{colour_description, element, messages};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 pub(super) const ELEMENTS: [&str; 8] = [
@@ -57,12 +58,12 @@ impl Files {
         };
         match file {
             Ok(file) => {
-                *locked(&self.current) = Some(file);
-                locked(&self.made).push(path.clone());
+                *lock(&self.current) = Some(file);
+                lock(&self.made).push(path.clone());
                 path
             }
             Err(e) => {
-                locked(&self.refused).get_or_insert(Error::write(&path, e).to_string());
+                lock(&self.refused).get_or_insert(Error::write(&path, e).to_string());
                 // The sink cannot open this either, and so ends the pipeline rather than replace what is there.
                 path.join("refused")
             }
@@ -70,7 +71,7 @@ impl Files {
     }
 
     pub(super) fn refused(&self) -> Option<String> {
-        locked(&self.refused).clone()
+        lock(&self.refused).clone()
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -81,13 +82,13 @@ impl Files {
     pub(super) fn in_place(&self) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         // In the order in which `begin` takes them, one at a time.
-        let Some(path) = locked(&self.made).last().cloned() else { return Ok(()) };
-        let Some(open) = locked(&self.current).as_ref().and_then(|f| f.metadata().ok()) else {
+        let Some(path) = lock(&self.made).last().cloned() else { return Ok(()) };
+        let Some(open) = lock(&self.current).as_ref().and_then(|f| f.metadata().ok()) else {
             return Ok(());
         };
         let fault = match path.symlink_metadata() {
             // A new file was begun in between.
-            _ if locked(&self.made).last() != Some(&path) => return Ok(()),
+            _ if lock(&self.made).last() != Some(&path) => return Ok(()),
             Ok(there) if (there.dev(), there.ino()) == (open.dev(), open.ino()) => return Ok(()),
             Ok(_) => "was replaced by another file while it was recorded",
             Err(_) if open.nlink() == 0 => "was removed while it was recorded",
@@ -98,7 +99,7 @@ impl Files {
 
     /// On disk now.
     pub(super) fn bytes(&self) -> u64 {
-        locked(&self.made).iter().filter_map(|p| Some(p.metadata().ok()?.len())).sum()
+        lock(&self.made).iter().filter_map(|p| Some(p.metadata().ok()?.len())).sum()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -15,6 +15,7 @@ use super::read;
 use super::report::{DataSetReport, Row, Worst};
 use super::scale::{self, Depth, Scales};
 use crate::evaluation::metrics::{Figures, Mask, Prediction, Protocol, Scorer, SetAccumulator, SetFigures};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// A network, or anything else that turns a picture into a probability map of the same size.
@@ -618,7 +619,7 @@ impl ScorerPool {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Scorer) -> Result<T>) -> Result<T> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || lock(&self.idle);
         let taken = idle().pop();
         let mut scorer = match taken {
             Some(scorer) => scorer,
