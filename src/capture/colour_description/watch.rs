@@ -282,7 +282,7 @@ fn completed(pad: &gst::Pad, caps: &gst::Caps, part: &Part) -> Result<Option<gst
     let said = match part {
         // A demuxer may give raw pictures.
         Part::Other => container_box(pad).unwrap_or_default().or(own),
-        Part::Converter(given) => match &*lock(&given) {
+        Part::Converter(given) => match &*lock(given) {
             Some(given) => carried(given, &format, own),
             None => own,
         },
