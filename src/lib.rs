@@ -30,7 +30,6 @@ pub mod mailbox;
 pub mod mask_slot;
 pub mod memory;
 pub mod model;
-#[cfg(feature = "video")]
 pub mod motion;
 pub mod overlay;
 pub mod phantom;
@@ -46,6 +45,7 @@ mod shown;
 pub mod small_file;
 pub mod still;
 pub mod telemetry;
+pub mod tracks;
 #[cfg(feature = "video")]
 pub mod worker;
 

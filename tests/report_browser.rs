@@ -81,6 +81,7 @@ fn record(frame: u64) -> FrameRecord {
             area_px: (std::f64::consts::PI * r[0] * r[1]) as u64,
             mean_probability: p as f32,
             contour: contour(c, r),
+            track_id: None,
         })
         .into_iter()
         .collect();

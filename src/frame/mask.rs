@@ -2,7 +2,7 @@
 //!
 //! In: probabilities at the source's size. Out: a binary mask over the source's pixels and the polyps it consists of.
 
-use super::{FrameId, Pts, Rect};
+use super::{FrameId, Gate, Pts, Rect, TrackMark};
 
 /// One connected region of a mask.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -14,6 +14,9 @@ pub struct Polyp {
     pub mean_probability: f32,
     /// Its outer boundary as a closed polygon of pixel centres, clockwise on screen; the last point joins the first.
     pub contour: Vec<[i32; 2]>,
+    /// The track it belongs to, where detections are followed over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_id: Option<u64>,
 }
 
 /// A finished mask, at the size of the frame it was made from.
@@ -34,6 +37,10 @@ pub struct Mask {
     pub max_probability: f32,
     /// Connected regions, largest first.
     pub polyps: Vec<Polyp>,
+    /// What is followed over time, also what is not drawn; empty where every frame stands alone.
+    pub tracks: Vec<TrackMark>,
+    /// Why this frame starts no track.
+    pub gate: Option<Gate>,
 }
 
 impl Mask {

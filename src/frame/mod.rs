@@ -11,6 +11,7 @@ mod mask;
 mod picture;
 mod rate;
 pub mod resize;
+mod track;
 
 pub use map::{Extent, Found, Shape};
 pub use mask::{Mask, Polyp};
@@ -19,6 +20,7 @@ pub use picture::{
     PlaneMut, packed_len,
 };
 pub use rate::Rate;
+pub use track::{Gate, TrackMark, TrackState};
 
 use std::fmt;
 use std::time::Duration;

@@ -27,6 +27,21 @@ impl Affine {
         (a * x + b * y + c, d * x + e * y + f)
     }
 
+    /// First this map, then another.
+    #[must_use]
+    pub fn then(&self, next: &Affine) -> Affine {
+        let [a, b, c, d, e, f] = self.0;
+        let [g, h, i, j, k, l] = next.0;
+        Affine([
+            g * a + h * d,
+            g * b + h * e,
+            g * c + h * f + i,
+            j * a + k * d,
+            j * b + k * e,
+            j * c + k * f + l,
+        ])
+    }
+
     /// The way back; `None` for a map that folds the plane up.
     pub fn inverse(&self) -> Option<Affine> {
         let [a, b, c, d, e, f] = self.0;

@@ -94,6 +94,7 @@ impl Mover {
             area_px: area,
             mean_probability: polyp.mean_probability,
             contour: Vec::new(),
+            track_id: polyp.track_id,
         });
     }
 

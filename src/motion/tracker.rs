@@ -152,6 +152,12 @@ impl Tracker {
         fit(&mut self.points)
     }
 
+    /// The newest frame as a small grey picture: pixels in row order, width and height.
+    pub fn newest(&self) -> Option<(&[u8], usize, usize)> {
+        let grid = self.grid?;
+        self.last.map(|_| (self.newest.as_slice(), grid.width, grid.height))
+    }
+
     /// Whether the way from this frame to the newest is known.
     pub fn knows(&self, from: FrameId) -> bool {
         self.last.is_some_and(|newest| {

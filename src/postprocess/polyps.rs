@@ -139,6 +139,7 @@ impl Postprocessor {
             area_px: area,
             mean_probability: (sum / area.max(1) as f64) as f32,
             contour: Vec::new(),
+            track_id: None,
         }));
         // Two levels: outlines of regions (also of one inside another's hole), and of holes.
         imgproc::find_contours_with_hierarchy(

@@ -56,7 +56,7 @@ fn mask(frame: u64, (width, height): (u32, u32), view: Rect) -> Mask {
         mask.inside[at..at + bbox.w as usize].fill(1);
     }
     mask.area_px = u64::from(bbox.w * bbox.h);
-    mask.polyps.push(Polyp { bbox, area_px: mask.area_px, mean_probability: 0.9, contour: Vec::new() });
+    mask.polyps.push(Polyp { bbox, area_px: mask.area_px, mean_probability: 0.9, ..Polyp::default() });
     mask
 }
 

@@ -12,7 +12,13 @@ const MS: u64 = 1_000_000;
 pub(super) fn record(frame: u64, polyp: bool) -> FrameRecord {
     let polyps = if polyp {
         let contour = vec![[10, 10], [30, 10], [30, 25], [10, 25]];
-        vec![Polyp { bbox: Rect::new(10, 10, 21, 16), area_px: 336, mean_probability: 0.875, contour }]
+        vec![Polyp {
+            bbox: Rect::new(10, 10, 21, 16),
+            area_px: 336,
+            mean_probability: 0.875,
+            contour,
+            track_id: None,
+        }]
     } else {
         Vec::new()
     };

@@ -1,0 +1,218 @@
+//! How long a detection must last before it is shown: a name flows in from the command line, the page or the API, the
+//! numbers behind it flow out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// The settings by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// Every frame stands alone: each region is drawn, however small or short.
+    Off,
+    /// Shown on its first frame; specks are left out, outlines are steadied.
+    Sensitive,
+    #[default]
+    Balanced,
+    Quiet,
+}
+
+impl Confirm {
+    pub const ALL: [Confirm; 4] = [Self::Off, Self::Sensitive, Self::Balanced, Self::Quiet];
+
+    /// The name users type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Sensitive => "sensitive",
+            Self::Balanced => "balanced",
+            Self::Quiet => "quiet",
+        }
+    }
+
+    /// What it stands for; `None`: nothing is filtered.
+    pub const fn numbers(self) -> Option<Numbers> {
+        match self {
+            Self::Off => None,
+            Self::Sensitive => Some(Numbers { confirm_ms: 0.0, ..Numbers::BALANCED }),
+            Self::Balanced => Some(Numbers::BALANCED),
+            Self::Quiet => Some(Numbers { confirm_ms: 400.0, ..Numbers::BALANCED }),
+        }
+    }
+}
+
+impl fmt::Display for Confirm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Confirm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == text).ok_or_else(|| {
+            Error::usage(format!("{text:?} is no setting for confirmation"))
+                .remedy("give off, sensitive, balanced or quiet")
+        })
+    }
+}
+
+/// What a setting stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Numbers {
+    /// A region is shown once it has been seen for so long.
+    pub confirm_ms: f32,
+    /// What a tentative track loses for each millisecond it is not seen.
+    pub fade: f32,
+    /// A confirmed track that is not seen for so long has ended.
+    pub coast_ms: f32,
+    /// So long of that time it is drawn.
+    pub keep_ms: f32,
+    /// Probability that some pixel must reach to start a track, where the threshold is 0.5.
+    pub start: f32,
+    /// Probability that continues one, where the threshold is 0.5.
+    pub go_on: f32,
+    /// Share of the field of view that a region must have to start a track or be drawn.
+    pub least_share: f32,
+    /// Time constant of the outline's smoothing.
+    pub smooth_ms: f32,
+    /// Tracks of the same place with no longer gap between them are one polyp.
+    pub gap_ms: f32,
+}
+
+impl Numbers {
+    /// See benches/README.md for the curves behind them.
+    pub const BALANCED: Numbers = Numbers {
+        confirm_ms: 160.0,
+        fade: 0.5,
+        coast_ms: 400.0,
+        keep_ms: 200.0,
+        start: 0.7,
+        go_on: 0.3,
+        least_share: 0.0005,
+        smooth_ms: 60.0,
+        gap_ms: 3000.0,
+    };
+
+    /// The numbers as a sentence.
+    pub fn sentence(&self) -> String {
+        format!(
+            "seen for {} ms before it is shown (a pixel of probability {} starts, {} continues, at a threshold of 0.5; at \
+             least {} of the field of view), drawn for {} ms after it was last seen, ended after {} ms",
+            self.confirm_ms, self.start, self.go_on, self.least_share, self.keep_ms, self.coast_ms
+        )
+    }
+
+    /// Refuses numbers that mean nothing.
+    ///
+    /// # Errors
+    /// Times that are none, shares and probabilities outside 0 to 1.
+    pub fn validate(&self) -> Result<()> {
+        let times = [self.confirm_ms, self.coast_ms, self.keep_ms, self.smooth_ms, self.gap_ms];
+        let good = times.iter().all(|t| (0.0..=60_000.0).contains(t))
+            && (0.0..=100.0).contains(&self.fade)
+            && self.coast_ms > 0.0
+            && self.start > 0.0
+            && self.start < 1.0
+            && self.go_on > 0.0
+            && self.go_on <= 0.5
+            && self.start >= 0.5
+            && (0.0..0.5).contains(&self.least_share);
+        if good {
+            return Ok(());
+        }
+        Err(Error::usage("a number for confirmation is out of its range").remedy(
+            "give times from 0 to 60000 ms, start from 0.5 and continue up to 0.5, and a least share below 0.5",
+        ))
+    }
+}
+
+/// A named setting, or one with numbers changed: `balanced,confirm=200,least=0.001`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// As it was written.
+    pub name: String,
+    /// `None`: nothing is filtered.
+    pub numbers: Option<Numbers>,
+}
+
+impl From<Confirm> for Variant {
+    fn from(c: Confirm) -> Self {
+        Self { name: c.name().to_owned(), numbers: c.numbers() }
+    }
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.split(',');
+        let mut numbers = parts.next().unwrap_or_default().parse::<Confirm>()?.numbers();
+        for part in parts {
+            let wrong = || {
+                Error::usage(format!("{part:?} changes no number of a setting for confirmation")).remedy(
+                    "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap",
+                )
+            };
+            let (key, value) = part.split_once('=').ok_or_else(wrong)?;
+            let value: f32 = value.parse().ok().filter(|v: &f32| v.is_finite()).ok_or_else(wrong)?;
+            let n = numbers.as_mut().ok_or_else(|| {
+                Error::usage("the setting `off` has no numbers").remedy("begin with balanced")
+            })?;
+            *match key {
+                "confirm" => &mut n.confirm_ms,
+                "fade" => &mut n.fade,
+                "coast" => &mut n.coast_ms,
+                "keep" => &mut n.keep_ms,
+                "start" => &mut n.start,
+                "continue" => &mut n.go_on,
+                "least" => &mut n.least_share,
+                "smooth" => &mut n.smooth_ms,
+                "gap" => &mut n.gap_ms,
+                _ => return Err(wrong()),
+            } = value;
+        }
+        if let Some(n) = &numbers {
+            n.validate()?;
+        }
+        Ok(Self { name: text.to_owned(), numbers })
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_numbers_can_be_changed() {
+        for c in Confirm::ALL {
+            assert_eq!(c.name().parse::<Confirm>().unwrap(), c);
+            if let Some(n) = c.numbers() {
+                n.validate().unwrap();
+                assert!(n.sentence().contains(&n.confirm_ms.to_string()));
+            }
+        }
+        let v: Variant = "quiet,confirm=250,least=0.002".parse().unwrap();
+        let n = v.numbers.unwrap();
+        assert_eq!(
+            (n.confirm_ms, n.least_share, v.name.as_str()),
+            (250.0, 0.002, "quiet,confirm=250,least=0.002")
+        );
+        for wrong in
+            ["loud", "off,confirm=3", "quiet,confirm", "quiet,x=1", "quiet,confirm=NaN", "quiet,start=0.2"]
+        {
+            assert!(wrong.parse::<Variant>().is_err(), "{wrong}");
+        }
+    }
+}
