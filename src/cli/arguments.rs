@@ -58,13 +58,18 @@ impl EngineArgs {
 
     /// Opens the checkpoint and builds its network.
     pub fn open(&self) -> Result<(Checkpoint, Box<dyn Network>)> {
+        self.open_at(None)
+    }
+
+    /// The same with square input of so many pixels a side, where the caller says.
+    pub fn open_at(&self, side: Option<usize>) -> Result<(Checkpoint, Box<dyn Network>)> {
         let path = Checkpoint::locate(self.weights.as_deref())?;
         let checkpoint = Checkpoint::open(&path)?;
         let options = Options {
             device: self.one_device()?,
             precision: self.precision,
             threads: self.threads.map(usize::from),
-            size: None,
+            size: side.map(|s| (s, s)),
             keep_warm: self.keep_warm,
             nice: 0,
         };

@@ -13,18 +13,19 @@ use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::images::NoteKind;
 use crate::evaluation::video::{
-    Detections, FrameDetections, FrameJudgement, HitRule, LinkRule, Truth, VideoReport, VideoRules,
-    VideoScorer,
+    Comparison, Detections, FrameDetections, FrameJudgement, FrameMap, HitRule, Layout, LinkRule, Pool, Set,
+    Truth, VideoReport, VideoRules, VideoScorer, curve,
 };
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile};
+use crate::tracks::{Confirm, Variant};
 use crate::{Error, Result, small_file};
 
 /// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Video for the network, or a folder of pictures
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["detections", "predictions"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["detections", "predictions", "dataset", "pool"])]
     video: Option<PathBuf>,
     /// frames.jsonl of a replay, instead of running the network
     #[arg(long, value_name = "FILE", conflicts_with_all = ["video", "predictions"])]
@@ -33,8 +34,22 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "video")]
     predictions: Option<PathBuf>,
     /// A phantom's truth, a folder of masks (named by frame from 0, or in order), or boxes as JSON
-    #[arg(long, value_name = "DIR|FILE")]
-    truth: PathBuf,
+    #[arg(long, value_name = "DIR|FILE", required_unless_present_any = ["dataset", "pool"])]
+    truth: Option<PathBuf>,
+    /// A recording of a public set, its frames and its truth: real-colon:DIR (SSS-VVV_annotations), sun-seg:DIR (a case under
+    /// Frame or GT) or cvc-video:DIR (a video's folder)
+    #[arg(long, value_name = "LAYOUT:DIR", value_parser = dataset, conflicts_with_all = ["truth", "detections"])]
+    dataset: Option<(Layout, PathBuf)>,
+    /// Add up results that --json printed, instead of measuring: a table and a curve of several recordings
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["video", "detections", "predictions", "truth", "dataset", "csv"])]
+    pool: Vec<PathBuf>,
+    /// How long a detection must last before it is shown, measured side by side: off, sensitive, balanced, quiet, or one with
+    /// numbers changed, such as balanced,confirm=240 (default: all four)
+    #[arg(long, value_name = "SETTING")]
+    confirm: Vec<Variant>,
+    /// The settings as a picture (SVG)
+    #[arg(long, value_name = "FILE")]
+    curve: Option<PathBuf>,
     /// When a detection hits a polyp: centre, overlap, iou:SHARE or cover:SHARE
     #[arg(long, value_name = "RULE", default_value_t)]
     hit: HitRule,
@@ -45,6 +60,9 @@ pub struct Args {
     /// Unseen for longer than this, it is another
     #[arg(long, value_name = "MS", default_value_t = VideoRules::default().link_gap_ms)]
     link_gap: f64,
+    /// A false alarm goes on while it is unmarked for no longer than this
+    #[arg(long, value_name = "MS", default_value_t = VideoRules::default().alarm_gap_ms)]
+    alarm_gap: f64,
     /// Detections of fewer pixels are taken as not shown
     #[arg(long, value_name = "PX", default_value_t = VideoRules::default().min_area_px)]
     min_area: u64,
@@ -63,6 +81,9 @@ pub struct Args {
     /// Frames a second of a folder of pictures or maps
     #[arg(long, value_name = "RATE", value_parser = frame_rate, default_value = "25")]
     fps: (u32, u32),
+    /// Side of the network's input, a multiple of 32 (default: the checkpoint's)
+    #[arg(long, value_name = "PIXELS")]
+    input_size: Option<usize>,
     /// Every frame's judgement, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -76,10 +97,19 @@ pub struct Args {
     engine: EngineArgs,
 }
 
+fn dataset(text: &str) -> Result<(Layout, PathBuf)> {
+    let (layout, folder) = text.split_once(':').filter(|(_, f)| !f.is_empty()).ok_or_else(|| {
+        Error::usage(format!("{text:?} names no recording of a set")).remedy("write LAYOUT:DIR")
+    })?;
+    Ok((layout.parse()?, folder.into()))
+}
+
 /// What every frame goes through, whoever found its detections.
 struct Judge {
     truth: Truth,
     scorer: VideoScorer,
+    /// The settings side by side.
+    comparison: Comparison,
     csv: Option<ResultFile>,
     frames: u64,
     /// Rules that maps were read by, and for how many.
@@ -87,9 +117,17 @@ struct Judge {
 }
 
 impl Judge {
-    fn frame(&mut self, detected: FrameDetections, size: Option<(usize, usize)>) -> Result<()> {
+    fn frame(
+        &mut self,
+        detected: FrameDetections,
+        size: Option<(usize, usize)>,
+        map: Option<&FrameMap>,
+    ) -> Result<()> {
         self.frames += 1;
         let truth = self.truth.frame(detected.frame, size)?;
+        if let Some(map) = map {
+            self.comparison.frame(map, truth.as_deref())?;
+        }
         let judgement = self.scorer.frame(detected, truth.as_deref())?;
         match &mut self.csv {
             Some(csv) => csv.line(&csv_line(&judgement)),
@@ -115,42 +153,77 @@ fn csv_line(j: &FrameJudgement) -> String {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
+    if !args.pool.is_empty() {
+        return pool(args, context);
+    }
     let rules = VideoRules {
         hit: args.hit,
         link: args.link,
         link_gap_ms: args.link_gap,
+        alarm_gap_ms: args.alarm_gap,
         min_area_px: args.min_area,
         persistence: args.persistence.clone(),
     };
     // What is wrong with the command is said before the network is built.
+    let variants = match args.confirm.as_slice() {
+        [] => Confirm::ALL.into_iter().map(Variant::from).collect(),
+        some => some.to_vec(),
+    };
+    let comparison = Comparison::new(&variants, &rules)?;
     let scorer = VideoScorer::new(rules)?;
-    let truth = Truth::open(&args.truth)?.with_levels(args.mask_levels.into());
-    if let Some(path) = &args.csv {
-        let mut outputs = Outputs::new(args.force);
-        for input in [&args.video, &args.detections, &args.predictions].into_iter().flatten() {
-            outputs.reads(input);
+    let set = args.dataset.as_ref().map(|(layout, folder)| Set::open(*layout, folder)).transpose()?;
+    let (truth, mut frames, fps) = match (set, &args.truth) {
+        (Some(set), _) => (set.truth, set.frames, set.fps),
+        (None, Some(path)) => (Truth::open(path)?, Vec::new(), None),
+        (None, None) => return Err(Error::usage("neither --truth nor --dataset is given")),
+    };
+    let truth = truth.with_levels(args.mask_levels.into());
+    let rate = fps.map_or(args.fps, |fps| ((fps * 1000.0).round() as u32, 1000));
+    let truth_place = args.truth.as_ref().or(args.dataset.as_ref().map(|(_, folder)| folder));
+    let mut outputs = Outputs::new(args.force);
+    for input in [&args.video, &args.detections, &args.predictions].into_iter().flatten().chain(truth_place) {
+        outputs.reads(input);
+    }
+    for (option, path) in [("--csv", &args.csv), ("--curve", &args.curve)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
         }
-        outputs.reads(&args.truth).file("--csv", path)?;
+    }
+    if args.curve.is_some() && args.detections.is_some() {
+        return Err(Error::usage(
+            "a replay's detections have been filtered already, so there is no --curve of them",
+        )
+        .remedy("give --video or --predictions"));
     }
     let mut csv = args.csv.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     if let Some(csv) = &mut csv {
         csv.line(CSV_HEADER)?;
     }
     let stop = interrupt_flag()?;
-    let mut judge = Judge { truth, scorer, csv, frames: 0, notes: BTreeMap::new() };
+    let mut judge = Judge { truth, scorer, comparison, csv, frames: 0, notes: BTreeMap::new() };
     let mut cut_off = match (&args.detections, &args.predictions, &args.video) {
         (Some(path), _, _) => {
             let size = replay_size(path)?;
             read(Detections::from_replay(path)?, size, &mut judge, &stop, context)?
         }
         (_, Some(folder), _) => {
-            let fps = f64::from(args.fps.0) / f64::from(args.fps.1);
-            let maps =
-                Detections::from_maps(folder, args.threshold.unwrap_or(0.5), args.prediction_max, fps)?;
+            let fps = f64::from(rate.0) / f64::from(rate.1);
+            let threshold = args.threshold.unwrap_or(0.5);
+            let maps = Detections::from_maps(folder, threshold, args.prediction_max, fps)?.with_maps();
             read(maps, None, &mut judge, &stop, context)?
         }
-        (_, _, Some(video)) => infer(video, args, &mut judge, &stop, context)?,
-        _ => return Err(Error::usage("neither --video, --detections nor --predictions is given")),
+        (_, _, Some(video)) => infer(video, None, rate, args, &mut judge, &stop, context)?,
+        _ => {
+            let place = truth_place.cloned().unwrap_or_default();
+            if frames.is_empty() {
+                return Err(Error::input(format!(
+                    "{}: the frames themselves are not there",
+                    place.display()
+                ))
+                .remedy("add --video with the recording"));
+            }
+            infer(&place, Some(std::mem::take(&mut frames)), rate, args, &mut judge, &stop, context)?
+        }
     };
     if judge.frames == 0 {
         return Err(
@@ -167,9 +240,51 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(csv) = judge.csv.take() {
         csv.finish()?;
     }
-    let report = judge.scorer.report();
+    let mut report = judge.scorer.report();
+    if args.detections.is_none() {
+        report.confirm = judge.comparison.report();
+        report.gates = judge.comparison.gates();
+    }
+    if let Some(path) = &args.curve {
+        let title = format!(
+            "{}, {:.1} min",
+            truth_place.map(|p| p.display().to_string()).unwrap_or_default(),
+            report.judged_ms / 60_000.0
+        );
+        write_curve(path, &curve(&report.confirm, report.judged_ms / 60_000.0, &title), args)?;
+    }
     tell(&report, &judge, cut_off.as_deref(), args, context)?;
     Ok(if cut_off.is_some() { Outcome::Partial } else { Outcome::Done })
+}
+
+fn write_curve(path: &Path, svg: &str, args: &Args) -> Result<()> {
+    let mut file = ResultFile::create(path, args.force)?;
+    file.write(svg.as_bytes())?;
+    file.finish()
+}
+
+/// Adds results up.
+fn pool(args: &Args, context: &mut Context) -> Result<Outcome> {
+    let mut pool = Pool::default();
+    let mut outputs = Outputs::new(args.force);
+    for path in &args.pool {
+        outputs.reads(path);
+        let json = small_file::read(path, small_file::LARGE, "a result of eval-video")?;
+        pool.add(&path.display().to_string(), &json)?;
+    }
+    let pooled = pool.report();
+    if let Some(path) = &args.curve {
+        outputs.file("--curve", path)?;
+        let title =
+            format!("{} recordings, {:.1} min, {} polyps", pooled.recordings, pooled.minutes, pooled.polyps);
+        write_curve(path, &curve(&pooled.confirm, pooled.minutes, &title), args)?;
+    }
+    if context.json {
+        context.json(&pooled)?;
+    } else {
+        context.say_lines(pooled.text().trim_end())?;
+    }
+    Ok(Outcome::Done)
 }
 
 const INTERRUPTED: &str = "interrupted";
@@ -184,7 +299,9 @@ fn read(
 ) -> Result<Option<String>> {
     let bar = Progress::new(Some(judge.truth.frames()), context.quiet, "eval-video");
     while let Some(detected) = detections.next() {
-        judge.frame(detected?, size.or(detections.size()))?;
+        let detected = detected?;
+        let map = detections.map_of(&detected);
+        judge.frame(detected, size.or(detections.size()), map.as_ref())?;
         bar.at(judge.frames);
         if stop.load(Ordering::Relaxed) {
             return Ok(Some(INTERRUPTED.into()));
@@ -216,6 +333,8 @@ fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
 #[cfg(feature = "video")]
 fn infer(
     video: &Path,
+    frames: Option<Vec<PathBuf>>,
+    rate: (u32, u32),
     args: &Args,
     judge: &mut Judge,
     stop: &AtomicBool,
@@ -228,17 +347,21 @@ fn infer(
     use crate::worker::Segmenter;
 
     hear_decoders();
-    let mut source: Box<dyn Source> = match discover_inputs(&[video.to_owned()])?.as_slice() {
+    let inputs = match frames {
+        Some(files) => vec![Input::Stills { folder: video.to_owned(), files }],
+        None => discover_inputs(&[video.to_owned()])?,
+    };
+    let mut source: Box<dyn Source> = match inputs.as_slice() {
         [Input::Recording(path)] => Box::new(Recording::open(Facts::discover(path)?, Span::default(), None)?),
         [Input::Stills { folder, files }] => {
-            Box::new(Stills::open(folder, files.clone(), args.fps, Span::default())?)
+            Box::new(Stills::open(folder, files.clone(), rate, Span::default())?)
         }
         several => {
             return Err(Error::usage(format!("{}: holds {} videos", video.display(), several.len()))
                 .remedy("name the one that the truth belongs to"));
         }
     };
-    let (checkpoint, network) = args.engine.open()?;
+    let (checkpoint, network) = args.engine.open_at(args.input_size)?;
     let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
     let expected = source.expected_frames().or(Some(judge.truth.frames()));
     let bar = Progress::new(expected, context.quiet, "eval-video");
@@ -257,9 +380,23 @@ fn infer(
             }
             Next::Frame(frame) => {
                 (mask.frame, mask.pts) = (frame.id, frame.pts);
-                frame.read(|picture| segmenter.segment(picture, &mut mask)).map_err(|e| e.at(frame.id))?;
-                let size = (mask.width as usize, mask.height as usize);
-                judge.frame(FrameDetections::from_mask(&mask)?, Some(size))?;
+                frame.read(|picture| {
+                    segmenter.segment(picture, &mut mask).map_err(|e| e.at(frame.id))?;
+                    let shape = segmenter.network().shape();
+                    let map = FrameMap {
+                        frame: mask.frame,
+                        pts: mask.pts,
+                        picture: Some(picture),
+                        picture_size: (mask.width, mask.height),
+                        view: mask.field_of_view,
+                        logits: segmenter.logits(),
+                        classes: shape.classes,
+                        size: (shape.height, shape.width),
+                        level: segmenter.level(),
+                    };
+                    let size = (mask.width as usize, mask.height as usize);
+                    judge.frame(FrameDetections::from_mask(&mask)?, Some(size), Some(&map))
+                })?;
                 bar.at(judge.frames);
             }
         }
@@ -269,7 +406,15 @@ fn infer(
 }
 
 #[cfg(not(feature = "video"))]
-fn infer(video: &Path, _: &Args, _: &mut Judge, _: &AtomicBool, _: &Context) -> Result<Option<String>> {
+fn infer(
+    video: &Path,
+    _: Option<Vec<PathBuf>>,
+    _: (u32, u32),
+    _: &Args,
+    _: &mut Judge,
+    _: &AtomicBool,
+    _: &Context,
+) -> Result<Option<String>> {
     Err(Error::usage(format!("{}: this build reads no video", video.display()))
         .remedy("give --detections or --predictions, or build with the video feature"))
 }

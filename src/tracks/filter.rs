@@ -237,6 +237,8 @@ impl Tracks {
         self.now.place = place;
         self.forecast_layer.place = place;
         self.level = level;
+        let heeded = glance.gate.filter(|g| self.numbers.gates & (1 << *g as u8) != 0);
+        let glance = &Glance { gate: heeded, ..*glance };
         if glance.late || map.len() < w * h || w < 2 || h < 2 {
             self.drawn.fill(level - LIMIT);
             return;

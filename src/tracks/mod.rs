@@ -30,5 +30,20 @@ pub use scene::{Break, Glance, Scene};
 pub use settings::{Confirm, Numbers, Variant};
 pub use shared::{Filter, SharedFilter};
 
+/// One map of several classes, `n` values each: at each place the largest. A single class is the map itself.
+pub(crate) fn joined<'a>(logits: &'a [f32], classes: usize, n: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+    if classes == 1 {
+        return &logits[..n];
+    }
+    room.clear();
+    room.extend_from_slice(&logits[..n]);
+    for class in logits.chunks_exact(n).skip(1) {
+        for (j, &l) in room.iter_mut().zip(class) {
+            *j = j.max(l);
+        }
+    }
+    room
+}
+
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,8 @@ pub struct Numbers {
     pub smooth_ms: f32,
     /// Tracks of the same place with no longer gap between them are one polyp.
     pub gap_ms: f32,
+    /// Which gates are heeded: a bit each, in the order of [`Gate::ALL`](crate::frame::Gate::ALL).
+    pub gates: u8,
 }
 
 impl Numbers {
@@ -97,6 +99,7 @@ impl Numbers {
         least_share: 0.0005,
         smooth_ms: 60.0,
         gap_ms: 3000.0,
+        gates: 0b1111,
     };
 
     /// The numbers as a sentence.
@@ -156,7 +159,7 @@ impl FromStr for Variant {
         for part in parts {
             let wrong = || {
                 Error::usage(format!("{part:?} changes no number of a setting for confirmation")).remedy(
-                    "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap",
+                    "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap, gates",
                 )
             };
             let (key, value) = part.split_once('=').ok_or_else(wrong)?;
@@ -164,6 +167,10 @@ impl FromStr for Variant {
             let n = numbers.as_mut().ok_or_else(|| {
                 Error::usage("the setting `off` has no numbers").remedy("begin with balanced")
             })?;
+            if key == "gates" {
+                n.gates = (0.0..16.0).contains(&value).then_some(value as u8).ok_or_else(wrong)?;
+                continue;
+            }
             *match key {
                 "confirm" => &mut n.confirm_ms,
                 "fade" => &mut n.fade,

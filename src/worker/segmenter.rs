@@ -96,6 +96,11 @@ impl Segmenter {
         })
     }
 
+    /// The logit from which on a pixel is marked.
+    pub fn level(&self) -> f32 {
+        self.postprocessor.level()
+    }
+
     /// The last frame's logits, `[classes, height, width]`.
     pub fn logits(&self) -> &[f32] {
         &self.logits

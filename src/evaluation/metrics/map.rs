@@ -138,6 +138,22 @@ impl<'a> Prediction<'a> {
         }
     }
 
+    /// The logits of the probabilities, none beyond that of an 8-bit map's last level but one.
+    pub fn logits(&self, out: &mut Vec<f32>) {
+        let logit = |p: f64| {
+            let p = p.clamp(0.5 / 255.0, 1.0 - 0.5 / 255.0);
+            (p / (1.0 - p)).ln() as f32
+        };
+        out.clear();
+        match self {
+            Self::Levels { pixels, .. } => {
+                let table: [f32; 256] = std::array::from_fn(|v| logit(v as f64 / 255.0));
+                out.extend(pixels.iter().map(|&v| table[usize::from(v)]));
+            }
+            Self::Probability { pixels, .. } => out.extend(pixels.iter().map(|&p| logit(f64::from(p)))),
+        }
+    }
+
     /// The binary mask at a threshold: `probability >= threshold`.
     pub fn binary(&self, threshold: f64) -> Vec<u8> {
         match self {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::confirmed::FrameMap;
 use super::region::{Region, components};
 use crate::evaluation::images::{NoteKind, read, scale::Scales};
-use crate::frame::Mask;
+use crate::frame::{FrameId, Mask, Pts, Rect};
+use crate::postprocess::logit;
 use crate::small_file::Lines;
 use crate::still::names::natural_order;
 use crate::{Error, Result};
@@ -49,6 +51,8 @@ pub struct Detections {
     skipped: (u64, u64),
     size: Option<(usize, usize)>,
     notes: BTreeMap<NoteKind, u64>,
+    /// The last map as logits, where somebody wants it.
+    logits: Option<Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,7 @@ impl Detections {
             skipped: (0, 0),
             size: None,
             notes: BTreeMap::new(),
+            logits: None,
         })
     }
 
@@ -127,6 +132,35 @@ impl Detections {
             skipped: (0, 0),
             size: None,
             notes: BTreeMap::new(),
+            logits: None,
+        })
+    }
+
+    /// Keeps each map for [`Self::map_of`].
+    #[must_use]
+    pub fn with_maps(mut self) -> Self {
+        self.logits = Some(Vec::new());
+        self
+    }
+
+    /// The map that the detections read last were cut from; `None` where there is none.
+    pub fn map_of(&self, detected: &FrameDetections) -> Option<FrameMap<'_>> {
+        let (Kind::Maps { threshold, .. }, Some(logits), Some((w, h))) =
+            (&self.kind, &self.logits, self.size)
+        else {
+            return None;
+        };
+        let size = (w as u32, h as u32);
+        Some(FrameMap {
+            frame: FrameId(detected.frame),
+            pts: Pts(detected.pts_ns),
+            picture: None,
+            picture_size: size,
+            view: Rect::full(size.0, size.1),
+            logits,
+            classes: 1,
+            size: (h, w),
+            level: logit(*threshold),
         })
     }
 
@@ -197,10 +231,20 @@ impl Detections {
             self.next = number;
         }
         let (threshold, frame) = (*threshold, self.next);
+        let logits = &mut self.logits;
         let pts_ns = (frame as f64 * *period_ns).round() as u64;
         let read = read::prediction(&path, scales).and_then(|map| {
             let size = (map.prediction.width(), map.prediction.height());
-            let regions = components(size.0, &map.prediction.binary(threshold), (0, 0))?;
+            let inside = map.prediction.binary(threshold);
+            if let Some(logits) = logits {
+                let level = logit(threshold);
+                map.prediction.logits(logits);
+                // What is marked is decided once.
+                for (l, &inside) in logits.iter_mut().zip(&inside) {
+                    *l = if inside != 0 { l.max(level) } else { l.min(level - 1e-3) };
+                }
+            }
+            let regions = components(size.0, &inside, (0, 0))?;
             Ok((size, map.notes, FrameDetections { frame, pts_ns, regions }))
         });
         Some(read.map(|(size, notes, detections)| {

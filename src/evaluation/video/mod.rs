@@ -3,6 +3,7 @@
 //! - [`Region`]: a set of pixels, as the masks, boxes and outlines of both sides become.
 //! - [`Truth`]: a phantom's folder, a folder of masks, or boxes.
 //! - [`Detections`]: what a replay, another program or the network found, frame by frame.
+//! - [`Comparison`]: measures the settings that withhold what does not last, side by side; [`Pool`] joins several recordings.
 //! - [`VideoScorer`]: takes both frame by frame, in memory that does not grow with the video, and measures them at several
 //!   persistence settings at once.
 //!
@@ -11,20 +12,33 @@
 //! of the mask. Two rules decide them, both options and both printed: what counts as a hit ([`HitRule`]), and which
 //! regions of successive frames are the same thing ([`LinkRule`]).
 
+mod alarms;
+mod confirmed;
+mod curve;
 mod detections;
 mod link;
+mod pool;
 mod region;
 mod report;
 mod rules;
 mod score;
+mod sets;
 mod truth;
+mod voc;
 
+pub use alarms::{AlarmCounts, MORE_THAN_FRAMES};
+pub use confirmed::{Comparison, FrameMap};
+pub use curve::curve;
 pub use detections::{Detections, FrameDetections};
 pub use link::Linker;
+pub use pool::{Pool, Pooled};
 pub use region::{Bounds, Region, Run};
-pub use report::{FrameTotals, PersistenceFigures, PolypFigures, VideoFigures, VideoReport};
+pub use report::{
+    ConfirmFigures, FrameTotals, GateCounts, PersistenceFigures, PolypFigures, VideoFigures, VideoReport,
+};
 pub use rules::{HitRule, LinkRule, VideoRules};
 pub use score::{FrameJudgement, VideoScorer};
+pub use sets::{Layout, Set};
 pub use truth::{SPECK_PX, Truth, TruthObject};
 
 #[cfg(test)]

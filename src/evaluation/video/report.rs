@@ -1,8 +1,12 @@
 //! What measuring a video says: figures flow in, JSON and lines of text flow out.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::alarms::AlarmCounts;
 use crate::distribution::Distribution;
+use crate::tracks::Numbers;
 
 /// The measures of one persistence setting. `None` (JSON `null`) where nothing defines one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -17,8 +21,12 @@ pub struct VideoFigures {
     pub first_detection_ms: Option<f64>,
     /// False positives (detections that hit no polyp, linked over time) per minute of judged video.
     pub false_positives_per_minute: Option<f64>,
+    /// False alarms by the definitions in use.
+    pub false_alarms: AlarmCounts,
     /// Mean of 1 − intersection over union of the masks of successive frames.
     pub flicker: Option<f64>,
+    /// Pairs of frames in that mean.
+    pub flicker_pairs: u64,
     /// Polyps found.
     pub polyps_found: u64,
     /// Share of all (polyp, frame) pairs that are hit.
@@ -40,6 +48,26 @@ pub struct PersistenceFigures {
     pub delay_ms: f64,
     #[serde(flatten)]
     pub figures: VideoFigures,
+}
+
+/// One setting of the filter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConfirmFigures {
+    pub name: String,
+    /// `None`: nothing is withheld.
+    pub numbers: Option<Numbers>,
+    /// `first_detection_ms` is the first alarm: with the time that the setting withholds.
+    #[serde(flatten)]
+    pub figures: VideoFigures,
+    pub per_polyp: Vec<PolypFigures>,
+}
+
+/// Frames that start no track, for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GateCounts {
+    pub frames: u64,
+    /// Those of them with a polyp in view: what the gate may cost.
+    pub with_polyp: u64,
 }
 
 /// How many frames were judged.
@@ -75,6 +103,9 @@ pub struct VideoReport {
     #[serde(flatten)]
     pub figures: VideoFigures,
     pub persistence: Vec<PersistenceFigures>,
+    /// The settings of `--confirm`, side by side; empty where there are no maps to filter.
+    pub confirm: Vec<ConfirmFigures>,
+    pub gates: BTreeMap<&'static str, GateCounts>,
     /// The truth's own change from frame to frame, measured as flicker: what motion alone explains.
     pub flicker_truth: Option<f64>,
     pub frames: FrameTotals,
@@ -106,10 +137,6 @@ impl VideoReport {
             "persistence   delay  per-polyp  per-frame  specificity  first detection  false pos.  flicker  switches\n\
              frames           ms  sens.      sens.                    ms (mean)        per min              per min\n",
         );
-        let number = |v: Option<f64>, width: usize, digits: usize| match v {
-            Some(v) => format!("{v:>width$.digits$}"),
-            None => format!("{:>width$}", "–"),
-        };
         for p in &self.persistence {
             let f = &p.figures;
             out.push_str(&format!(
@@ -128,6 +155,13 @@ impl VideoReport {
         if let Some(truth) = self.flicker_truth {
             out.push_str(&format!("truth's own flicker {truth:.3}\n"));
         }
+        out.push_str(&table(&self.confirm, self.judged_ms / 60_000.0, 1));
+        let closed: Vec<String> = (self.gates.iter().filter(|(_, c)| c.frames > 0))
+            .map(|(name, c)| format!("{name} {} ({} with a polyp)", c.frames, c.with_polyp))
+            .collect();
+        if !closed.is_empty() {
+            out.push_str(&format!("frames that start no track: {}\n", closed.join(", ")));
+        }
         out.push('\n');
         for p in &self.per_polyp {
             let found = match p.first_detection_ms {
@@ -145,4 +179,42 @@ impl VideoReport {
         }
         out
     }
+}
+
+fn number(v: Option<f64>, width: usize, digits: usize) -> String {
+    match v {
+        Some(v) => format!("{v:>width$.digits$}"),
+        None => format!("{:>width$}", "–"),
+    }
+}
+
+/// The settings side by side, of `minutes` of judged video in so many recordings; nothing if there are none.
+pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> String {
+    let Some(widest) = rows.iter().map(|r| r.name.chars().count()).max() else { return String::new() };
+    let widest = widest.max("confirm".len());
+    let mut out = format!(
+        "\n{:<widest$}  per-polyp  per-frame  specificity  first alarm  flicker   false alarms per minute | per recording\n\
+         {:<widest$}  sens.      sens.                    ms (mean)               frames marked  all  > 6 frames  >= 0.5 s  \
+         >= 1 s  >= 2 s\n",
+        "confirm", ""
+    );
+    for r in rows {
+        let f = &r.figures;
+        out.push_str(&format!(
+            "{:<widest$}  {}  {}  {}  {}  {}",
+            r.name,
+            number(f.per_polyp_sensitivity, 9, 3),
+            number(f.per_frame_sensitivity, 9, 3),
+            number(f.per_frame_specificity, 11, 3),
+            number(f.first_detection_ms, 11, 0),
+            number(f.flicker, 7, 3),
+        ));
+        for (_, count) in f.false_alarms.named() {
+            let per_minute = (minutes > 0.0).then(|| count as f64 / minutes);
+            let each = count as f64 / recordings.max(1) as f64;
+            out.push_str(&format!("  {} | {each:.1}", number(per_minute, 6, 2)));
+        }
+        out.push('\n');
+    }
+    out
 }

@@ -180,6 +180,8 @@ pub struct VideoRules {
     pub link: LinkRule,
     /// Something unseen for longer than this is another thing when it comes back.
     pub link_gap_ms: f64,
+    /// A false alarm goes on while it is unmarked for no longer than this.
+    pub alarm_gap_ms: f64,
     /// Detections of fewer pixels are taken as not shown.
     pub min_area_px: u64,
     /// Persistence settings to measure, in frames; 1 shows every detection at once.
@@ -192,6 +194,7 @@ impl Default for VideoRules {
             hit: HitRule::default(),
             link: LinkRule::default(),
             link_gap_ms: 1000.0,
+            alarm_gap_ms: 200.0,
             min_area_px: 0,
             persistence: vec![1, 2, 3, 6, 12],
         }
@@ -201,8 +204,10 @@ impl Default for VideoRules {
 impl VideoRules {
     /// Refuses settings that mean nothing.
     pub fn validate(&self) -> Result<()> {
-        if !(self.link_gap_ms >= 0.0 && self.link_gap_ms.is_finite()) {
-            return Err(Error::usage(format!("the gap of {} ms is no span of time", self.link_gap_ms)));
+        for gap in [self.link_gap_ms, self.alarm_gap_ms] {
+            if !(gap >= 0.0 && gap.is_finite()) {
+                return Err(Error::usage(format!("the gap of {gap} ms is no span of time")));
+            }
         }
         if self.persistence.iter().any(|k| !(1..=1000).contains(k)) {
             return Err(
@@ -232,6 +237,11 @@ impl VideoRules {
                 .into(),
             "first detection: from a polyp's first frame to its first hit, mean over the polyps found".into(),
             "false positive: detections that hit no polyp, linked from frame to frame into one".into(),
+            format!(
+                "false alarm: the same, going on while it is unmarked for no longer than {} ms; counted however short, of more \
+                 than 6 frames in a row, and of at least 0.5, 1 and 2 s from its first frame to the end of its last",
+                self.alarm_gap_ms
+            ),
             "flicker: 1 - intersection over union of the masks of successive frames, mean where one is not empty (truth: \
              the same of the truth, which motion alone explains)"
                 .into(),

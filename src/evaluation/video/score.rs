@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::alarms::Alarms;
 use super::detections::FrameDetections;
 use super::link::Linker;
 use super::region::{Bounds, Region};
@@ -128,6 +129,7 @@ struct Setting {
     hits: BTreeMap<u64, Hits>,
     switches: u64,
     alarms: Linker,
+    lasting: Alarms,
     false_positives: u64,
     last_alarm: u64,
     false_positive_regions: u64,
@@ -215,7 +217,7 @@ impl VideoScorer {
             .map(|(region, _)| (0..truth.len()).filter(|&t| self.rules.hit.hits(region, &truth[t])).collect())
             .collect();
         for setting in &mut self.settings {
-            setting.frame(frame, now, &aged, &hits, &ids);
+            setting.frame(frame, now, self.clock.period_ms, &aged, &hits, &ids);
         }
         let whole = Region::union(truth.iter().map(|t| &t.region));
         flicker(&mut self.truth_flicker, &mut self.truth_before, whole);
@@ -285,7 +287,9 @@ impl VideoScorer {
                     per_frame_specificity: share(s.without_detection, self.totals.without_polyp),
                     first_detection_ms: (found > 0).then(|| delays.iter().sum::<f64>() / found as f64),
                     false_positives_per_minute: per_minute(s.false_positives, minutes),
+                    false_alarms: s.lasting.counts(period),
                     flicker: s.flicker.get(),
+                    flicker_pairs: s.flicker.count,
                     polyps_found: found,
                     per_appearance_sensitivity: share(s.appearances_hit, s.appearances),
                     switches_per_minute: per_minute(s.switches, in_view_minutes),
@@ -314,6 +318,8 @@ impl VideoScorer {
             polyps: self.polyps.len() as u64,
             figures: persistence[0].figures.clone(),
             persistence,
+            confirm: Vec::new(),
+            gates: BTreeMap::new(),
             flicker_truth: self.truth_flicker.get(),
             frames: FrameTotals { irregular_timestamps: self.clock.irregular, ..self.totals },
             judged_ms,
@@ -325,6 +331,7 @@ impl VideoScorer {
 
 impl Setting {
     fn new(frames: u32, rules: &VideoRules) -> Self {
+        let link = if rules.link == super::LinkRule::All { super::LinkRule::default() } else { rules.link };
         Self {
             frames,
             with_hit: 0,
@@ -333,11 +340,8 @@ impl Setting {
             appearances_hit: 0,
             hits: BTreeMap::new(),
             switches: 0,
-            alarms: Linker::new(
-                if rules.link == super::LinkRule::All { super::LinkRule::default() } else { rules.link },
-                rules.link_gap_ms,
-                1,
-            ),
+            alarms: Linker::new(link, rules.link_gap_ms, 1),
+            lasting: Alarms::new(link, rules.alarm_gap_ms),
             false_positives: 0,
             last_alarm: 0,
             false_positive_regions: 0,
@@ -347,7 +351,15 @@ impl Setting {
     }
 
     /// `hits`: per detection, the numbers of the polyps (places in `ids`) it hits.
-    fn frame(&mut self, frame: u64, now: f64, aged: &[(Region, u32)], hits: &[Vec<usize>], ids: &[u64]) {
+    fn frame(
+        &mut self,
+        frame: u64,
+        now: f64,
+        period: f64,
+        aged: &[(Region, u32)],
+        hits: &[Vec<usize>],
+        ids: &[u64],
+    ) {
         let shown: Vec<usize> = (0..aged.len()).filter(|&d| aged[d].1 >= self.frames).collect();
 
         let hit_ids = distinct(shown.iter().flat_map(|&d| hits[d].iter().map(|&t| ids[t])));
@@ -377,6 +389,7 @@ impl Setting {
         let false_ones: Vec<Bounds> =
             shown.iter().filter(|&&d| hits[d].is_empty()).map(|&d| aged[d].0.bounds()).collect();
         self.false_positive_regions += false_ones.len() as u64;
+        self.lasting.frame(now, period, &false_ones);
         for alarm in self.alarms.frame(now, &false_ones) {
             // Numbers ascend, so a larger one than any before is a new alarm.
             if alarm > self.last_alarm {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::region::{Bounds, Region, components};
+use super::voc;
 use crate::evaluation::images::{Classes, MaskLevels, NoteKind, read};
 use crate::still::names::natural_order;
 use crate::{Error, Result, small_file};
@@ -40,6 +41,10 @@ enum Kind {
     Masks { files: HashMap<u64, PathBuf>, frames: u64 },
     /// Frame → boxes; `None` where nobody looked.
     Boxes { path: PathBuf, frames: Vec<Option<Box<[BoxLine]>>>, size: (usize, usize) },
+    /// Frame → mask, binary; a frame without one has no polyp if `clean`, otherwise nobody knows.
+    Paired { masks: Vec<Option<PathBuf>>, clean: bool },
+    /// Frame → a file of boxes with the names of lesions, numbered in the order they are met.
+    Voc { files: Vec<Option<PathBuf>>, lesions: Vec<String> },
 }
 
 /// An 8-bit identity is used again after 255 others.
@@ -105,7 +110,21 @@ impl Truth {
         } else {
             boxes(path)?
         };
-        Ok(Self { kind, specks: 0, levels: MaskLevels::Auto, notes: BTreeMap::new() })
+        Ok(Self::of(kind))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, specks: 0, levels: MaskLevels::Auto, notes: BTreeMap::new() }
+    }
+
+    /// A mask a frame, in order; a frame without one has no polyp if `clean`, otherwise nobody looked.
+    pub(super) fn paired(masks: Vec<Option<PathBuf>>, clean: bool) -> Self {
+        Self::of(Kind::Paired { masks, clean })
+    }
+
+    /// A file of boxes a frame, in order, as PASCAL VOC writes them; `lesions` numbers those that are known, from 1.
+    pub(super) fn voc(files: Vec<Option<PathBuf>>, lesions: Vec<String>) -> Self {
+        Self::of(Kind::Voc { files, lesions })
     }
 
     /// Which levels of masks belong to polyps.
@@ -125,6 +144,7 @@ impl Truth {
         match &self.kind {
             Kind::Phantom { frames, .. } | Kind::Masks { frames, .. } => *frames,
             Kind::Boxes { frames, .. } => frames.len() as u64,
+            Kind::Paired { masks: files, .. } | Kind::Voc { files, .. } => files.len() as u64,
         }
     }
 
@@ -140,6 +160,11 @@ impl Truth {
                     "boxes without identities"
                 }
             }
+            Kind::Paired { clean: true, .. } => {
+                "masks without identities, named like their frames: a frame without a mask has no polyp"
+            }
+            Kind::Paired { clean: false, .. } => "masks without identities, named like their frames",
+            Kind::Voc { .. } => "boxes with the lesions they belong to",
         }
     }
 
@@ -180,19 +205,26 @@ impl Truth {
             }
             Kind::Masks { files, .. } => {
                 let Some(path) = files.get(&frame) else { return Ok(None) };
-                let (mut masks, notes) = read::masks(path, &Classes::one(), self.levels)?;
-                notes.into_iter().for_each(|kind| *self.notes.entry(kind).or_default() += 1);
-                let mask = masks.swap_remove(0);
-                check(path, mask.width(), mask.height())?;
-                let regions = components(mask.width(), mask.pixels(), (0, 0))?;
-                let all = regions.len();
-                let objects: Vec<TruthObject> = regions
-                    .into_iter()
-                    .filter(|r| r.area_px() >= SPECK_PX)
-                    .map(|region| TruthObject { id: None, region, is_box: false })
-                    .collect();
-                self.specks += (all - objects.len()) as u64;
-                Ok(Some(objects))
+                let path = path.clone();
+                self.mask(&path, check).map(Some)
+            }
+            Kind::Paired { masks, clean } => {
+                let Some(entry) = usize::try_from(frame).ok().and_then(|i| masks.get(i)) else {
+                    return Ok(None);
+                };
+                match entry.clone() {
+                    None => Ok(clean.then(Vec::new)),
+                    Some(path) => self.mask(&path, check).map(Some),
+                }
+            }
+            Kind::Voc { files, lesions } => {
+                let Some(Some(path)) = usize::try_from(frame).ok().and_then(|i| files.get(i)) else {
+                    return Ok(None);
+                };
+                let annotation = voc::read(path)?;
+                let (w, h) = annotation.size;
+                check(path, w, h)?;
+                Ok(Some(annotation.objects(lesions)))
             }
             Kind::Boxes { path, frames, size: (width, height) } => {
                 check(path, *width, *height)?;
@@ -217,6 +249,29 @@ impl Truth {
                 ))
             }
         }
+    }
+}
+
+impl Truth {
+    /// The regions of a mask.
+    fn mask(
+        &mut self,
+        path: &Path,
+        check: impl Fn(&Path, usize, usize) -> Result<()>,
+    ) -> Result<Vec<TruthObject>> {
+        let (mut masks, notes) = read::masks(path, &Classes::one(), self.levels)?;
+        notes.into_iter().for_each(|kind| *self.notes.entry(kind).or_default() += 1);
+        let mask = masks.swap_remove(0);
+        check(path, mask.width(), mask.height())?;
+        let regions = components(mask.width(), mask.pixels(), (0, 0))?;
+        let all = regions.len();
+        let objects: Vec<TruthObject> = regions
+            .into_iter()
+            .filter(|r| r.area_px() >= SPECK_PX)
+            .map(|region| TruthObject { id: None, region, is_box: false })
+            .collect();
+        self.specks += (all - objects.len()) as u64;
+        Ok(objects)
     }
 }
 
