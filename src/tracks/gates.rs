@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
-use crate::frame::{Gate, Layout, Picture, Rect};
 use crate::frame::colour::RowReader;
+use crate::frame::{Gate, Layout, Picture, Rect};
 
 /// Rows of the picture that colours are read from, and places of each row.
 const ROWS: usize = 32;

@@ -65,6 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "small_file",
             "still",
             "telemetry",
+            "tracks",
             "worker",
         ],
     ),
@@ -72,7 +73,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("distribution", &["frame"]),
     ("engine", &["error", "frame", "memory", "model", "postprocess", "priority", "program"]),
     ("error", &[]),
-    ("evaluation", &["distribution", "error", "frame", "lock", "shown", "small_file", "still"]),
+    (
+        "evaluation",
+        &["distribution", "error", "frame", "lock", "postprocess", "shown", "small_file", "still", "tracks"],
+    ),
     ("frame", &["error"]),
     ("json_path", &[]),
     (
@@ -129,6 +133,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("small_file", &["error"]),
     ("still", &["error"]),
     ("telemetry", &["distribution", "error", "frame", "lock", "mailbox", "result_file", "safety"]),
+    ("tracks", &["error", "frame", "motion", "postprocess"]),
     (
         "worker",
         &[
@@ -182,6 +187,7 @@ const WITHOUT_CANDLE: &[&str] = &[
     "small_file",
     "still",
     "telemetry",
+    "tracks",
 ];
 
 /// Circles of files inside a room that are known and not yet taken apart. Nothing is added here.

@@ -6,33 +6,16 @@
 use std::collections::BTreeMap;
 
 use super::detections::FrameDetections;
+use super::frame_map::FrameMap;
+use super::object::TruthObject;
 use super::region::components;
 use super::report::{ConfirmFigures, GateCounts};
 use super::rules::VideoRules;
 use super::score::VideoScorer;
-use super::truth::TruthObject;
-use crate::frame::{FrameId, Gate, Picture, Pts, Rect};
+use crate::frame::Gate;
 use crate::postprocess::Thresholder;
 use crate::tracks::{Scene, Tracks, Variant, joined};
 use crate::{Error, Result};
-
-/// The network's map of one frame.
-#[derive(Clone, Copy)]
-pub struct FrameMap<'a> {
-    pub frame: FrameId,
-    pub pts: Pts,
-    /// For motion and gates; without it nothing moves and no gate closes.
-    pub picture: Option<&'a Picture<'a>>,
-    pub picture_size: (u32, u32),
-    /// The part of the picture that the map covers.
-    pub view: Rect,
-    /// `[classes, height, width]` logits.
-    pub logits: &'a [f32],
-    pub classes: usize,
-    pub size: (usize, usize),
-    /// The logit from which on a pixel is marked.
-    pub level: f32,
-}
 
 /// Measures several settings on one video.
 pub struct Comparison {

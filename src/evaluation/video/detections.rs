@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::confirmed::FrameMap;
+use super::frame_map::FrameMap;
 use super::region::{Region, components};
 use crate::evaluation::images::{NoteKind, read, scale::Scales};
 use crate::frame::{FrameId, Mask, Pts, Rect};

@@ -16,7 +16,9 @@ mod alarms;
 mod confirmed;
 mod curve;
 mod detections;
+mod frame_map;
 mod link;
+mod object;
 mod pool;
 mod region;
 mod report;
@@ -27,10 +29,12 @@ mod truth;
 mod voc;
 
 pub use alarms::{AlarmCounts, MORE_THAN_FRAMES};
-pub use confirmed::{Comparison, FrameMap};
+pub use confirmed::Comparison;
 pub use curve::curve;
 pub use detections::{Detections, FrameDetections};
+pub use frame_map::FrameMap;
 pub use link::Linker;
+pub use object::TruthObject;
 pub use pool::{Pool, Pooled};
 pub use region::{Bounds, Region, Run};
 pub use report::{
@@ -39,7 +43,7 @@ pub use report::{
 pub use rules::{HitRule, LinkRule, VideoRules};
 pub use score::{FrameJudgement, VideoScorer};
 pub use sets::{Layout, Set};
-pub use truth::{SPECK_PX, Truth, TruthObject};
+pub use truth::{SPECK_PX, Truth};
 
 #[cfg(test)]
 mod tests;

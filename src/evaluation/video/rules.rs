@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::object::TruthObject;
 use super::region::{Bounds, Region};
-use super::truth::TruthObject;
 use crate::{Error, Result};
 
 /// When a detection hits a polyp. Where the truth is a box, areas are compared between boxes.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use super::alarms::Alarms;
 use super::detections::FrameDetections;
 use super::link::Linker;
+use super::object::TruthObject;
 use super::region::{Bounds, Region};
 use super::report::{FrameTotals, PersistenceFigures, PolypFigures, VideoFigures, VideoReport};
 use super::rules::VideoRules;
-use super::truth::TruthObject;
 use crate::distribution::Distribution;
 use crate::{Error, Result};
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::object::TruthObject;
 use super::region::{Bounds, Region, components};
 use super::voc;
 use crate::evaluation::images::{Classes, MaskLevels, NoteKind, read};
@@ -13,16 +14,6 @@ use crate::{Error, Result, small_file};
 
 /// Specks of a truth mask below this many pixels are what lossy formats leave, no polyps.
 pub const SPECK_PX: u64 = 25;
-
-/// A polyp of one frame.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TruthObject {
-    /// Which polyp it is; `None` where the truth does not say.
-    pub id: Option<u64>,
-    pub region: Region,
-    /// A box around the polyp instead of its pixels.
-    pub is_box: bool,
-}
 
 /// Ground truth of a video, read frame by frame.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use roxmltree::{Document, Node};
 
+use super::object::TruthObject;
 use super::region::{Bounds, Region};
-use super::truth::TruthObject;
 use crate::{Error, Result, small_file};
 
 /// One frame's annotation.

@@ -1,0 +1,21 @@
+//! What a network said of one frame, before anything is cut from it.
+
+use crate::frame::{FrameId, Picture, Pts, Rect};
+
+/// The network's map of one frame.
+#[derive(Clone, Copy)]
+pub struct FrameMap<'a> {
+    pub frame: FrameId,
+    pub pts: Pts,
+    /// For motion and gates; without it nothing moves and no gate closes.
+    pub picture: Option<&'a Picture<'a>>,
+    pub picture_size: (u32, u32),
+    /// The part of the picture that the map covers.
+    pub view: Rect,
+    /// `[classes, height, width]` logits.
+    pub logits: &'a [f32],
+    pub classes: usize,
+    pub size: (usize, usize),
+    /// The logit from which on a pixel is marked.
+    pub level: f32,
+}
