@@ -10,6 +10,8 @@ use crate::engine::{self, DeviceChoice, Network, Options, Precision};
 #[cfg(feature = "video")]
 use crate::frame::Nanos;
 use crate::model::Checkpoint;
+#[cfg(feature = "video")]
+use crate::tracks::{Confirm, SharedFilter};
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -201,4 +203,32 @@ mod tests {
             let _ = (instant(&text), frame_rate(&text), size(&text), threshold(&text), opacity(&text));
         }
     }
+}
+
+/// How what does not last is withheld.
+#[cfg(feature = "video")]
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ConfirmArgs {
+    /// How long a detection must last before it is shown: off (every frame stands alone), sensitive (shown at once, specks left
+    /// out), balanced (160 ms) or quiet (400 ms)
+    #[arg(long, value_name = "SETTING", default_value_t)]
+    pub confirm: Confirm,
+    /// Share of the field of view that a region must have to be shown (default: the setting's own, 0.0005; not with off)
+    #[arg(long, value_name = "SHARE", value_parser = least_share)]
+    pub least_region: Option<f32>,
+}
+
+#[cfg(feature = "video")]
+impl ConfirmArgs {
+    pub fn filter(&self) -> SharedFilter {
+        SharedFilter::new(self.confirm).with_least(self.least_region)
+    }
+}
+
+#[cfg(feature = "video")]
+pub fn least_share(text: &str) -> Result<f32> {
+    text.parse::<f32>().ok().filter(|s| (0.0..0.5).contains(s)).ok_or_else(|| {
+        Error::usage(format!("{text:?} is no share of the field of view"))
+            .remedy("give a number from 0 to 0.5, such as 0.001")
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args as ClapArgs;
 
-use super::arguments::{frame_rate, instant, opacity, threshold};
+use super::arguments::{ConfirmArgs, frame_rate, instant, opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::segment::make_folder;
@@ -49,6 +49,8 @@ pub struct Args {
     /// Whether the status rectangle is drawn
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"], default_value = "on")]
     status: String,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     /// What to analyse: auto, full, or X,Y,W,H in source pixels
     #[arg(long, value_name = "VIEW", default_value_t = FieldOfView::Auto)]
     field_of_view: FieldOfView,
@@ -238,7 +240,8 @@ struct Network {
 impl Network {
     fn open(args: &Args) -> Result<Self> {
         let (checkpoint, network) = args.engine.open()?;
-        let segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+        let segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold)
+            .with_filter(args.confirm.filter());
         Ok(Self { checkpoint, segmenter: Some(segmenter) })
     }
 
@@ -315,13 +318,31 @@ fn tell(summary: &Summary, job: &Job, skipped: &[Skipped], context: &mut Context
         return context.json(&Printed { summary, skipped });
     }
     let fps = summary.frames.written as f64 / (summary.elapsed_ms / 1e3).max(1e-9);
+    let several = |n: usize| if n == 1 { "" } else { "s" };
+    let found = match (summary.confirm.numbers, summary.first_alarm_after_ms) {
+        (Some(_), Some(ms)) => {
+            let n = summary.polyps.len();
+            format!(
+                "{n} polyp{}, first alarm {ms:.0} ms after the first sight ({})",
+                several(n),
+                summary.confirm.setting
+            )
+        }
+        // Without a report nobody joined tracks into polyps.
+        (Some(_), None) => {
+            let n = summary.confirm.confirmed_tracks;
+            format!("{n} track{} confirmed ({})", several(n as usize), summary.confirm.setting)
+        }
+        (None, _) => {
+            let n = summary.episodes.len();
+            format!("{n} episode{} with polyps", several(n))
+        }
+    };
     context.remark(format!(
-        "{}: {} frames in {:.1} s ({fps:.1} frames/s), {} episode{} with polyps",
+        "{}: {} frames in {:.1} s ({fps:.1} frames/s), {found}",
         summary.input,
         summary.frames.written,
         summary.elapsed_ms / 1e3,
-        summary.episodes.len(),
-        if summary.episodes.len() == 1 { "" } else { "s" },
     ))?;
     if let Some(output) = &job.output {
         context.remark(format!("  video   {}", output.display()))?;

@@ -6,11 +6,13 @@ use clap::Args as ClapArgs;
 use image::{GrayImage, RgbImage};
 use serde::Serialize;
 
-use super::arguments::{opacity, threshold};
+use super::arguments::{frame_rate, least_share, opacity, threshold};
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::list_files;
-use crate::frame::{Mask, Picture, PictureInfo, PictureMut, PixelFormat, Rect};
+use crate::frame::{
+    FrameId, Gate, Mask, Picture, PictureInfo, PictureMut, PixelFormat, Pts, Rect, TrackMark,
+};
 use crate::overlay::{Overlay, Style};
 use crate::postprocess::Upsampler;
 use crate::preprocess::FieldOfView;
@@ -18,6 +20,7 @@ use crate::result_file::{check_folder, check_free, write_whole};
 use crate::safety::State;
 use crate::still::load_rgb;
 use crate::still::names::is_picture;
+use crate::tracks::{Confirm, SharedFilter};
 use crate::worker::Segmenter;
 use crate::{Error, Result};
 
@@ -39,6 +42,16 @@ pub struct Args {
     /// Opacity of the fill, 0 to 1
     #[arg(long, value_name = "A", value_parser = opacity, default_value_t = Style::default().alpha)]
     alpha: f32,
+    /// Take the pictures for successive frames and withhold what does not last: sensitive, balanced or quiet (the probability maps
+    /// hold everything all the same)
+    #[arg(long, value_name = "SETTING", default_value_t = Confirm::Off)]
+    confirm: Confirm,
+    /// Frames a second of pictures that are successive frames
+    #[arg(long, value_name = "RATE", value_parser = frame_rate, default_value = "25")]
+    fps: (u32, u32),
+    /// Share of the field of view that a region of successive frames must have to be shown (default: the setting's own)
+    #[arg(long, value_name = "SHARE", value_parser = least_share)]
+    least_region: Option<f32>,
     /// What to analyse: auto, full, or X,Y,W,H in picture pixels
     #[arg(long, value_name = "VIEW", default_value_t = FieldOfView::Full)]
     field_of_view: FieldOfView,
@@ -55,6 +68,11 @@ struct Segmented {
     area_px: u64,
     max_probability: f32,
     polyps: usize,
+    /// Where the pictures are successive frames.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tracks: Vec<TrackMark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<Gate>,
 }
 
 impl Args {
@@ -117,19 +135,25 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     check_folder(&args.out)?;
     make_folder(&args.out)?;
     let (checkpoint, network) = args.engine.open()?;
-    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold)
+        .with_filter(SharedFilter::new(args.confirm).with_least(args.least_region));
     let mut overlay = Overlay::new(Style { alpha: args.alpha, status: false, ..Style::default() });
     let mut upsampler = Upsampler::default();
     let bar = Progress::new(Some(plan.len() as u64), context.quiet, "segment");
     let mut results = Vec::new();
     let mut failures = Vec::new();
     for (n, (picture, probability, drawn)) in plan.iter().enumerate() {
-        let one =
-            segment(&mut segmenter, &mut upsampler, &mut overlay, picture).and_then(|(map, image, mask)| {
+        let at = (args.confirm != Confirm::Off).then(|| {
+            let ns = n as u128 * 1_000_000_000 * u128::from(args.fps.1) / u128::from(args.fps.0);
+            (FrameId(n as u64), Pts(ns as u64))
+        });
+        let one = segment(&mut segmenter, &mut upsampler, &mut overlay, picture, at).and_then(
+            |(map, image, mask)| {
                 save(probability, args.force, |f| map.write_to(f, image::ImageFormat::Png))?;
                 save(drawn, args.force, |f| image.write_to(f, image::ImageFormat::Png))?;
                 Ok(mask)
-            });
+            },
+        );
         match one {
             Ok(mask) => results.push(Segmented {
                 input: picture.clone(),
@@ -138,6 +162,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
                 area_px: mask.area_px,
                 max_probability: mask.max_probability,
                 polyps: mask.polyps.len(),
+                tracks: mask.tracks,
+                gate: mask.gate,
             }),
             // One unreadable picture does not cost the others; a disk that is full does.
             Err(e) if e.kind() == crate::Kind::Input && plan.len() > 1 => failures.push(e),
@@ -174,19 +200,24 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     })
 }
 
-/// Probability map at the picture's size, the picture with its marks, and the mask.
+/// Probability map at the picture's size, the picture with its marks, and the mask. `at`: which frame it is, where the pictures
+/// are successive ones.
 fn segment(
     segmenter: &mut Segmenter,
     upsampler: &mut Upsampler,
     overlay: &mut Overlay,
     path: &Path,
+    at: Option<(FrameId, Pts)>,
 ) -> Result<(GrayImage, RgbImage, Mask)> {
     let mut image = load_rgb(path)?;
     let (w, h) = image.dimensions();
     let info = PictureInfo::new(PixelFormat::Rgb, w, h);
     let mut mask = Mask::default();
     let empty = || Error::input(format!("{}: is an empty picture", path.display()));
-    segmenter.restart();
+    match at {
+        Some((frame, pts)) => (mask.frame, mask.pts) = (frame, pts),
+        None => segmenter.restart(),
+    }
     let picture = Picture::packed(info, image.as_raw()).ok_or_else(empty)?;
     segmenter.segment(&picture, &mut mask).map_err(|e| e.at(path.display()))?;
 

@@ -85,3 +85,10 @@ pub struct TrackMark {
     /// Whether it is part of this frame's mask.
     pub drawn: bool,
 }
+
+impl TrackMark {
+    /// Whether this frame is the one that confirmed it.
+    pub fn is_newly_confirmed(&self) -> bool {
+        self.state == TrackState::Confirmed && self.confirmed_after_ms == Some(self.age_ms)
+    }
+}

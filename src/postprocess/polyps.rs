@@ -68,6 +68,34 @@ impl Postprocessor {
         self.describe(mask, found)
     }
 
+    /// The same where not everything the network marked is drawn: what is inside comes from `drawn`, one map of the network's
+    /// size; probabilities are the network's own.
+    ///
+    /// # Errors
+    /// Logits that are no numbers.
+    pub fn run_drawn(
+        &mut self,
+        logits: &[f32],
+        drawn: &[f32],
+        shape: Shape,
+        view: Rect,
+        mask: &mut Mask,
+    ) -> Result<()> {
+        check_finite(logits)?;
+        let (w, h) = (view.w as usize, view.h as usize);
+        let level = self.level();
+        mask.field_of_view = view;
+        mask.inside.resize(w * h, 0);
+        self.large.resize(w * h, 0.0);
+        let size = (shape.height, shape.width);
+        let (inside, large) = (&mut mask.inside, &mut self.large);
+        // The largest value of the map, wherever it is: nothing reaches infinity.
+        let most = self.thresholder.run(logits, shape.classes, size, (h, w), f32::INFINITY, inside, large);
+        let found = self.thresholder.run(drawn, 1, size, (h, w), level, inside, large);
+        self.thresholder.values_within(logits, shape.classes, size, (h, w), found.extent, large);
+        self.describe(mask, Found { top: most.top, ..found })
+    }
+
     /// The same where an engine has thresholded the map itself: `mask.inside` is filled already, `found` says with what.
     ///
     /// # Errors
@@ -302,6 +330,26 @@ mod tests {
         assert_eq!((m.area_px, m.polyps.len()), (0, 0));
         assert!((m.max_probability - sigmoid(-0.1)).abs() < 1e-6);
         assert_eq!(run(&vec![-0.1; 32 * 64], Rect::full(200, 100), 0.4).area_px, 20_000);
+    }
+
+    #[test]
+    fn what_is_not_drawn_is_not_marked_and_still_known() {
+        let mut logits = vec![-5.0; 32 * 64];
+        blob(&mut logits, 4, 4, 6, 5, 3.0);
+        blob(&mut logits, 40, 10, 20, 10, 2.0);
+        let mut drawn = vec![-3.0; 32 * 64];
+        blob(&mut drawn, 40, 10, 20, 10, 0.5);
+        let mut mask = Mask { width: 200, height: 100, ..Default::default() };
+        let view = Rect::new(100, 50, 64, 32);
+        Postprocessor::new(0.5).run_drawn(&logits, &drawn, SHAPE, view, &mut mask).unwrap();
+        assert_eq!((mask.area_px, mask.polyps.len()), (200, 1));
+        assert!((mask.polyps[0].mean_probability - sigmoid(2.0)).abs() < 1e-5);
+        assert!((mask.max_probability - sigmoid(3.0)).abs() < 1e-5);
+        // What is drawn of everything is what is marked without a filter.
+        let (mut all, mut plain) = (mask.clone(), mask);
+        Postprocessor::new(0.5).run_drawn(&logits, &logits, SHAPE, view, &mut all).unwrap();
+        Postprocessor::new(0.5).run(&logits, SHAPE, view, &mut plain).unwrap();
+        assert_eq!(all, plain);
     }
 
     #[test]

@@ -41,13 +41,16 @@ pub struct Progress {
 
 /// How sure the network was of a frame; see the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-struct Surety {
+pub(super) struct Surety {
     above_half: f64,
     mass: f64,
 }
 
 impl Surety {
-    fn of(polyps: &[Polyp]) -> Self {
+    /// Less than that of any frame.
+    pub const NONE: Self = Self { above_half: -1.0, mass: -1.0 };
+
+    pub fn of<'a>(polyps: impl IntoIterator<Item = &'a Polyp>) -> Self {
         let mut s = Self { above_half: 0.0, mass: 0.0 };
         for p in polyps {
             let mean = f64::from(p.mean_probability);
@@ -57,6 +60,11 @@ impl Surety {
             s.mass += p.area_px as f64 * mean;
         }
         s
+    }
+
+    /// Mean probability over so many pixels.
+    pub fn mean_of(&self, area_px: u64) -> f32 {
+        (self.mass / area_px.max(1) as f64) as f32
     }
 }
 
@@ -110,7 +118,7 @@ impl EpisodeBuilder {
                 from_ns: moment.from_ns,
                 to_ns: moment.to_ns,
             },
-            best: Surety { above_half: -1.0, mass: -1.0 },
+            best: Surety::NONE,
         });
         let best = surety > open.best;
         let e = &mut open.ended.episode;
@@ -120,7 +128,7 @@ impl EpisodeBuilder {
             e.best_frame = record.frame;
             e.best_pts_ns = record.pts_ns;
             e.best_area_px = record.area_px;
-            e.best_mean_probability = (surety.mass / area.max(1) as f64) as f32;
+            e.best_mean_probability = surety.mean_of(area);
         }
         e.end_ns = e.end_ns.max(end_ns);
         e.last_frame = record.frame;

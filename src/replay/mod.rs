@@ -16,6 +16,7 @@ mod clock;
 pub mod episodes;
 mod job;
 mod masks;
+pub mod polyps;
 pub(crate) mod reader;
 pub mod record;
 pub mod report;

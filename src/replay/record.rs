@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::Loss;
 use crate::distribution::Distribution;
-use crate::frame::{Polyp, Rect};
+use crate::frame::{Gate, Polyp, Rect, TrackMark};
 use crate::telemetry::Machine;
+use crate::tracks::Numbers;
 
 /// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is higher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ pub struct FrameRecord {
     pub area_px: u64,
     pub max_probability: f32,
     pub polyps: Vec<Polyp>,
+    /// Everything followed on this frame, also what is not drawn; none with `--confirm off`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<TrackMark>,
+    /// Why this frame starts no track.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
     /// Stage name → microseconds this frame took in it.
     pub timings_us: BTreeMap<String, f64>,
 }
@@ -47,6 +54,46 @@ pub struct Episode {
     pub last_frame: u64,
     /// How many of the frames from first to last have polyps; the others lie in gaps short enough to be joined.
     pub frames: u64,
+}
+
+/// What was followed as one polyp; see [`polyps`](super::polyps) for what makes one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolypRecord {
+    pub polyp_id: u64,
+    /// In the order of their confirmation.
+    pub track_ids: Vec<u64>,
+    /// Where it was first seen, before anything was drawn.
+    pub first_frame: u64,
+    pub first_ns: u64,
+    /// Where it was first drawn, and how long that took: what the setting withholds.
+    pub confirmed_frame: u64,
+    pub confirmed_ns: u64,
+    pub confirmed_after_ms: f64,
+    /// When its last drawn frame ends.
+    pub end_ns: u64,
+    pub last_frame: u64,
+    /// Frames it is drawn on.
+    pub frames: u64,
+    /// The drawn frame where the network was surest of it.
+    pub best_frame: u64,
+    pub best_pts_ns: u64,
+    /// Its pixels there, and the mean of the probability over them, 0–1.
+    pub best_area_px: u64,
+    pub best_mean_probability: f32,
+}
+
+/// How what does not last was withheld.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// `off`, `sensitive`, `balanced` or `quiet`.
+    pub setting: String,
+    /// Null where nothing is withheld.
+    pub numbers: Option<Numbers>,
+    /// Frames that started no track, by reason.
+    pub gated_frames: BTreeMap<String, u64>,
+    /// Tracks seen, and those of them that were confirmed.
+    pub tracks: u64,
+    pub confirmed_tracks: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +144,15 @@ pub struct Summary {
     /// What became of the sound, in a sentence.
     pub audio: String,
     pub marks: Marks,
+    /// How what does not last was withheld: another delay than that of the annotation, `first_alarm_after_ms` apart.
+    #[serde(default)]
+    pub confirm: Confirmation,
+    /// Tracks joined across short gaps; none with `--confirm off`. Filled by the report.
+    #[serde(default)]
+    pub polyps: Vec<PolypRecord>,
+    /// From a polyp's first sight to its first alarm, in milliseconds; filled by the report.
+    #[serde(default)]
+    pub first_alarm_after_ms: Option<f64>,
     /// Filled by the report, like the stages.
     pub episodes: Vec<Episode>,
     pub stages_us: BTreeMap<String, Distribution>,

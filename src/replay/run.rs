@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::masks::MaskFolder;
 use super::reader;
-use super::record::{FrameCounts, FrameRecord, Marks, Summary};
+use super::record::{Confirmation, FrameCounts, FrameRecord, Marks, Summary};
 use super::report::{Report, Thumbnail};
 use crate::capture::{Encoder, EncoderSettings, Frame, SoundPacket, Source, lost_frames};
 use crate::distribution::Histogram;
@@ -23,6 +23,7 @@ use crate::overlay::{Overlay, Style};
 use crate::result_file::check_folder;
 use crate::safety::State;
 use crate::telemetry::{Machine, Stage, StageHistograms, peak_rss_bytes};
+use crate::tracks::{Confirm, SharedFilter};
 use crate::worker::{self, Finished, Segmenter, Spans};
 use crate::{Error, Kind, Result};
 
@@ -133,11 +134,19 @@ struct Writer {
     mailbox: Histogram,
     thumbnails: Resampler,
     summary: Summary,
+    /// Whether frames are followed over time.
+    followed: bool,
+    last_track: u64,
 }
 
 impl Writer {
-    fn new(settings: Settings, input: &Path, engine: String) -> Result<Self> {
-        let report = settings.report.as_deref().map(|d| Report::create(d, settings.force)).transpose()?;
+    fn new(settings: Settings, input: &Path, engine: String, filter: Option<&SharedFilter>) -> Result<Self> {
+        let setting = filter.map_or(Confirm::Off, SharedFilter::setting);
+        let numbers = filter.and_then(|f| f.numbers(setting));
+        let mut report = settings.report.as_deref().map(|d| Report::create(d, settings.force)).transpose()?;
+        if let (Some(report), Some(numbers)) = (&mut report, &numbers) {
+            report.follow(numbers);
+        }
         let masks = match (&settings.report, settings.masks) {
             (Some(dir), true) => Some(MaskFolder::create(&dir.join("masks"), settings.force)?),
             _ => None,
@@ -154,9 +163,12 @@ impl Writer {
                 Ok(codec) => format!("passed through ({codec})"),
                 Err(why) => why.clone(),
             },
+            confirm: Confirmation { setting: setting.name().to_owned(), numbers, ..Confirmation::default() },
             ..Default::default()
         };
         Ok(Self {
+            followed: numbers.is_some(),
+            last_track: 0,
             overlay: Overlay::new(settings.style),
             settings,
             encoder: None,
@@ -206,6 +218,7 @@ impl Writer {
         if let Some(masks) = &mut self.masks {
             masks.write(&mask)?;
         }
+        self.count(&mask);
         let timings = self.record(read, spans, composite, encode);
         if let Some(report) = &mut self.report {
             let record = record_of(mask, pts, timings);
@@ -215,6 +228,20 @@ impl Writer {
         }
         self.summary.frames.written += 1;
         Ok(())
+    }
+
+    /// Counts what the filter did.
+    fn count(&mut self, mask: &Mask) {
+        let counts = &mut self.summary.confirm;
+        if let Some(gate) = mask.gate {
+            *counts.gated_frames.entry(gate.name().to_owned()).or_default() += 1;
+        }
+        for t in &mask.tracks {
+            // Numbers ascend, so a larger one than any before is a new track.
+            self.last_track = self.last_track.max(t.track_id);
+            counts.confirmed_tracks += u64::from(t.is_newly_confirmed());
+        }
+        counts.tracks = self.last_track;
     }
 
     /// Counts the frame's stages; stages that did not take place are left out.
@@ -231,11 +258,15 @@ impl Writer {
             (Stage::HandOver, read.hand_over),
             (Stage::Preprocess, spans.preprocess),
             (Stage::Network, spans.network),
+            (Stage::Tracks, spans.tracks),
             (Stage::Postprocess, spans.postprocess),
             (Stage::Composite, composite),
             (Stage::Encode, encode),
         ] {
-            if self.encoder.is_none() && matches!(stage, Stage::Composite | Stage::Encode) {
+            let written = self.encoder.is_some();
+            if (!written && matches!(stage, Stage::Composite | Stage::Encode))
+                || (!self.followed && stage == Stage::Tracks)
+            {
                 continue;
             }
             self.stages.record(stage, span);
@@ -279,6 +310,8 @@ fn record_of(mask: Mask, pts: Pts, timings_us: BTreeMap<String, f64>) -> FrameRe
         area_px: mask.area_px,
         max_probability: mask.max_probability,
         polyps: mask.polyps,
+        tracks: mask.tracks,
+        gate: mask.gate,
         timings_us,
     }
 }
@@ -314,7 +347,7 @@ pub fn replay(
     settings.validate(source.path())?;
     segmenter.restart();
     let start = Instant::now();
-    let mut writer = Writer::new(settings, source.path(), segmenter.describe())?;
+    let mut writer = Writer::new(settings, source.path(), segmenter.describe(), segmenter.filter())?;
     let (outbox, inbox) = mailbox(Policy::Lossless, ROOM);
     let (done, finished) = crossbeam_channel::bounded(ROOM);
     let (sound_in, sound) = crossbeam_channel::unbounded();

@@ -26,17 +26,19 @@ pub enum Stage {
     HandOver,
     Preprocess,
     Network,
+    Tracks,
     Postprocess,
     Composite,
     Encode,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Decode,
         Stage::HandOver,
         Stage::Preprocess,
         Stage::Network,
+        Stage::Tracks,
         Stage::Postprocess,
         Stage::Composite,
         Stage::Encode,
@@ -48,6 +50,7 @@ impl Stage {
             Stage::HandOver => "hand_over",
             Stage::Preprocess => "preprocess",
             Stage::Network => "network",
+            Stage::Tracks => "tracks",
             Stage::Postprocess => "postprocess",
             Stage::Composite => "composite",
             Stage::Encode => "encode",

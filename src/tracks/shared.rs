@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Confirm, Scene, Tracks};
+use super::{Confirm, Numbers, Scene, Tracks};
 use crate::frame::{Mask, Picture, Rect};
 
 /// Tracks with what they stand on.
@@ -18,7 +18,7 @@ pub struct Filter {
 
 impl Filter {
     fn new(setting: Confirm) -> Self {
-        let numbers = setting.numbers().unwrap_or(super::Numbers::BALANCED);
+        let numbers = setting.numbers().unwrap_or(Numbers::BALANCED);
         Self { scene: Scene::default(), tracks: Tracks::new(numbers), setting }
     }
 
@@ -62,6 +62,8 @@ impl Filter {
 #[derive(Clone)]
 pub struct SharedFilter {
     chosen: Arc<AtomicU8>,
+    /// Least share of the field of view, in place of the settings' own.
+    least: Option<f32>,
     filter: Arc<Mutex<Filter>>,
 }
 
@@ -69,8 +71,25 @@ impl SharedFilter {
     pub fn new(setting: Confirm) -> Self {
         Self {
             chosen: Arc::new(AtomicU8::new(setting as u8)),
+            least: None,
             filter: Arc::new(Mutex::new(Filter::new(setting))),
         }
+    }
+
+    /// With a least share of the field of view of its own, for every setting.
+    #[must_use]
+    pub fn with_least(mut self, share: Option<f32>) -> Self {
+        self.least = share;
+        if let Some(numbers) = self.numbers(self.setting()) {
+            self.held().tracks.set_numbers(numbers);
+        }
+        self
+    }
+
+    /// What a setting stands for here.
+    pub fn numbers(&self, setting: Confirm) -> Option<Numbers> {
+        let numbers = setting.numbers()?;
+        Some(Numbers { least_share: self.least.unwrap_or(numbers.least_share), ..numbers })
     }
 
     /// The setting as it is now.
@@ -92,7 +111,7 @@ impl SharedFilter {
     /// The filter for one frame; `None` where nothing is to be filtered.
     pub fn frame(&self) -> Option<MutexGuard<'_, Filter>> {
         let setting = self.setting();
-        let numbers = setting.numbers();
+        let numbers = self.numbers(setting);
         let mut filter = match numbers {
             // What was followed before is void: it is not looked at meanwhile.
             None => {

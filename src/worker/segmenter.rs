@@ -6,17 +6,33 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::engine::{Network, Route};
-use crate::frame::{Mask, Nanos, Picture};
+use crate::frame::{Mask, Nanos, Picture, Rect};
 use crate::model::checkpoint::Description;
-use crate::postprocess::Postprocessor;
+use crate::postprocess::{Postprocessor, check_finite};
 use crate::preprocess::{FieldOfView, Preprocessor};
+use crate::tracks::{SharedFilter, joined};
 
 /// How long the stages of one frame took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spans {
     pub preprocess: Nanos,
     pub network: Nanos,
+    /// Following what was found over time; none where every frame stands alone.
+    pub tracks: Nanos,
     pub postprocess: Nanos,
+}
+
+impl Spans {
+    /// From the instants of a frame that is finished now; what took `tracks` came after the network.
+    fn of(start: Instant, prepared: Instant, inferred: Instant, tracks: Nanos) -> Self {
+        let rest = Nanos::from(inferred.elapsed());
+        Self {
+            preprocess: (prepared - start).into(),
+            network: (inferred - prepared).into(),
+            tracks,
+            postprocess: Nanos(rest.0.saturating_sub(tracks.0)),
+        }
+    }
 }
 
 /// Everything between a picture and its mask.
@@ -26,6 +42,9 @@ pub struct Segmenter {
     postprocessor: Postprocessor,
     input: Vec<f32>,
     logits: Vec<f32>,
+    /// Several classes as one map.
+    joined: Vec<f32>,
+    filter: Option<SharedFilter>,
 }
 
 impl Segmenter {
@@ -42,13 +61,30 @@ impl Segmenter {
             postprocessor: Postprocessor::new(threshold.unwrap_or(description.threshold)),
             input: vec![0.0; shape.input_len()],
             logits: vec![0.0; shape.logits_len()],
+            joined: Vec::new(),
+            filter: None,
             network,
         }
+    }
+
+    /// Frames come in the order of time, and what does not last is withheld by this filter, which others may share.
+    #[must_use]
+    pub fn with_filter(mut self, filter: SharedFilter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Whether what does not last is withheld, and how.
+    pub fn filter(&self) -> Option<&SharedFilter> {
+        self.filter.as_ref()
     }
 
     /// Forgets the last recording (its field of view), so that the next one's masks depend on it alone.
     pub fn restart(&mut self) {
         self.preprocessor.restart();
+        if let Some(filter) = &self.filter {
+            filter.restart();
+        }
     }
 
     /// Changes the probability from which on a pixel is marked, 0 < threshold < 1.
@@ -77,23 +113,44 @@ impl Segmenter {
             let level = self.postprocessor.level();
             let found = network.run_picture(picture, view, level, &mut self.logits, &mut mask.inside)?;
             let inferred = Instant::now();
-            self.postprocessor.run_marked(&self.logits, shape, view, found, mask)?;
-            return Ok(Spans {
-                preprocess: (prepared - start).into(),
-                network: (inferred - prepared).into(),
-                postprocess: inferred.elapsed().into(),
-            });
+            let tracks = match self.follow(picture, view, mask)? {
+                Some(span) => span,
+                None => {
+                    self.postprocessor.run_marked(&self.logits, shape, view, found, mask)?;
+                    Nanos(0)
+                }
+            };
+            return Ok(Spans::of(start, prepared, inferred, tracks));
         }
         let view = self.preprocessor.run(picture, &mut self.input)?;
         let prepared = Instant::now();
         self.network.run(&self.input, &mut self.logits)?;
         let inferred = Instant::now();
-        self.postprocessor.run(&self.logits, shape, view, mask)?;
-        Ok(Spans {
-            preprocess: (prepared - start).into(),
-            network: (inferred - prepared).into(),
-            postprocess: inferred.elapsed().into(),
-        })
+        let tracks = match self.follow(picture, view, mask)? {
+            Some(span) => span,
+            None => {
+                self.postprocessor.run(&self.logits, shape, view, mask)?;
+                Nanos(0)
+            }
+        };
+        Ok(Spans::of(start, prepared, inferred, tracks))
+    }
+
+    /// Fills the mask with what lasts of the logits, if that is wanted; how long the following took.
+    fn follow(&mut self, picture: &Picture, view: Rect, mask: &mut Mask) -> Result<Option<Nanos>> {
+        mask.tracks.clear();
+        mask.gate = None;
+        let Some(mut filter) = self.filter.as_ref().and_then(SharedFilter::frame) else { return Ok(None) };
+        let start = Instant::now();
+        check_finite(&self.logits)?;
+        let shape = self.network.shape();
+        let size = (shape.height, shape.width);
+        let map = joined(&self.logits, shape.classes, size.0 * size.1, &mut self.joined);
+        filter.observe(picture, map, size, view, self.postprocessor.level(), mask);
+        let span = start.elapsed().into();
+        self.postprocessor.run_drawn(&self.logits, filter.map(), shape, view, mask)?;
+        filter.name(mask);
+        Ok(Some(span))
     }
 
     /// The logit from which on a pixel is marked.

@@ -124,6 +124,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "result_file",
             "safety",
             "telemetry",
+            "tracks",
             "worker",
         ],
     ),
@@ -148,6 +149,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "priority",
             "safety",
             "telemetry",
+            "tracks",
         ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! The report of a replay: `frames.jsonl`, `summary.json` and `report.html`.
 //!
-//! In: the records of all frames in order, a picture of the best frame of each episode, and the run's own figures. Out:
+//! In: the records of all frames in order, a picture of the best frame of each polyp (of each episode, where nothing is followed
+//! over time), and the run's own figures. Out:
 //! three files for their owner only, all at once or none. Frames stream through; what is kept of them is bounded: the
 //! timeline's bins, the episodes, and [`MOST_THUMBNAILS`] thumbnails.
 
@@ -22,9 +23,11 @@ use self::staging::Staging;
 use self::thumbnail::Jpeg;
 use self::timeline::Timeline;
 use super::episodes::{Ended, EpisodeBuilder};
-use super::record::{FrameRecord, Summary};
-use crate::frame::Rect;
+use super::polyps::{Found, PolypBuilder, TrackSpan};
+use super::record::{Episode, FrameRecord, PolypRecord, Summary};
+use crate::frame::{Polyp, Rect};
 use crate::telemetry::StageHistograms;
+use crate::tracks::Numbers;
 use crate::{Error, Result};
 
 pub use self::thumbnail::{LONGEST_SIDE, Thumbnail};
@@ -33,7 +36,7 @@ pub const FRAMES: &str = "frames.jsonl";
 pub const SUMMARY: &str = "summary.json";
 pub const PAGE: &str = "report.html";
 
-/// The longest episodes, this many of them, keep a thumbnail; a report with more says so.
+/// The longest polyps or episodes, this many of them, keep a thumbnail; a report with more says so.
 pub const MOST_THUMBNAILS: usize = 200;
 
 /// Points of outlines kept for a thumbnail.
@@ -47,24 +50,32 @@ pub struct Report {
     surest: Option<Surest>,
     builder: EpisodeBuilder,
     timeline: Timeline,
-    episodes: Vec<Shown>,
-    /// Episodes that have a thumbnail, shortest on top.
+    episodes: Vec<Episode>,
+    /// Where tracks are followed, they are shown instead of the episodes.
+    polyps: Option<PolypBuilder>,
+    /// What the page shows: polyps, or else episodes.
+    shown: Vec<Shown>,
+    /// Those that have a thumbnail, shortest on top.
     pictured: BinaryHeap<Reverse<(u64, usize)>>,
-    pending: Option<Sight>,
+    /// The best sight so far of what is under way: of the episode, or of each polyp by its number.
+    pending: Vec<(u64, Sight)>,
     /// Last: its drop removes the folder that the file above lies in.
     staging: Staging,
 }
 
-/// What was seen at an episode's best frame.
+/// What was seen at a best frame.
+#[derive(Clone)]
 struct Sight {
     thumbnail: Thumbnail,
     outlines: Vec<Vec<[i32; 2]>>,
 }
 
-/// An episode as the page shows it.
+/// An episode or a polyp as the page shows it.
 #[derive(Clone, Debug)]
 struct Shown {
+    /// Of a polyp: what it would be as an episode, from its first alarm on.
     ended: Ended,
+    polyp: Option<(PolypRecord, Vec<TrackSpan>)>,
     picture: Option<Pictured>,
 }
 
@@ -89,7 +100,9 @@ struct Contents<'a> {
     summary: &'a Summary,
     stages: &'a StageHistograms,
     timeline: &'a Timeline,
+    /// Polyps if `followed`, else episodes.
     episodes: &'a [Shown],
+    followed: bool,
     /// Frames with polyps.
     positive: u64,
     surest: Option<Surest>,
@@ -116,10 +129,17 @@ impl Report {
             builder: EpisodeBuilder::default(),
             timeline: Timeline::default(),
             episodes: Vec::new(),
+            polyps: None,
+            shown: Vec::new(),
             pictured: BinaryHeap::new(),
-            pending: None,
+            pending: Vec::new(),
             staging,
         })
+    }
+
+    /// The frames' tracks are shown, as polyps, instead of episodes.
+    pub fn follow(&mut self, numbers: &Numbers) {
+        self.polyps = Some(PolypBuilder::new(numbers));
     }
 
     /// Adds the next frame, shown for `duration_ns` nanoseconds (0 where that is unknown).
@@ -134,13 +154,29 @@ impl Report {
     ) -> Result<()> {
         self.lines.write(record)?;
         let progress = self.builder.frame(record, duration_ns);
-        if let Some(ended) = progress.ended {
-            self.close(ended);
-        }
-        if progress.best
-            && let Some(thumbnail) = thumbnail()
-        {
-            self.pending = Some(Sight { thumbnail, outlines: outlines(record) });
+        self.episodes.extend(progress.ended.map(|e| e.episode));
+        if let Some(builder) = &mut self.polyps {
+            let mut over = Vec::new();
+            let best = builder.frame(record, &progress.moment, &mut over);
+            over.into_iter().for_each(|found| self.close_polyp(found));
+            if !best.is_empty()
+                && let Some(thumbnail) = thumbnail()
+            {
+                for polyp in best {
+                    let sight =
+                        Sight { thumbnail: thumbnail.clone(), outlines: outlines(record, Some(polyp)) };
+                    self.keep(polyp, sight);
+                }
+            }
+        } else {
+            if let Some(ended) = progress.ended {
+                self.close(0, ended, None);
+            }
+            if progress.best
+                && let Some(thumbnail) = thumbnail()
+            {
+                self.keep(0, Sight { thumbnail, outlines: outlines(record, None) });
+            }
         }
         self.frames += 1;
         self.positive += u64::from(!record.polyps.is_empty());
@@ -155,11 +191,35 @@ impl Report {
         Ok(())
     }
 
-    /// Keeps an episode, and its picture if it is among the longest.
-    fn close(&mut self, ended: Ended) {
+    fn keep(&mut self, of: u64, sight: Sight) {
+        self.pending.retain(|(who, _)| *who != of);
+        self.pending.push((of, sight));
+    }
+
+    fn close_polyp(&mut self, found: Found) {
+        let p = &found.record;
+        let episode = Episode {
+            start_ns: p.confirmed_ns,
+            end_ns: p.end_ns,
+            best_frame: p.best_frame,
+            best_pts_ns: p.best_pts_ns,
+            best_area_px: p.best_area_px,
+            best_mean_probability: p.best_mean_probability,
+            max_probability: p.best_mean_probability,
+            first_frame: p.confirmed_frame,
+            last_frame: p.last_frame,
+            frames: p.frames,
+        };
+        let ended = Ended { episode, from_ns: found.confirmed_ns, to_ns: found.to_ns };
+        self.close(p.polyp_id, ended, Some((found.record.clone(), found.spans)));
+    }
+
+    /// Keeps an episode or a polyp, and its picture if it is among the longest.
+    fn close(&mut self, of: u64, ended: Ended, polyp: Option<(PolypRecord, Vec<TrackSpan>)>) {
         let length = ended.to_ns - ended.from_ns;
         let mut picture = None;
-        if let Some(sight) = self.pending.take() {
+        let sight = self.pending.iter().position(|(who, _)| *who == of).map(|i| self.pending.remove(i).1);
+        if let Some(sight) = sight {
             let full = self.pictured.len() >= MOST_THUMBNAILS;
             let shortest = self.pictured.peek().map(|p| p.0);
             if !full || shortest.is_some_and(|(shortest, _)| length > shortest) {
@@ -169,12 +229,12 @@ impl Report {
             }
             if picture.is_some() {
                 if full && let Some(Reverse((_, index))) = self.pictured.pop() {
-                    self.episodes[index].picture = None;
+                    self.shown[index].picture = None;
                 }
-                self.pictured.push(Reverse((length, self.episodes.len())));
+                self.pictured.push(Reverse((length, self.shown.len())));
             }
         }
-        self.episodes.push(Shown { ended, picture });
+        self.shown.push(Shown { ended, polyp, picture });
     }
 
     /// Writes what remains and moves all files to their places.
@@ -184,16 +244,25 @@ impl Report {
     ///
     /// On failure nothing is published, and what was there stays.
     pub fn finish(mut self, mut summary: Summary, stages: &StageHistograms) -> Result<Summary> {
-        if let Some(ended) = self.builder.finish() {
-            self.close(ended);
+        let last = self.builder.finish();
+        self.episodes.extend(last.map(|e| e.episode));
+        match self.polyps.as_mut().map(PolypBuilder::finish) {
+            Some(found) => found.into_iter().for_each(|f| self.close_polyp(f)),
+            None => last.into_iter().for_each(|ended| self.close(0, ended, None)),
         }
+        // Polyps end in another order than they begin.
+        self.shown.sort_by_key(|s| s.ended.from_ns);
         self.lines.finish()?;
         let clock = self.builder.clock();
         let length_ns = clock.length_ns();
         summary.duration_ms = length_ns as f64 / 1e6;
         summary.fps = if length_ns > 0 { self.frames as f64 * 1e9 / length_ns as f64 } else { 0.0 };
         summary.irregular_timestamps = clock.irregular();
-        summary.episodes = self.episodes.iter().map(|e| e.ended.episode).collect();
+        summary.episodes.clone_from(&self.episodes);
+        summary.polyps = self.shown.iter().filter_map(|s| Some(s.polyp.as_ref()?.0.clone())).collect();
+        let delays: f64 = summary.polyps.iter().map(|p| p.confirmed_after_ms).sum();
+        summary.first_alarm_after_ms =
+            (!summary.polyps.is_empty()).then(|| delays / summary.polyps.len() as f64);
         summary.stages_us =
             stages.distributions_us().into_iter().map(|(name, d)| (name.to_owned(), d)).collect();
 
@@ -205,7 +274,8 @@ impl Report {
             summary: &summary,
             stages,
             timeline: &self.timeline,
-            episodes: &self.episodes,
+            episodes: &self.shown,
+            followed: self.polyps.is_some(),
             positive: self.positive,
             surest: self.surest,
             first_pts_ns: clock.first_pts_ns(),
@@ -235,13 +305,16 @@ fn whole_ns(summary: &Summary, first_pts_ns: u64, length_ns: u64) -> u64 {
     ends.max().unwrap_or(0).max(length_ns)
 }
 
-/// The outlines of a frame's polyps, thinned to what a thumbnail can show.
-fn outlines(record: &FrameRecord) -> Vec<Vec<[i32; 2]>> {
-    let points: usize = record.polyps.iter().map(|p| p.contour.len()).sum();
+/// The outlines of a frame's polyps, or of one of them, thinned to what a thumbnail can show.
+fn outlines(record: &FrameRecord, of: Option<u64>) -> Vec<Vec<[i32; 2]>> {
+    let tracks = || record.tracks.iter().filter(|t| of.is_none() || t.polyp_id == of).map(|t| t.track_id);
+    let wanted = |p: &&Polyp| of.is_none() || tracks().any(|id| p.track_id == Some(id));
+    let points: usize = record.polyps.iter().filter(wanted).map(|p| p.contour.len()).sum();
     let step = points.div_ceil(MOST_POINTS).max(1);
     record
         .polyps
         .iter()
+        .filter(wanted)
         .take(MOST_POINTS / 4)
         .map(|p| p.contour.iter().step_by(step).copied().collect::<Vec<_>>())
         .filter(|c| c.len() > 2)

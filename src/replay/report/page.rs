@@ -65,6 +65,23 @@ fn file_name(input: &str) -> &str {
     input.trim_end_matches('/').rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("recording")
 }
 
+/// What the page's stretches are called: one of them with a capital, several without.
+fn nouns(c: &Contents) -> (&'static str, &'static str, &'static str) {
+    if c.followed { ("Polyp", "polyp", "polyps") } else { ("Episode", "episode", "episodes") }
+}
+
+/// Time that is part of at least one stretch: polyps may be in view together.
+fn marked_ns(c: &Contents) -> u64 {
+    let mut reached = 0;
+    let mut sum = 0;
+    // In the order of their begin.
+    for e in c.episodes {
+        sum += e.ended.to_ns.saturating_sub(e.ended.from_ns.max(reached));
+        reached = reached.max(e.ended.to_ns);
+    }
+    sum
+}
+
 /// Share of the field of view; of the whole picture, then of nothing, where that is not known.
 fn share(c: &Contents, area_px: u64, shown: Option<&Shown>) -> f64 {
     let s = c.summary;
@@ -125,14 +142,19 @@ fn sentence(text: &str) -> String {
 
 fn tiles(h: &mut String, c: &Contents) {
     let s = c.summary;
-    let marked_ns: u64 = c.episodes.iter().map(|e| e.ended.to_ns - e.ended.from_ns).sum();
+    let marked_ns = marked_ns(c);
     let of_time = if c.length_ns > 0 { marked_ns as f64 / c.length_ns as f64 } else { 0.0 };
     let widest = c.timeline.bins().0.iter().max_by_key(|b| b.area_px).copied().unwrap_or_default();
     put!(h, "<dl class=\"tiles card\">\n");
     let mut tile = |label: &str, value: &str, note: &str| {
         put!(h, "<div class=\"tile\"><dt>{label}</dt><dd>{value}<small>{note}</small></dd></div>\n");
     };
-    tile("Episodes", &grouped(c.episodes.len() as u64), "with a marked polyp");
+    let number = grouped(c.episodes.len() as u64);
+    match s.first_alarm_after_ms {
+        _ if !c.followed => tile("Episodes", &number, "with a marked polyp"),
+        None => tile("Polyps", &number, "confirmed"),
+        Some(ms) => tile("Polyps", &number, &format!("first alarm after {} ms", significant(ms))),
+    }
     tile(
         "Time marked",
         &if marked_ns > 0 { span(marked_ns) } else { "none".to_owned() },

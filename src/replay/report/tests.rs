@@ -29,6 +29,8 @@ pub(super) fn record(frame: u64, polyp: bool) -> FrameRecord {
         area_px: polyps.iter().map(|p| p.area_px).sum(),
         max_probability: if polyp { 0.9375 } else { 0.125 },
         polyps,
+        tracks: Vec::new(),
+        gate: None,
         timings_us: [("network".to_owned(), 41_000.5)].into(),
     }
 }
@@ -201,8 +203,8 @@ fn the_longest_episodes_keep_their_thumbnails() {
     write(&mut report, &pattern);
     assert_eq!(report.episodes.len(), count);
     assert_eq!(report.pictured.len(), MOST_THUMBNAILS);
-    assert_eq!(report.episodes.iter().filter(|e| e.picture.is_some()).count(), MOST_THUMBNAILS);
-    for e in report.episodes.iter().filter(|e| e.ended.episode.frames == 3) {
+    assert_eq!(report.shown.iter().filter(|e| e.picture.is_some()).count(), MOST_THUMBNAILS);
+    for e in report.shown.iter().filter(|e| e.ended.episode.frames == 3) {
         assert!(e.picture.is_some());
     }
     report.finish(Summary::default(), &stages()).unwrap();
@@ -230,8 +232,72 @@ fn thumbnails_are_asked_for_on_best_frames_only() {
 fn outlines_are_thinned_but_keep_their_shape() {
     let mut r = record(0, true);
     r.polyps[0].contour = (0..5000).map(|i| [i, i % 7]).collect();
-    let thinned = outlines(&r);
+    let thinned = outlines(&r, None);
     assert_eq!(thinned.len(), 1);
     assert!(thinned[0].len() <= MOST_POINTS && thinned[0].len() > MOST_POINTS / 2);
-    assert!(outlines(&record(0, false)).is_empty());
+    assert!(outlines(&record(0, false), None).is_empty());
+}
+
+/// A frame of the confirmed tracks given (track, polyp), each with a region.
+fn followed(frame: u64, tracks: &[(u64, u64)]) -> FrameRecord {
+    use crate::frame::{TrackMark, TrackState};
+    let mut r = record(frame, false);
+    for &(track, polyp) in tracks {
+        let polyps = record(frame, true).polyps;
+        r.polyps.extend(polyps.into_iter().map(|p| Polyp { track_id: Some(track), ..p }));
+        r.tracks.push(TrackMark {
+            track_id: track,
+            polyp_id: Some(polyp),
+            state: TrackState::Confirmed,
+            confirmed_after_ms: Some(160.0),
+            drawn: true,
+            ..TrackMark::default()
+        });
+    }
+    r.area_px = r.polyps.iter().map(|p| p.area_px).sum();
+    r
+}
+
+#[test]
+fn polyps_are_shown_instead_of_one_stretch_of_marked_frames() {
+    use crate::tracks::Numbers;
+    let t = tempfile::tempdir().unwrap();
+    let mut report = Report::create(t.path(), false).unwrap();
+    report.follow(&Numbers::BALANCED);
+    // Something is marked on every frame: three polyps, one of them in two tracks, two at the same time.
+    for n in 0..100 {
+        let tracks: &[(u64, u64)] = match n {
+            0..30 => &[(1, 1)],
+            30..50 => &[(1, 1), (4, 2)],
+            50..80 => &[(4, 2), (6, 3)],
+            _ => &[(9, 3)],
+        };
+        report.frame(&followed(n, tracks), 40 * MS, &mut thumbnail).unwrap();
+    }
+    let summary = Summary {
+        confirm: crate::replay::record::Confirmation {
+            setting: "balanced".into(),
+            numbers: Some(Numbers::BALANCED),
+            ..Default::default()
+        },
+        ..Summary::default()
+    };
+    let summary = report.finish(summary, &stages()).unwrap();
+    assert_eq!(summary.episodes.len(), 1);
+    assert_eq!(summary.polyps.iter().map(|p| p.track_ids.clone()).collect::<Vec<_>>(), [vec![1], vec![4], vec![6, 9]]);
+    assert_eq!(summary.polyps.iter().map(|p| p.frames).collect::<Vec<_>>(), [50, 50, 50]);
+    assert_eq!(summary.first_alarm_after_ms, Some(160.0));
+    let page = read(t.path(), PAGE);
+    for text in ["<h2 id=\"episodes\">Polyps</h2>", "id=\"episode-3\"", "Confirmed after", "first alarm after 160 ms", "Tracks joined"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("id=\"episode-4\"") && !page.contains(">Episode"));
+    assert_eq!(page.matches("class=\"track\"").count(), 4, "a row a track");
+    assert_eq!(page.matches("data:image/jpeg").count(), 3);
+    let back: Summary = serde_json::from_str(&read(t.path(), SUMMARY)).unwrap();
+    assert_eq!(back, summary);
+    let lines = read(t.path(), FRAMES);
+    let line: Value = serde_json::from_str(lines.lines().nth(60).unwrap()).unwrap();
+    assert_eq!(line["tracks"][1]["track_id"], 6);
+    assert_eq!((&line["tracks"][1]["state"], &line["polyps"][1]["track_id"]), (&"confirmed".into(), &6.into()));
 }

@@ -75,17 +75,45 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     if s.peak_rss_bytes > 0 {
         row(h, "Peak memory", &bytes(s.peak_rss_bytes));
     }
+    let confirm = &s.confirm;
+    if let Some(n) = &confirm.numbers {
+        row(h, "Confirmation", &format!("{}: {}", confirm.setting, n.sentence()));
+        let gated: Vec<String> =
+            confirm.gated_frames.iter().map(|(reason, n)| format!("{} {reason}", grouped(*n))).collect();
+        let seen =
+            format!("{} seen, {} confirmed", grouped(confirm.tracks), grouped(confirm.confirmed_tracks));
+        row(h, "Tracks", &seen);
+        if !gated.is_empty() {
+            row(h, "Frames that start no track", &gated.join(", ").replace('_', " "));
+        }
+    } else if !confirm.setting.is_empty() {
+        row(h, "Confirmation", "off: every frame stands alone");
+    }
+    put!(h, "</dl>\n<div class=\"reading\">\n<h3>How to read this report</h3>\n");
+    match &confirm.numbers {
+        Some(n) => put!(
+            h,
+            "<p>A <b>polyp</b> is what was followed from frame to frame until it had been seen for {} ms: before that it is \
+             <b>tentative</b> and nothing is drawn, so the first alarm comes that much later than the first sight. A track that \
+             is confirmed no more than {} s after another ended, where that one would lie by then, is the same polyp. ",
+            n.confirm_ms,
+            n.gap_ms / 1000.0
+        ),
+        None => put!(
+            h,
+            "<p>An <b>episode</b> is a stretch of frames on which polyps are marked; gaps of up to {} are joined. Nothing is \
+             withheld: a single marked frame is an episode. ",
+            span(GAP_TOLERANCE_NS)
+        ),
+    }
     put!(
         h,
-        "</dl>\n<div class=\"reading\">\n<h3>How to read this report</h3>\n\
-         <p>An <b>episode</b> is a stretch of frames on which polyps are marked; gaps of up to {} are joined. Nothing is \
-         withheld: a single marked frame is an episode. Its <b>best frame</b> is where the network was surest: where the \
+        "Its <b>best frame</b> is where the network was surest: where the \
          marked pixels, each counted by how far its probability lies above one half, add up to the most. <b>Area</b> is \
          the share of the field of view that is marked. A <b>probability</b> is the network’s own output and not the \
          chance that there is a polyp.</p>\n\
          <p>Every frame’s figures are in <code>{}</code>, this run’s in <code>{}</code>, beside this file.</p>\n</div>\n\
          </section>\n",
-        span(GAP_TOLERANCE_NS),
         crate::replay::report::FRAMES,
         crate::replay::report::SUMMARY
     );

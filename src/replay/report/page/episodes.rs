@@ -1,4 +1,4 @@
-//! The episodes: a card for each with its best frame, and all of them as a table.
+//! The polyps, or the episodes where nothing is followed over time: a card for each with its best frame, and all of them as a table.
 
 use super::super::MOST_THUMBNAILS;
 use super::super::text::{probability, time};
@@ -10,13 +10,24 @@ pub(super) fn has_card(c: &Contents, index: usize) -> bool {
 }
 
 pub(super) fn section(h: &mut String, c: &Contents) {
+    let (_, _, many) = nouns(c);
     put!(
         h,
-        "<section class=\"episodes\" aria-labelledby=\"episodes\">\n<div class=\"heading\"><h2 id=\"episodes\">Episodes</h2>"
+        "<section class=\"episodes\" aria-labelledby=\"episodes\">\n<div class=\"heading\"><h2 id=\"episodes\">{}</h2>",
+        sentence(many)
     );
     if c.episodes.is_empty() {
         put!(h, "</div>\n<div class=\"card empty\"><p><strong>No polyp was marked.</strong></p><p>");
+        let tracks = c.summary.confirm.tracks;
         match c.surest {
+            Some(s) if c.followed && tracks > 0 => put!(
+                h,
+                "{} seen, none for long enough to be shown. The largest probability was {}, on frame {} at {}.",
+                count(tracks, "region was", "regions were"),
+                probability(s.probability),
+                grouped(s.frame),
+                time(s.pts_ns)
+            ),
             Some(s) => put!(
                 h,
                 "No frame reached the threshold of {} over a region large enough to mark. The largest probability was {}, \
@@ -38,7 +49,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     if c.episodes.len() > MOST_THUMBNAILS {
         put!(
             h,
-            "<p class=\"hint\">Of {} episodes the {} longest have a picture; all are in the table below.</p>\n",
+            "<p class=\"hint\">Of {} {many} the {} longest have a picture; all are in the table below.</p>\n",
             grouped(c.episodes.len() as u64),
             MOST_THUMBNAILS
         );
@@ -53,7 +64,7 @@ pub(super) fn section(h: &mut String, c: &Contents) {
 }
 
 fn card(h: &mut String, c: &Contents, index: usize, shown: &Shown) {
-    let (e, number) = (&shown.ended.episode, index + 1);
+    let (e, number, one) = (&shown.ended.episode, index + 1, nouns(c).0);
     let area = percent(share(c, e.best_area_px, Some(shown)));
     put!(h, "<li class=\"card episode\" id=\"episode-{number}\" value=\"{number}\">\n<figure>");
     match &shown.picture {
@@ -85,19 +96,36 @@ fn card(h: &mut String, c: &Contents, index: usize, shown: &Shown) {
     put!(
         h,
         "<span class=\"number\" aria-hidden=\"true\">{number}</span></figure>\n\
-         <h3><span class=\"unseen\">Episode {number}: </span><span class=\"when\">{}<span class=\"to\"> – </span>{}</span></h3>\n\
-         <dl><div><dt>Duration</dt><dd>{}</dd></div><div><dt>Marked frames</dt><dd>{}</dd></div>\
-         <div><dt>Best frame</dt><dd>{} <small>{}</small></dd></div>\
-         <div><dt>Probability</dt><dd>{} <small>max {}</small></dd></div>\
-         <div><dt>Area</dt><dd>{area} <small>{} px</small></dd></div></dl>\n</li>\n",
+         <h3><span class=\"unseen\">{one} {number}: </span><span class=\"when\">{}<span class=\"to\"> – </span>{}</span></h3>\n\
+         <dl><div><dt>Duration</dt><dd>{}</dd></div><div><dt>Marked frames</dt><dd>{}</dd></div>",
         time(e.start_ns),
         time(e.end_ns),
         span(shown.ended.to_ns - shown.ended.from_ns),
-        grouped(e.frames),
+        grouped(e.frames)
+    );
+    let mut most = format!(" <small>max {}</small>", probability(e.max_probability));
+    if let Some((p, _)) = &shown.polyp {
+        put!(
+            h,
+            "<div><dt>First seen</dt><dd>{} <small>frame {}</small></dd></div>\
+             <div><dt>Confirmed after</dt><dd>{} ms</dd></div>",
+            time(p.first_ns),
+            grouped(p.first_frame),
+            significant(p.confirmed_after_ms)
+        );
+        if p.track_ids.len() > 1 {
+            put!(h, "<div><dt>Tracks joined</dt><dd>{}</dd></div>", grouped(p.track_ids.len() as u64));
+        }
+        most.clear();
+    }
+    put!(
+        h,
+        "<div><dt>Best frame</dt><dd>{} <small>{}</small></dd></div>\
+         <div><dt>Probability</dt><dd>{}{most}</dd></div>\
+         <div><dt>Area</dt><dd>{area} <small>{} px</small></dd></div></dl>\n</li>\n",
         grouped(e.best_frame),
         time(e.best_pts_ns),
         probability(e.best_mean_probability),
-        probability(e.max_probability),
         grouped(e.best_area_px)
     );
 }
@@ -123,20 +151,28 @@ fn outline(h: &mut String, view: crate::frame::Rect, outlines: &[Vec<[i32; 2]>])
 }
 
 fn table(h: &mut String, c: &Contents) {
+    let (one, _, many) = nouns(c);
+    // A polyp has no largest probability of its own, and a first sight that an episode has not.
+    let own = if c.followed {
+        "<th scope=\"col\">First seen</th><th scope=\"col\">Confirmed after, ms</th><th scope=\"col\">Tracks</th>"
+    } else {
+        "<th scope=\"col\">Largest probability</th>"
+    };
     put!(
         h,
         "<details class=\"card all\"{}><summary>{} as a table</summary>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
-         aria-label=\"Episodes\"><table>\n<caption class=\"unseen\">All episodes in order</caption>\n\
-         <thead><tr><th scope=\"col\">Episode</th><th scope=\"col\">Start</th><th scope=\"col\">End</th>\
+         aria-label=\"{}\"><table>\n<caption class=\"unseen\">All {many} in order</caption>\n\
+         <thead><tr><th scope=\"col\">{one}</th><th scope=\"col\">Start</th><th scope=\"col\">End</th>\
          <th scope=\"col\">Duration</th><th scope=\"col\">Marked frames</th><th scope=\"col\">Best frame</th>\
-         <th scope=\"col\">Mean probability</th><th scope=\"col\">Largest probability</th>\
+         <th scope=\"col\">Mean probability</th>{own}\
          <th scope=\"col\">Area, px</th><th scope=\"col\">Area</th></tr></thead>\n<tbody>\n",
         if c.episodes.len() > MOST_THUMBNAILS { " open" } else { "" },
         if c.episodes.len() == 1 {
-            "The episode".to_owned()
+            format!("The {}", nouns(c).1)
         } else {
-            format!("All {} episodes", grouped(c.episodes.len() as u64))
-        }
+            format!("All {} {many}", grouped(c.episodes.len() as u64))
+        },
+        sentence(many)
     );
     for (i, shown) in c.episodes.iter().enumerate() {
         let (e, number) = (&shown.ended.episode, i + 1);
@@ -147,14 +183,27 @@ fn table(h: &mut String, c: &Contents) {
         }
         put!(
             h,
-            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>",
             time(e.start_ns),
             time(e.end_ns),
             span(shown.ended.to_ns - shown.ended.from_ns),
             grouped(e.frames),
             grouped(e.best_frame),
-            probability(e.best_mean_probability),
-            probability(e.max_probability),
+            probability(e.best_mean_probability)
+        );
+        match &shown.polyp {
+            Some((p, _)) => put!(
+                h,
+                "<td>{}</td><td>{}</td><td>{}</td>",
+                time(p.first_ns),
+                significant(p.confirmed_after_ms),
+                p.track_ids.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+            ),
+            None => put!(h, "<td>{}</td>", probability(e.max_probability)),
+        }
+        put!(
+            h,
+            "<td>{}</td><td>{}</td></tr>\n",
             grouped(e.best_area_px),
             percent(share(c, e.best_area_px, Some(shown)))
         );

@@ -3,7 +3,7 @@
   // Adds the read-out under the pointer; the page says everything else without it.
   const root = document.documentElement;
   addEventListener("error", (e) => { root.dataset.error = e.message; });
-  const { first, length, width, bins, episodes } = JSON.parse(document.getElementById("data").textContent);
+  const { first, length, width, bins, episodes, noun } = JSON.parse(document.getElementById("data").textContent);
   const plots = document.getElementById("plots");
   const cursor = document.getElementById("cursor");
   const readout = document.getElementById("readout");
@@ -32,7 +32,7 @@
       parts.push("no frame");
     }
     const number = episodes.findIndex(([start, end]) => start < from + width && end > from);
-    if (number >= 0) parts.push(`episode <b>${number + 1}</b>`);
+    if (number >= 0) parts.push(`${noun} <b>${number + 1}</b>`);
     readout.innerHTML = parts.map((p) => `<span>${p}</span>`).join("");
   }
 

@@ -186,6 +186,7 @@ fn no_stage_and_no_view_are_survived() {
         stages: &crate::telemetry::StageHistograms::default(),
         timeline: &Timeline::default(),
         episodes: &[],
+        followed: false,
         positive: 0,
         surest: None,
         first_pts_ns: u64::MAX - 1,

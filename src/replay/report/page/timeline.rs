@@ -11,6 +11,9 @@ use crate::capture::LossReason;
 /// Width of the curves' own coordinates; their height is 100.
 const WIDTH: f64 = 2000.0;
 
+/// Rows of tracks; more than a page of them nobody reads.
+const MOST_ROWS: usize = 40;
+
 /// No screen shows more.
 const MOST_GAPS: usize = 1000;
 
@@ -59,13 +62,14 @@ pub(super) fn section(h: &mut String, c: &Contents) {
          <div class=\"plots\" id=\"plots\" role=\"group\" aria-label=\"{}\">\n",
         spoken(c, top, &shares)
     );
-    put!(h, "<div class=\"lane\"><span class=\"axis-name\">Episodes</span>");
+    put!(h, "<div class=\"lane\"><span class=\"axis-name\">{}</span>", sentence(nouns(c).2));
     if c.episodes.is_empty() {
         put!(h, "<span class=\"none\">none</span>");
     }
     spans(h, c, &x);
     gaps(h, c, &x);
     put!(h, "</div>\n");
+    tracks(h, c, &x);
 
     put!(
         h,
@@ -130,7 +134,7 @@ fn spoken(c: &Contents, top: f64, shares: &[f64]) -> String {
     let mut text = format!(
         "Largest probability and marked area over {}. {}.",
         span(c.length_ns),
-        count(c.episodes.len() as u64, "episode", "episodes")
+        count(c.episodes.len() as u64, nouns(c).1, nouns(c).2)
     );
     if c.summary.lost_frames > 0 {
         put!(text, " {} lost.", count(c.summary.lost_frames, "frame is", "frames are"));
@@ -165,10 +169,11 @@ fn spans(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
             i += 1;
         }
         let e = &c.episodes[first].ended.episode;
+        let (one, _, many) = nouns(c);
         let name = if i - first == 1 {
-            format!("Episode {}: {} – {}", first + 1, time(e.start_ns), time(e.end_ns))
+            format!("{one} {}: {} – {}", first + 1, time(e.start_ns), time(e.end_ns))
         } else {
-            format!("Episodes {} to {}, from {}", first + 1, i, time(e.start_ns))
+            format!("{} {} to {}, from {}", sentence(many), first + 1, i, time(e.start_ns))
         };
         put!(
             h,
@@ -182,6 +187,41 @@ fn spans(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
         }
         put!(h, "</a>");
     }
+}
+
+/// A row for each track, polyp by polyp: pale from its first sight, full from its confirmation to its end.
+fn tracks(h: &mut String, c: &Contents, x: &dyn Fn(u64) -> f64) {
+    let all: u64 = c.episodes.iter().filter_map(|e| Some(e.polyp.as_ref()?.1.len() as u64)).sum();
+    if all == 0 {
+        return;
+    }
+    put!(h, "<div class=\"tracks\"><span class=\"axis-name\">Tracks, from their first sight</span>\n");
+    let rows = c.episodes.iter().enumerate().filter_map(|(i, e)| Some((i + 1, e.polyp.as_ref()?)));
+    let rows = rows.flat_map(|(number, (_, spans))| spans.iter().map(move |s| (number, s)));
+    for (number, s) in rows.take(MOST_ROWS) {
+        let (from, confirmed, to) = (x(s.from_ns), x(s.confirmed_ns), x(s.to_ns));
+        put!(
+            h,
+            "<div class=\"track\" title=\"Track {}, polyp {number}: confirmed after {} ms\">\
+             <i class=\"tentative\" style=\"left:{:.3}%;width:{:.3}%\"></i><i style=\"left:{:.3}%;width:{:.3}%\"></i>\
+             <b style=\"left:{:.3}%\">{number}</b></div>\n",
+            s.track_id,
+            significant((s.confirmed_ns - s.from_ns) as f64 / 1e6),
+            from * 100.0,
+            (confirmed - from) * 100.0,
+            confirmed * 100.0,
+            (to - confirmed).max(0.0) * 100.0,
+            from * 100.0
+        );
+    }
+    if all > MOST_ROWS as u64 {
+        put!(
+            h,
+            "<span class=\"none\">{} more are in the table below</span>\n",
+            grouped(all - MOST_ROWS as u64)
+        );
+    }
+    put!(h, "</div>\n");
 }
 
 /// Stretches that could not be read, hatched through all panels.
@@ -293,7 +333,7 @@ fn data(h: &mut String, c: &Contents, bins: &[Bin], width_ns: u64) {
     for (i, e) in c.episodes.iter().enumerate() {
         put!(h, "{}[{},{}]", if i > 0 { "," } else { "" }, ms(e.ended.from_ns), ms(e.ended.to_ns));
     }
-    put!(h, "]}}</script>\n");
+    put!(h, "],\"noun\":\"{}\"}}</script>\n", nouns(c).1);
 }
 
 #[cfg(test)]
