@@ -86,6 +86,8 @@ fn record(frame: u64) -> FrameRecord {
         .into_iter()
         .collect();
     FrameRecord {
+        tracks: Vec::new(),
+        gate: None,
         frame,
         pts_ns: frame * PERIOD_NS,
         state: "active".into(),

@@ -14,12 +14,13 @@ use crate::{Error, Result, small_file};
 /// Points of a curve in the file: enough to draw it.
 const MOST_POINTS: usize = 200;
 /// Stages in the order a frame passes them, queues among them.
-pub(super) const ORDER: [&str; 11] = [
+pub(super) const ORDER: [&str; 12] = [
     "decode",
     "hand_over",
     "mailbox",
     "preprocess",
     "network",
+    "tracks",
     "postprocess",
     "mask_slot",
     "motion",

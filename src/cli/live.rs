@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use super::arguments::{opacity, threshold};
+use super::arguments::{ConfirmArgs, opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::listening::ListenArgs;
 use super::{Context, EngineArgs, Outcome};
@@ -22,11 +22,12 @@ use crate::result_file::{Outputs, ResultFile};
 use crate::safety::{MAX_MASK_AGE, USUAL_PERIOD};
 use crate::shown::OneLine;
 use crate::telemetry::{LiveSummary, Snapshot};
+use crate::tracks::Confirm;
 use crate::worker::{ANNOTATION_BUDGET, log_panics};
 use crate::{Error, Result};
 
 /// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
-/// terminal or the window: o overlay on/off, r recording on/off, q quit. SIGUSR1 also switches the overlay.
+/// terminal or the window: o overlay on/off, c the next setting of --confirm, r recording on/off, q quit. SIGUSR1 also switches the overlay.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Where the picture comes from and goes to: a file as in pipelines/
@@ -91,6 +92,8 @@ pub struct Args {
     /// Whether the status rectangle is drawn
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"], default_value = "on")]
     status: String,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     /// What to analyse: auto, full, or X,Y,W,H in source pixels
     #[arg(long, value_name = "VIEW", default_value = "auto")]
     field_of_view: FieldOfView,
@@ -211,6 +214,7 @@ impl Args {
             style: Style { alpha: self.alpha, status: self.status == "on", ..Style::default() },
             max_mask_age: Nanos(self.max_mask_age * 1_000_000),
             motion: self.motion == "on",
+            filter: self.confirm.filter(),
             length: self.seconds.map(Duration::from_secs_f64),
             lines: self.lines.clone(),
             trace: self.trace.clone(),
@@ -309,6 +313,12 @@ fn watch(args: &Args, session: &mut Session, hands: &Hands, context: &mut Contex
                 'o' => {
                     let on = session.controls().toggle();
                     line.say(if on { "overlay on" } else { "overlay off" });
+                }
+                'c' => {
+                    let now = session.filter().setting();
+                    let next = Confirm::ALL.iter().position(|c| *c == now).map_or(0, |i| i + 1);
+                    session.filter().choose(Confirm::ALL[next % Confirm::ALL.len()]);
+                    line.say(&session.filter().words());
                 }
                 'r' => toggle_recording(args, session, &line),
                 _ => {}
@@ -415,6 +425,16 @@ fn tell(s: &LiveSummary, context: &mut Context) -> Result<()> {
             d.p99 / 1e3,
             d.p999 / 1e3,
             d.max / 1e3
+        ))?;
+    }
+    if s.confirmed_tracks > 0 {
+        context.remark(format!(
+            "  first alarm       p50 {:8.2} ms   max {:8.2} ms after the first sight ({}); {} of {} tracks confirmed",
+            s.first_alarm_us.p50 / 1e3,
+            s.first_alarm_us.max / 1e3,
+            s.confirm,
+            s.confirmed_tracks,
+            s.tracks
         ))?;
     }
     context.remark(format!(

@@ -43,6 +43,7 @@ pub(super) fn router(addr: SocketAddr, access: Access, routes: Routes, desk: Arc
             .route("/api/overlay", put(overlay))
             .route("/api/threshold", put(threshold))
             .route("/api/alpha", put(alpha))
+            .route("/api/confirm", put(confirm))
             .route("/api/recording", post(start_recording).delete(stop_recording))
             .route("/api/snapshot.png", get(snapshot));
     }
@@ -126,6 +127,12 @@ struct Value64 {
     value: f64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Name {
+    value: String,
+}
+
 /// A body, or why it cannot be read.
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -154,6 +161,13 @@ async fn alpha(State(desk): At, body: Body<Value64>) -> Response {
     match body {
         Err(e) => unread(&e),
         Ok(Json(v)) => answer(desk.set_alpha(v.value as f32).map(|()| json!({ "alpha": v.value }))),
+    }
+}
+
+async fn confirm(State(desk): At, body: Body<Name>) -> Response {
+    match body {
+        Err(e) => unread(&e),
+        Ok(Json(v)) => answer(desk.set_confirm(&v.value).map(|()| json!({ "confirm": v.value }))),
     }
 }
 

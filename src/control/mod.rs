@@ -39,6 +39,11 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// A value outside.
     fn set_alpha(&self, alpha: f32) -> Result<()>;
+    /// How what does not last is withheld: `off`, `sensitive`, `balanced` or `quiet`.
+    ///
+    /// # Errors
+    /// Another name.
+    fn set_confirm(&self, setting: &str) -> Result<()>;
     /// Returns the begin of the files' names.
     ///
     /// # Errors
@@ -62,6 +67,8 @@ pub struct Status {
     pub overlay_on: bool,
     pub threshold: f64,
     pub alpha: f32,
+    pub confirm: String,
+    pub confirm_words: String,
     pub source_lost: bool,
     /// Begin of the files' names, while there is a recording.
     pub recording: Option<JsonPath>,

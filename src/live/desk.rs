@@ -13,6 +13,7 @@ use super::taps::Taps;
 use crate::capture::{Recorder, RecorderSettings};
 use crate::control::{Desk, Status};
 use crate::telemetry::Snapshot;
+use crate::tracks::SharedFilter;
 use crate::{Error, Result};
 
 /// A session's desk.
@@ -24,6 +25,7 @@ pub struct LiveDesk {
     pub(super) engine: String,
     pub(super) network_size: [usize; 2],
     pub(super) side_now: Option<Arc<Sides>>,
+    pub(super) filter: SharedFilter,
     pub(super) epoch: Instant,
     /// Where recordings go; `None`: nobody named a folder.
     pub(super) recorder: Option<RecorderSettings>,
@@ -41,6 +43,8 @@ impl Desk for LiveDesk {
             overlay_on: self.controls.on(),
             threshold: self.controls.threshold(),
             alpha: self.controls.alpha(),
+            confirm: self.filter.setting().name().to_owned(),
+            confirm_words: self.filter.words(),
             source_lost: s.source_lost,
             recording_lost_frames: recording.as_ref().map_or(0, |r| r.lost),
             recording: recording.filter(|_| stopped.is_none()).map(|r| r.path.into()),
@@ -73,6 +77,11 @@ impl Desk for LiveDesk {
             );
         }
         self.controls.set_alpha(alpha);
+        Ok(())
+    }
+
+    fn set_confirm(&self, setting: &str) -> Result<()> {
+        self.filter.choose(setting.parse()?);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::lock::lock;
 use crate::model::Checkpoint;
 use crate::preprocess::FieldOfView;
 use crate::priority::ONLY_WHEN_IDLE;
+use crate::tracks::SharedFilter;
 use crate::worker::{Analyst, Factory, Segmenter};
 use crate::{Error, Result};
 
@@ -114,24 +115,24 @@ impl LiveNetwork {
         self.chosen.settings.annotation_budget
     }
 
-    /// For one session: what builds its workers' analysts, and their input sizes where these may change.
-    pub(super) fn analysts(&self) -> (Box<Factory>, Option<Arc<Sides>>) {
+    /// For one session: what builds its workers' analysts, which share a filter, and their input sizes where these may change.
+    pub(super) fn analysts(&self, filter: &SharedFilter) -> (Box<Factory>, Option<Arc<Sides>>) {
         let settings = &self.chosen.settings;
         let adapts = settings.adapts && settings.side.is_none();
         let sides = adapts.then(|| Arc::new(Sides::new(self.workers(), self.chosen.size.1)));
-        let (network, theirs) = (self.clone(), sides.clone());
+        let (network, theirs, filter) = (self.clone(), sides.clone(), filter.clone());
         let limit = sizing::beside(settings.annotation_budget, settings.period);
         let factory = move |k: usize| -> Result<Box<dyn Analyst>> {
-            let Some(sides) = &theirs else { return Ok(network.build(k, network.chosen.size)?) };
-            let network = network.clone();
-            let build: Arc<Build> = Arc::new(move |side| network.build(k, (side, side)));
+            let Some(sides) = &theirs else { return Ok(network.build(k, network.chosen.size, &filter)?) };
+            let (network, filter) = (network.clone(), filter.clone());
+            let build: Arc<Build> = Arc::new(move |side| network.build(k, (side, side), &filter));
             Ok(Box::new(Adapting::new(build, sides.clone(), k, limit, NICE)?))
         };
         (Box::new(factory), sides)
     }
 
     /// Worker `k`'s analyst, of that input size.
-    fn build(&self, k: usize, size: (usize, usize)) -> Result<Built> {
+    fn build(&self, k: usize, size: (usize, usize), filter: &SharedFilter) -> Result<Built> {
         let Chosen { settings, measured, .. } = &*self.chosen;
         // Kept for the first worker alone: it was built for that one's device.
         let measured = if k == 0 { lock(measured).take() } else { None };
@@ -148,7 +149,8 @@ impl LiveNetwork {
             None => network,
         };
         let description = settings.checkpoint.description();
-        Ok(Box::new(Segmenter::new(network, description, settings.view, settings.threshold)))
+        let segmenter = Segmenter::new(network, description, settings.view, settings.threshold);
+        Ok(Box::new(segmenter.with_filter(filter.clone())))
     }
 }
 

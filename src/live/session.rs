@@ -19,6 +19,7 @@ use crate::overlay::{Overlay, Style};
 use crate::safety::MAX_MASK_AGE;
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
+use crate::tracks::{Confirm, SharedFilter};
 use crate::worker::{Care, Factory};
 use crate::{Error, Result};
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub max_mask_age: Nanos,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
+    /// What the analysts withhold; changed while the session runs.
+    pub filter: SharedFilter,
     /// Figures of frames captured before this are left out.
     pub warm_up: Duration,
     /// How long it runs; `None` until it is stopped.
@@ -52,6 +55,7 @@ impl Settings {
             threshold,
             max_mask_age: MAX_MASK_AGE,
             motion: true,
+            filter: SharedFilter::new(Confirm::default()),
             warm_up: Duration::from_secs(2),
             length: None,
             lines: None,
@@ -84,6 +88,7 @@ pub struct Session {
     engine: String,
     network_size: (usize, usize),
     side_now: Option<Arc<Sides>>,
+    filter: SharedFilter,
     /// The end of the warm-up, since the session began.
     warm: Nanos,
     end: Option<Instant>,
@@ -99,7 +104,7 @@ impl Session {
         let without = settings.network.is_none();
         let (factory, side_now, workers, care) = match &settings.network {
             Some(network) => {
-                let (factory, sides) = network.analysts();
+                let (factory, sides) = network.analysts(&settings.filter);
                 let annotation_budget = network.annotation_budget();
                 (factory, sides, network.workers(), Care { annotation_budget, nice: NICE, ..Care::default() })
             }
@@ -148,12 +153,18 @@ impl Session {
             engine: settings.network.as_ref().map_or("none", |n| n.engine()).to_owned(),
             network_size: settings.network.as_ref().map_or((0, 0), |n| n.size()),
             side_now,
+            filter: settings.filter,
             end: settings.length.map(|l| Instant::now() + l),
         })
     }
 
     pub fn controls(&self) -> &Arc<Controls> {
         self.core.controls()
+    }
+
+    /// What the analysts withhold.
+    pub fn filter(&self) -> &SharedFilter {
+        &self.filter
     }
 
     pub fn taps(&self) -> &Arc<Taps> {
@@ -189,6 +200,7 @@ impl Session {
             engine: self.engine.clone(),
             network_size: [self.network_size.0, self.network_size.1],
             side_now: self.side_now.clone(),
+            filter: self.filter.clone(),
             epoch: self.core.epoch(),
             recorder,
         }
@@ -246,7 +258,8 @@ impl Session {
 
     /// As [`Session::finish`]; `look` sees the collector before it goes.
     pub fn finish_with<R>(self, look: impl FnOnce(&Collector) -> R) -> (LiveSummary, R) {
-        let Self { mut pipeline, core, collector, taps, style, ready, engine, network_size, .. } = self;
+        let Self { mut pipeline, core, collector, taps, style, ready, engine, network_size, filter, .. } =
+            self;
         let info = core.picture_info();
         let source_fault = pipeline.source_end().fault;
         drop(pipeline);
@@ -257,6 +270,8 @@ impl Session {
         let seen = look(&collector);
         let mut summary = collector.finish();
         summary.input = ready.name;
+        summary.confirm = filter.setting().name().to_owned();
+        summary.confirm_words = filter.words();
         summary.source_fault = source_fault.map(|f| f.to_string());
         summary.recordings = recordings;
         summary.engine = engine;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::frame::{FrameId, Nanos, Pts};
+use crate::frame::{FrameId, Gate, Nanos, Pts, TrackMark, TrackState};
 use crate::safety::{Reason, State};
 
 /// Events that can wait for the collector: several seconds of a fast pipeline.
@@ -92,6 +92,7 @@ pub struct MaskEvent {
     pub waited: Nanos,
     pub preprocess: Nanos,
     pub network: Nanos,
+    pub tracks: Nanos,
     pub postprocess: Nanos,
     pub finished: Nanos,
     pub area_px: u64,
@@ -99,6 +100,50 @@ pub struct MaskEvent {
     pub max_probability: f32,
     /// Which worker.
     pub worker: u32,
+    pub followed: Followed,
+}
+
+/// Tracks that an event has room for: more than four polyps at once are no colon.
+pub const MOST_MARKS: usize = 4;
+
+/// What is followed over time, as of one mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Followed {
+    marks: [TrackMark; MOST_MARKS],
+    filled: u8,
+    pub tentative: u32,
+    /// Confirmed or coasting.
+    pub confirmed: u32,
+    /// Tracks that this frame confirmed, and how long that took each; see [`Self::marks`] for which.
+    pub newly_confirmed: u32,
+    /// Why the frame starts no track.
+    pub gate: Option<Gate>,
+}
+
+impl Followed {
+    /// Keeps the first few, those that are shown before those that are not yet.
+    pub fn new(tracks: &[TrackMark], gate: Option<Gate>) -> Self {
+        let mut out = Self { gate, ..Self::default() };
+        for shown_ones in [true, false] {
+            for t in tracks.iter().filter(|t| (t.state != TrackState::Tentative) == shown_ones) {
+                match t.state {
+                    TrackState::Tentative => out.tentative += 1,
+                    TrackState::Confirmed | TrackState::Coasting => out.confirmed += 1,
+                    TrackState::Ended => {}
+                }
+                out.newly_confirmed += u32::from(t.is_newly_confirmed());
+                if let Some(place) = out.marks.get_mut(usize::from(out.filled)) {
+                    *place = *t;
+                    out.filled += 1;
+                }
+            }
+        }
+        out
+    }
+
+    pub fn marks(&self) -> &[TrackMark] {
+        &self.marks[..usize::from(self.filled)]
+    }
 }
 
 /// The safety state changed.
@@ -177,6 +222,21 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_tracks_those_that_are_shown_are_kept() {
+        let mark = |track_id, state| TrackMark { track_id, state, ..TrackMark::default() };
+        let mut tracks: Vec<_> = (1..9).map(|n| mark(n, TrackState::Tentative)).collect();
+        tracks.push(mark(9, TrackState::Coasting));
+        tracks.push(TrackMark {
+            age_ms: 160.0,
+            confirmed_after_ms: Some(160.0),
+            ..mark(10, TrackState::Confirmed)
+        });
+        let f = Followed::new(&tracks, Some(Gate::Blurred));
+        assert_eq!(f.marks().iter().map(|t| t.track_id).collect::<Vec<_>>(), [9, 10, 1, 2]);
+        assert_eq!((f.tentative, f.confirmed, f.newly_confirmed), (8, 2, 1));
+    }
 
     #[test]
     fn a_feed_without_a_reader_loses_events_and_counts_them() {

@@ -104,6 +104,16 @@ pub struct LiveSummary {
     pub worker_restarts: u64,
     /// Telemetry events that found no room.
     pub events_lost: u64,
+    /// How what does not last was withheld at the end, and the numbers behind it.
+    pub confirm: String,
+    pub confirm_words: String,
+    /// Tracks seen, and those of them that were confirmed.
+    pub tracks: u64,
+    pub confirmed_tracks: u64,
+    /// Masks of frames that started no track, by reason.
+    pub gated_masks: BTreeMap<String, u64>,
+    /// From a track's first sight to its confirmation, apart from the annotation delay.
+    pub first_alarm_us: Distribution,
     /// Every recording of the session, in order.
     pub recordings: Vec<RecordingRecord>,
     /// JSON lines and traces that ended by themselves.

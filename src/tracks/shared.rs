@@ -98,6 +98,14 @@ impl SharedFilter {
         Confirm::ALL.into_iter().find(|c| *c as u8 == chosen).unwrap_or_default()
     }
 
+    /// The setting as it is now, in words.
+    pub fn words(&self) -> String {
+        match self.numbers(self.setting()) {
+            None => "off: every frame stands alone".to_owned(),
+            Some(numbers) => format!("{}: {}", self.setting(), numbers.sentence()),
+        }
+    }
+
     /// Another setting from the next frame on.
     pub fn choose(&self, setting: Confirm) {
         self.chosen.store(setting as u8, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
 use crate::mask_slot::{FinishedMask, Giver};
 use crate::safety::{Pulse, Reason};
-use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
+use crate::telemetry::event::{Event, Feed, Followed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
 
 /// The probability from which on a pixel is marked, asked once a frame: the user may change it while the session runs.
@@ -326,12 +326,14 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
             waited: Nanos(self.start.0.saturating_sub(offered.0)),
             preprocess: spans.preprocess,
             network: spans.network,
+            tracks: spans.tracks,
             postprocess: spans.postprocess,
             finished,
             area_px: out.mask.area_px,
             polyps: out.mask.polyps.len() as u32,
             max_probability: out.mask.max_probability,
             worker: self.k as u32,
+            followed: Followed::new(&out.mask.tracks, out.mask.gate),
         }));
         out.captured = captured;
         out.finished = finished;

@@ -54,6 +54,12 @@ impl Desk for Notebook {
         Ok(())
     }
 
+    fn set_confirm(&self, setting: &str) -> polypscope::Result<()> {
+        let setting: polypscope::tracks::Confirm = setting.parse()?;
+        self.with(|s| s.confirm = setting.name().into());
+        Ok(())
+    }
+
     fn start_recording(&self) -> polypscope::Result<PathBuf> {
         let stem =
             self.stem.lock().expect("no holder panics").clone().unwrap_or_else(|| "recordings/a".into());
@@ -140,6 +146,10 @@ fn a_session_is_steered_and_read() {
     assert!(desk.status().overlay_on);
     assert_eq!(request(addr, "PUT", "/api/threshold", CHANGE, "{\"value\":0.25}").0, 200);
     assert!((desk.status().threshold - 0.25).abs() < 1e-9);
+    assert_eq!(request(addr, "PUT", "/api/confirm", CHANGE, "{\"value\":\"quiet\"}").0, 200);
+    assert_eq!(desk.status().confirm, "quiet");
+    let (status, body) = request(addr, "PUT", "/api/confirm", CHANGE, "{\"value\":\"loud\"}");
+    assert!(status == 400 && body.contains("off, sensitive, balanced or quiet"), "{body}");
     let (status, body) = request(addr, "PUT", "/api/threshold", CHANGE, "{\"value\":1}");
     assert_eq!((status, body.as_str()), (400, "{\"error\":\"1 is not a threshold\"}"));
     assert!(request(addr, "POST", "/api/recording", CHANGE, "").1.contains("recordings/a"));

@@ -284,11 +284,20 @@ fn polyps_are_shown_instead_of_one_stretch_of_marked_frames() {
     };
     let summary = report.finish(summary, &stages()).unwrap();
     assert_eq!(summary.episodes.len(), 1);
-    assert_eq!(summary.polyps.iter().map(|p| p.track_ids.clone()).collect::<Vec<_>>(), [vec![1], vec![4], vec![6, 9]]);
+    assert_eq!(
+        summary.polyps.iter().map(|p| p.track_ids.clone()).collect::<Vec<_>>(),
+        [vec![1], vec![4], vec![6, 9]]
+    );
     assert_eq!(summary.polyps.iter().map(|p| p.frames).collect::<Vec<_>>(), [50, 50, 50]);
     assert_eq!(summary.first_alarm_after_ms, Some(160.0));
     let page = read(t.path(), PAGE);
-    for text in ["<h2 id=\"episodes\">Polyps</h2>", "id=\"episode-3\"", "Confirmed after", "first alarm after 160 ms", "Tracks joined"] {
+    for text in [
+        "<h2 id=\"episodes\">Polyps</h2>",
+        "id=\"episode-3\"",
+        "Confirmed after",
+        "first alarm after 160 ms",
+        "Tracks joined",
+    ] {
         assert!(page.contains(text), "{text}");
     }
     assert!(!page.contains("id=\"episode-4\"") && !page.contains(">Episode"));
@@ -299,5 +308,8 @@ fn polyps_are_shown_instead_of_one_stretch_of_marked_frames() {
     let lines = read(t.path(), FRAMES);
     let line: Value = serde_json::from_str(lines.lines().nth(60).unwrap()).unwrap();
     assert_eq!(line["tracks"][1]["track_id"], 6);
-    assert_eq!((&line["tracks"][1]["state"], &line["polyps"][1]["track_id"]), (&"confirmed".into(), &6.into()));
+    assert_eq!(
+        (&line["tracks"][1]["state"], &line["polyps"][1]["track_id"]),
+        (&"confirmed".into(), &6.into())
+    );
 }

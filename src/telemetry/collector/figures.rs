@@ -7,7 +7,7 @@ use crate::distribution::{Distribution, Histogram};
 use crate::frame::Nanos;
 use crate::mailbox::Traffic;
 use crate::safety::{Reason, State};
-use crate::telemetry::event::{Event, FrameEvent, StreamEvent};
+use crate::telemetry::event::{Event, Followed, FrameEvent, StreamEvent};
 use crate::telemetry::{LiveCounts, LiveSummary, Machine, Memory, StateChangeRecord};
 
 /// Points of the charts: five minutes of seconds.
@@ -16,8 +16,18 @@ const POINTS: usize = 300;
 const CHANGES: usize = 10_000;
 
 /// Names of the stages, in the order frames pass them.
-const STAGES: [&str; 9] =
-    ["decode", "hand_over", "motion", "preprocess", "network", "postprocess", "composite", "element", "sink"];
+const STAGES: [&str; 10] = [
+    "decode",
+    "hand_over",
+    "motion",
+    "preprocess",
+    "network",
+    "tracks",
+    "postprocess",
+    "composite",
+    "element",
+    "sink",
+];
 const QUEUES: [&str; 2] = ["mailbox", "mask_slot"];
 const STATES: [State; 4] = [State::WarmUp, State::Active, State::Degraded, State::Bypass];
 
@@ -54,6 +64,13 @@ pub(super) struct Figures {
     points: VecDeque<Point>,
     source_lost: bool,
     last_entered: u64,
+    /// Of the last mask.
+    followed: Followed,
+    tracks: u64,
+    confirmed_tracks: u64,
+    gated: BTreeMap<&'static str, u64>,
+    /// From a track's first sight to its confirmation.
+    first_alarm: Histogram,
 }
 
 /// What is gathered for one point of the charts.
@@ -117,6 +134,11 @@ impl Figures {
             points: VecDeque::new(),
             source_lost: false,
             last_entered: 0,
+            followed: Followed::default(),
+            tracks: 0,
+            confirmed_tracks: 0,
+            gated: BTreeMap::new(),
+            first_alarm: Histogram::new(),
         }
     }
 
@@ -153,11 +175,15 @@ impl Figures {
             }
             Event::Mask(e) => {
                 self.inferred += 1;
+                self.follow(&e.followed);
                 if !self.counts_from(e.captured) {
                     return;
                 }
                 self.stage("preprocess", e.preprocess);
                 self.stage("network", e.network);
+                if e.tracks.0 > 0 {
+                    self.stage("tracks", e.tracks);
+                }
                 self.stage("postprocess", e.postprocess);
                 self.queues[0].record(e.waited);
                 self.mask_ready.record(Nanos(e.finished.0.saturating_sub(e.captured.0)));
@@ -181,6 +207,21 @@ impl Figures {
                 StreamEvent::SourceBack { .. } => self.source_lost = false,
                 StreamEvent::WorkerRestart { .. } => self.restarts += 1,
             },
+        }
+    }
+
+    fn follow(&mut self, followed: &Followed) {
+        self.followed = *followed;
+        self.confirmed_tracks += u64::from(followed.newly_confirmed);
+        if let Some(gate) = followed.gate {
+            *self.gated.entry(gate.name()).or_default() += 1;
+        }
+        for t in followed.marks() {
+            // Numbers ascend, so a larger one than any before is a new track.
+            self.tracks = self.tracks.max(t.track_id);
+            if let Some(ms) = t.confirmed_after_ms.filter(|_| t.is_newly_confirmed()) {
+                self.first_alarm.record(Nanos((ms * 1e6) as u64));
+            }
         }
     }
 
@@ -333,7 +374,18 @@ impl Figures {
             events_lost: self.lost,
             rss_bytes: self.memory,
             points: self.points.iter().cloned().collect(),
+            tracks: self.followed.marks().to_vec(),
+            tentative_tracks: u64::from(self.followed.tentative),
+            confirmed_tracks: self.confirmed_tracks,
+            gate: self.followed.gate,
+            gate_words: self.followed.gate.map(|g| g.words().to_owned()),
+            gated_masks: self.gated_masks(),
+            first_alarm_us: self.first_alarm.distribution(1e-3),
         }
+    }
+
+    fn gated_masks(&self) -> BTreeMap<String, u64> {
+        self.gated.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
     }
 
     pub(super) fn summary(&self) -> LiveSummary {
@@ -355,6 +407,10 @@ impl Figures {
             format_changes: self.format_changes,
             worker_restarts: self.restarts,
             events_lost: self.lost,
+            tracks: self.tracks,
+            confirmed_tracks: self.confirmed_tracks,
+            gated_masks: self.gated_masks(),
+            first_alarm_us: self.first_alarm.distribution(1e-3),
             ..LiveSummary::default()
         }
     }

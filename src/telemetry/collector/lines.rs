@@ -89,9 +89,13 @@ impl Lines {
                 "area_px": e.area_px,
                 "polyps": e.polyps,
                 "max_probability": e.max_probability,
+                "tracks": e.followed.marks(),
+                "tentative_tracks": e.followed.tentative,
+                "confirmed_tracks": e.followed.confirmed,
+                "gate": e.followed.gate,
                 "timings_us": {
                     "mailbox": us(e.waited), "preprocess": us(e.preprocess), "network": us(e.network),
-                    "postprocess": us(e.postprocess),
+                    "tracks": us(e.tracks), "postprocess": us(e.postprocess),
                 },
             }),
             Event::State(e) => json!({

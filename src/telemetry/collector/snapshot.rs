@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::distribution::Distribution;
-use crate::frame::Nanos;
+use crate::frame::{Gate, Nanos, TrackMark};
 use crate::telemetry::{LiveCounts, Memory, StateChangeRecord};
 
 /// One second of the charts; `None` where nothing was measured.
@@ -79,4 +79,16 @@ pub struct Snapshot {
     pub events_lost: u64,
     pub rss_bytes: Memory,
     pub points: Vec<Point>,
+    /// What is followed over time, as of the last mask: the first few, those that are shown before those that are not yet.
+    pub tracks: Vec<TrackMark>,
+    pub tentative_tracks: u64,
+    /// Since the session began.
+    pub confirmed_tracks: u64,
+    /// Why the last analysed frame starts no track.
+    pub gate: Option<Gate>,
+    pub gate_words: Option<String>,
+    /// Masks of frames that started no track, by reason.
+    pub gated_masks: BTreeMap<String, u64>,
+    /// From a track's first sight to its confirmation: what the setting withholds, apart from the annotation delay.
+    pub first_alarm_us: Distribution,
 }

@@ -82,7 +82,8 @@ impl Trace {
                     self.workers += 1;
                 }
                 let tid = WORKERS + e.worker;
-                let mut at = e.finished.0.saturating_sub(e.preprocess.0 + e.network.0 + e.postprocess.0);
+                let mut at =
+                    e.finished.0.saturating_sub(e.preprocess.0 + e.network.0 + e.tracks.0 + e.postprocess.0);
                 self.span(
                     "waits",
                     MAILBOX,
@@ -90,9 +91,15 @@ impl Trace {
                     e.waited,
                     json!({"frame": e.frame.0}),
                 );
-                for (name, length) in
-                    [("preprocess", e.preprocess), ("network", e.network), ("postprocess", e.postprocess)]
-                {
+                for (name, length) in [
+                    ("preprocess", e.preprocess),
+                    ("network", e.network),
+                    ("tracks", e.tracks),
+                    ("postprocess", e.postprocess),
+                ] {
+                    if length.0 == 0 {
+                        continue;
+                    }
                     self.span(name, tid, Nanos(at), length, json!({"frame": e.frame.0}));
                     at += length.0;
                 }
