@@ -41,7 +41,8 @@ fn map(n: u64) -> Vec<f32> {
             let k = n as f64;
             let polyp = at(30.0 + (k * 0.3).sin(), 40.0, 9.0);
             let blip = if n.is_multiple_of(7) { at(70.0, 20.0 + k % 50.0, 5.0) } else { -9.0 };
-            let specks = if n.is_multiple_of(3) && i % 5 == 0 && (i / SIDE) % 2 == 0 { 1.0 } else { -9.0 };
+            let specks =
+                if n.is_multiple_of(3) && i % 5 == 0 && (i / SIDE).is_multiple_of(2) { 1.0 } else { -9.0 };
             (polyp.max(blip).max(specks) as f32).clamp(-6.0, 4.0)
         })
         .collect()

@@ -8,7 +8,7 @@ use crate::frame::{Chroma, Layout, Picture, Rect};
 
 /// Widest small image. Measured (`bench motion`, brisk, 100 ms): 160 searched down to half its size .893, 120 searched to
 /// its full size .912 for a fifth more time, 160 to its full size .921 for twice the time.
-const WIDTH: u32 = 120;
+pub(super) const WIDTH: u32 = 120;
 
 /// How a small image lies in its picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// `None` for a view too small to see motion in.
-    pub(super) fn of(view: Rect) -> Option<Self> {
-        let block = view.w.div_ceil(WIDTH).max(view.h.div_ceil(WIDTH)).max(1);
+    /// At most `widest` small pixels either way; `None` for a view too small to see motion in.
+    pub(super) fn of(view: Rect, widest: u32) -> Option<Self> {
+        let block = view.w.div_ceil(widest).max(view.h.div_ceil(widest)).max(1);
         let (width, height) = ((view.w / block) as usize, (view.h / block) as usize);
         (width >= 32 && height >= 32).then_some(Self { view, block, width, height })
     }

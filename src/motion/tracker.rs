@@ -4,7 +4,7 @@
 
 use super::Affine;
 use super::flow::Flow;
-use super::small::{Grid, Reducer};
+use super::small::{Grid, Reducer, WIDTH};
 use crate::frame::{FrameId, Picture, Rect};
 
 /// Steps remembered: half a second at 60 frames a second.
@@ -26,6 +26,8 @@ struct Step {
 
 /// See the module. One thread, the video path's, uses it.
 pub struct Tracker {
+    /// Pixels of the small image, either way.
+    widest: u32,
     reducer: Reducer,
     grid: Option<Grid>,
     previous: Vec<u8>,
@@ -46,7 +48,13 @@ impl Default for Tracker {
 
 impl Tracker {
     pub fn new() -> Self {
+        Self::with_width(WIDTH)
+    }
+
+    /// With small images of at most so many pixels either way: half as many cost a quarter and see less.
+    pub fn with_width(widest: u32) -> Self {
         Self {
+            widest,
             reducer: Reducer::default(),
             grid: None,
             previous: Vec::new(),
@@ -72,7 +80,7 @@ impl Tracker {
     /// Looks at the next frame; `view` is the part of it that moves.
     pub fn observe(&mut self, id: FrameId, picture: &Picture, view: Rect) {
         let view = view.intersect(&Rect::full(picture.info.width, picture.info.height));
-        let grid = Grid::of(view);
+        let grid = Grid::of(view, self.widest);
         if grid != self.grid {
             self.restart();
             self.grid = grid;

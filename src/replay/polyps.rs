@@ -220,12 +220,8 @@ mod tests {
         assert_eq!((p.record.first_frame, p.record.confirmed_frame, p.record.last_frame), (2, 5, 49));
         assert_eq!((p.record.frames, p.record.best_frame, p.record.best_area_px), (15 + 17, 40, 500));
         assert_eq!(p.record.track_ids, [1, 3]);
-        let spans: Vec<_> = p
-            .spans
-            .iter()
-            .map(|s| (s.from_ns, s.confirmed_ns, s.to_ns).into())
-            .map(|s: (u64, u64, u64)| (s.0 / MS, s.1 / MS, s.2 / MS))
-            .collect();
+        let spans: Vec<_> =
+            p.spans.iter().map(|s| (s.from_ns / MS, s.confirmed_ns / MS, s.to_ns / MS)).collect();
         assert_eq!(spans, [(80, 200, 800), (1200, 1320, 2000)]);
         assert_eq!(best, [(1, 5), (2, 10), (1, 40), (2, 40)]);
     }

@@ -18,6 +18,8 @@ use crate::safety::{Reason, State};
 const ROOM: usize = 8192;
 
 /// All instants are [`Nanos`] since the session began (monotonic clock).
+// Events are copied into room that is there already: a box would be an allocation on the thread that posts.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
     Frame(FrameEvent),

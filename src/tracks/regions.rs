@@ -130,7 +130,7 @@ mod tests {
         let mut seen = vec![false; map.len()];
         let mut out = Vec::new();
         for start in 0..map.len() {
-            if seen[start] || !(map[start] >= low) {
+            if seen[start] || map[start].is_nan() || map[start] < low {
                 continue;
             }
             let (mut bounds, mut area, mut stack) = (Box2::default(), 0, vec![start]);

@@ -24,6 +24,10 @@ const OUTSIDE_NS: u64 = 500_000_000;
 const CUT_COLOURS: f32 = 0.35;
 const CUT_CORRELATION: f32 = 0.4;
 
+/// Pixels of the small picture that motion is found in. Which region is which needs less than drawing does, and the whole of
+/// the following is to cost a millisecond.
+const WIDTH: u32 = 72;
+
 /// What ends or shakes the tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
@@ -80,7 +84,7 @@ impl Default for Scene {
 impl Scene {
     pub fn new(limits: Limits) -> Self {
         Self {
-            tracker: Tracker::new(),
+            tracker: Tracker::with_width(WIDTH),
             colours: Colours::default(),
             limits,
             before: Vec::new(),

@@ -32,7 +32,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "shown",
             "small_file",
             "telemetry",
-            "tracks",
             "worker",
         ],
     ),
