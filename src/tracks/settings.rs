@@ -97,7 +97,7 @@ impl Numbers {
         start: 0.7,
         go_on: 0.3,
         least_share: 0.0005,
-        smooth_ms: 100.0,
+        smooth_ms: 120.0,
         gap_ms: 3000.0,
         gates: 0b1111,
     };

@@ -110,13 +110,15 @@ fn panel(h: &mut String, left: f64, axes: (&str, &str), series: &[Series], top: 
         let places: Vec<(f64, f64)> = s.points.iter().map(|p| at(*p)).collect();
         let line: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let _ = write!(h, "<polyline class=\"{}\" points=\"{}\"/>", s.class, line.join(" "));
+        // Names run away from the other series, slanted, so that close points can be told apart.
+        let slant = if k == 0 { -40 } else { 40 };
         for ((x, y), name) in places.iter().zip(names) {
             let _ = write!(h, "<circle class=\"{}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>", s.class);
             let _ = write!(
                 h,
-                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\">{}</text>",
-                x + 6.0,
-                y + 12.0,
+                "<text transform=\"translate({:.1} {:.1}) rotate({slant})\" font-size=\"10\">{}</text>",
+                x + 5.0,
+                y + if k == 0 { -5.0 } else { 9.0 },
                 escaped(name)
             );
         }

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!((f.false_alarms.runs, f.false_alarms.at_least_500_ms), (8, 4));
         assert!((f.first_detection_ms.unwrap() - 100.0).abs() < 1e-9);
         assert!(r.text().contains("2 recordings, 2.0 min, 4 polyps"), "{}", r.text());
-        assert!(r.text().contains("4.00 | 4.0"), "alarms a minute and a recording: {}", r.text());
+        assert!(r.text().contains("4.00 |   4.0"), "alarms a minute and a recording: {}", r.text());
         let e = pool.add("c", result(1, (1, 1), "quiet").as_bytes()).unwrap_err();
         assert!(e.to_string().contains("other settings"), "{e}");
         assert!(pool.add("d", b"{}").is_err());

@@ -193,11 +193,14 @@ pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> S
     let Some(widest) = rows.iter().map(|r| r.name.chars().count()).max() else { return String::new() };
     let widest = widest.max("confirm".len());
     let mut out = format!(
-        "\n{:<widest$}  per-polyp  per-frame  specificity  first alarm  flicker   false alarms per minute | per recording\n\
-         {:<widest$}  sens.      sens.                    ms (mean)               frames marked  all  > 6 frames  >= 0.5 s  \
-         >= 1 s  >= 2 s\n",
+        "\n{:<widest$}  per-polyp  per-frame  specificity  first alarm  flicker  false alarms per minute | per recording\n\
+         {:<widest$}  sens.      sens.                    ms (mean)         ",
         "confirm", ""
     );
+    for (name, _) in AlarmCounts::default().named() {
+        out.push_str(&format!("  {name:>15}"));
+    }
+    out.push('\n');
     for r in rows {
         let f = &r.figures;
         out.push_str(&format!(
@@ -212,7 +215,7 @@ pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> S
         for (_, count) in f.false_alarms.named() {
             let per_minute = (minutes > 0.0).then(|| count as f64 / minutes);
             let each = count as f64 / recordings.max(1) as f64;
-            out.push_str(&format!("  {} | {each:.1}", number(per_minute, 6, 2)));
+            out.push_str(&format!("  {} | {each:>5.1}", number(per_minute, 7, 2)));
         }
         out.push('\n');
     }
