@@ -17,7 +17,8 @@ use super::sizing;
 use crate::Result;
 use crate::frame::{Mask, Nanos, Picture};
 use crate::lock::lock;
-use crate::worker::{Analyst, Spans};
+use crate::segment::Spans;
+use crate::worker::Analyst;
 
 /// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at most
 /// so many.

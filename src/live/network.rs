@@ -14,7 +14,8 @@ use crate::lock::lock;
 use crate::model::Checkpoint;
 use crate::preprocess::FieldOfView;
 use crate::priority::ONLY_WHEN_IDLE;
-use crate::worker::{Analyst, Factory, Segmenter};
+use crate::segment::Segmenter;
+use crate::worker::{Analyst, Factory};
 use crate::{Error, Result};
 
 /// Workers yield to the video path: they have a whole frame's time, the picture has a few milliseconds.

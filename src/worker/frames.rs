@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::{Segmenter, Spans};
 use crate::frame::{FrameId, Mask, Picture, Pts};
 use crate::mailbox::{Inbox, Taken};
+use crate::segment::{Segmenter, Spans};
 use crate::{Error, Fault, Result};
 
 /// What turns a picture into its mask: a [`Segmenter`], or a stand-in that misbehaves in a test.

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Spans;
 use super::frames::{Analyst, Job, Policy, panicked, work};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
 use crate::mask_slot::{FinishedMask, Giver};
 use crate::safety::{Pulse, Reason};
+use crate::segment::Spans;
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
 

@@ -15,10 +15,11 @@ use polypscope::live::{Core, CoreSettings, Tap};
 use polypscope::model::checkpoint::Description;
 use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;
+use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{Analyst, Care, Segmenter};
+use polypscope::worker::{Analyst, Care};
 
 const SIDE: usize = 64;
 
