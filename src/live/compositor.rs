@@ -16,7 +16,7 @@ use super::stamps::Stamps;
 use crate::capture::{FrameHook, draw_as, draw_on, picture_info, picture_of};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
 use crate::mailbox::Outbox;
-use crate::mask_slot::Shower;
+use crate::mask_slot::MaskReceiver;
 use crate::motion::{Mover, Tracker};
 use crate::overlay::{Overlay, Style};
 use crate::safety::{Pulse, Reason, State, USUAL_PERIOD, Watch};
@@ -38,7 +38,7 @@ pub trait Tap: Send + Sync {
 /// Everything a compositor is connected to.
 pub struct Wiring {
     pub outbox: Outbox<Box<Copied>>,
-    pub masks: Shower,
+    pub masks: MaskReceiver,
     pub pulses: Vec<Arc<Pulse>>,
     pub watch: Watch,
     pub controls: Arc<Controls>,

@@ -77,7 +77,7 @@ impl Core {
         let epoch = Instant::now();
         let (feed, events) = feed();
         let (outbox, inbox) = mailbox(Policy::NewestWins, 1);
-        let (giver, masks) = mask_slot(settings.workers);
+        let (mask_sender, masks) = mask_slot(settings.workers);
         let controls = Arc::new(Controls::new(&settings.style, settings.threshold));
         let stamps = Arc::new(Stamps::default());
         let limits = Limits { max_mask_age: settings.max_mask_age, ..Limits::default() };
@@ -90,7 +90,7 @@ impl Core {
             settings.workers,
             factory,
             inbox.clone(),
-            giver,
+            mask_sender,
             feed.clone(),
             threshold,
             settings.care,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::frames::{Analyst, Job, Policy, panicked, work};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
-use crate::mask_slot::{FinishedMask, Giver};
+use crate::mask_slot::{FinishedMask, MaskSender};
 use crate::safety::{Pulse, Reason};
 use crate::segment::Spans;
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
@@ -69,7 +69,7 @@ impl Default for Care {
 /// What all workers of a session share.
 struct Shared<J> {
     inbox: Inbox<J>,
-    giver: Giver,
+    mask_sender: MaskSender,
     feed: Feed,
     threshold: Box<Threshold>,
     factory: Box<Factory>,
@@ -105,7 +105,7 @@ impl<J: LiveJob> Workers<J> {
         count: usize,
         factory: Box<Factory>,
         inbox: Inbox<J>,
-        giver: Giver,
+        mask_sender: MaskSender,
         feed: Feed,
         threshold: Box<Threshold>,
         care: Care,
@@ -114,7 +114,7 @@ impl<J: LiveJob> Workers<J> {
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             inbox,
-            giver,
+            mask_sender,
             feed,
             threshold,
             factory,
@@ -300,7 +300,7 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
             analyst.set_threshold(wanted);
         }
         self.pulse.begin(self.start);
-        Some((job, self.shared.giver.blank()))
+        Some((job, self.shared.mask_sender.blank()))
     }
 
     fn mask(out: &mut Self::Out) -> &mut Mask {
@@ -335,7 +335,7 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         }));
         out.captured = captured;
         out.finished = finished;
-        self.shared.giver.give(out);
+        self.shared.mask_sender.give(out);
         self.pulse.done(self.recent.usual().unwrap_or_default());
         ControlFlow::Continue(())
     }
