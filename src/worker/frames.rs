@@ -75,7 +75,7 @@ where
     while policy.goes_on() {
         let job = match inbox.take(P::PATIENCE) {
             Taken::Job(job) => job,
-            Taken::Nothing => continue,
+            Taken::TimedOut => continue,
             Taken::Closed => return Ok(()),
         };
         let Some((job, mut out)) = policy.begin(job, analyst) else { continue };
