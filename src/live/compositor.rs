@@ -21,7 +21,7 @@ use crate::motion::{Mover, Tracker};
 use crate::overlay::{Overlay, Style};
 use crate::safety::{Pulse, Reason, State, USUAL_PERIOD, Watch};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
-use crate::worker::HANGING;
+use crate::worker::MAX_HUNG_WORKERS;
 use crate::{Error, Result};
 
 /// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
@@ -72,7 +72,7 @@ pub(super) struct Compositor {
 impl Compositor {
     pub(super) fn new(wiring: Wiring) -> Self {
         // One for each worker and for each that may hang with its own, one that waits, one being filled.
-        let room = wiring.pulses.len().max(1) * (1 + HANGING) + 2;
+        let room = wiring.pulses.len().max(1) * (1 + MAX_HUNG_WORKERS) + 2;
         Self {
             overlay: Overlay::new(wiring.style),
             copies: Copies::new(room, wiring.epoch),

@@ -22,7 +22,7 @@ use crate::mask_slot::mask_slot;
 use crate::overlay::Style;
 use crate::safety::{Limits, Watch};
 use crate::telemetry::event::{Event, Events, Feed, LeftEvent, feed};
-use crate::worker::{Care, Factory, Workers};
+use crate::worker::{Factory, SupervisorSettings, Workers};
 
 /// What a session is made with.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct CoreSettings {
     /// A mask older than this is not drawn.
     pub max_mask_age: Nanos,
     pub workers: usize,
-    pub care: Care,
+    pub supervisor: SupervisorSettings,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
     /// Marks alone go on, for a card that keys them over the signal.
@@ -47,7 +47,7 @@ impl Default for CoreSettings {
             threshold: 0.5,
             max_mask_age: Limits::default().max_mask_age,
             workers: 1,
-            care: Care::default(),
+            supervisor: SupervisorSettings::default(),
             motion: true,
             keyed: false,
             tap: None,
@@ -93,7 +93,7 @@ impl Core {
             mask_sender,
             feed.clone(),
             threshold,
-            settings.care,
+            settings.supervisor,
             period.clone(),
             epoch,
         )?;

@@ -19,7 +19,7 @@ use crate::overlay::{Overlay, Style};
 use crate::safety::MAX_MASK_AGE;
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
-use crate::worker::{Care, Factory};
+use crate::worker::{Factory, SupervisorSettings};
 use crate::{Error, Result};
 
 /// What a session is made of.
@@ -97,13 +97,18 @@ impl Session {
     pub fn start(settings: Settings) -> Result<Self> {
         let taps = Arc::new(Taps::default());
         let without = settings.network.is_none();
-        let (factory, side_now, workers, care) = match &settings.network {
+        let (factory, side_now, workers, supervisor) = match &settings.network {
             Some(network) => {
                 let (factory, sides) = network.analysts();
                 let annotation_budget = network.annotation_budget();
-                (factory, sides, network.workers(), Care { annotation_budget, nice: NICE, ..Care::default() })
+                (
+                    factory,
+                    sides,
+                    network.workers(),
+                    SupervisorSettings { annotation_budget, nice: NICE, ..SupervisorSettings::default() },
+                )
             }
-            None => (Box::new(no_analyst) as Box<Factory>, None, 0, Care::default()),
+            None => (Box::new(no_analyst) as Box<Factory>, None, 0, SupervisorSettings::default()),
         };
         let (core, events) = Core::new(
             CoreSettings {
@@ -111,7 +116,7 @@ impl Session {
                 threshold: settings.threshold,
                 max_mask_age: settings.max_mask_age,
                 workers,
-                care,
+                supervisor,
                 motion: settings.motion,
                 keyed: settings.ready.keyed,
                 tap: Some(taps.clone()),

@@ -13,4 +13,6 @@ mod supervisor;
 
 pub use frames::{Analyst, Job, log_panics};
 pub use lossless::{Finished, RecordedJob, spawn};
-pub use supervisor::{ANNOTATION_BUDGET, Care, Factory, HANGING, LiveJob, Threshold, Workers};
+pub use supervisor::{
+    ANNOTATION_BUDGET, Factory, LiveJob, MAX_HUNG_WORKERS, SupervisorSettings, Threshold, Workers,
+};

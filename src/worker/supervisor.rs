@@ -41,7 +41,7 @@ pub const ANNOTATION_BUDGET: Nanos = Nanos(120_000_000);
 
 /// How workers behave.
 #[derive(Clone, Copy, Debug)]
-pub struct Care {
+pub struct SupervisorSettings {
     /// First pause before a new start; doubles up to `longest_pause`.
     pub pause: Duration,
     pub longest_pause: Duration,
@@ -54,7 +54,7 @@ pub struct Care {
     pub nice: i32,
 }
 
-impl Default for Care {
+impl Default for SupervisorSettings {
     fn default() -> Self {
         Self {
             pause: Duration::from_millis(250),
@@ -73,7 +73,7 @@ struct Shared<J> {
     feed: Feed,
     threshold: Box<Threshold>,
     factory: Box<Factory>,
-    care: Care,
+    supervisor: SupervisorSettings,
     epoch: Instant,
     stop: AtomicBool,
     /// Frames taken and left because they were too old to be in time.
@@ -108,7 +108,7 @@ impl<J: LiveJob> Workers<J> {
         mask_sender: MaskSender,
         feed: Feed,
         threshold: Box<Threshold>,
-        care: Care,
+        supervisor: SupervisorSettings,
         period: Arc<AtomicU64>,
         epoch: Instant,
     ) -> Result<Self> {
@@ -118,7 +118,7 @@ impl<J: LiveJob> Workers<J> {
             feed,
             threshold,
             factory,
-            care,
+            supervisor,
             epoch,
             stop: AtomicBool::new(false),
             skipped: Arc::default(),
@@ -160,34 +160,34 @@ impl<J: LiveJob> Drop for Workers<J> {
 /// How often the supervisor looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Workers that hang are left behind, each with the memory of its network; this many at most.
-pub const HANGING: usize = 2;
+pub const MAX_HUNG_WORKERS: usize = 2;
 
 /// Keeps one worker running until the session ends.
 fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) {
     let mut hanging: Vec<JoinHandle<()>> = Vec::new();
-    let mut pause = shared.care.pause;
+    let mut pause = shared.supervisor.pause;
     let mut running = start_worker(shared, pulse, k);
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
         hanging.retain(|w| !w.is_finished());
         let now = shared.now();
         let ended = running.as_ref().is_none_or(|w| w.thread.is_finished());
-        let stalled = pulse.busy(now).is_some_and(|b| b.0 > shared.care.patience.as_nanos() as u64);
+        let stalled = pulse.busy(now).is_some_and(|b| b.0 > shared.supervisor.patience.as_nanos() as u64);
         if !ended && !stalled {
             if pulse.fault().is_none() && pulse.usual().is_some() {
-                pause = shared.care.pause;
+                pause = shared.supervisor.pause;
             }
             continue;
         }
         if stalled && !ended {
-            if hanging.len() >= HANGING {
+            if hanging.len() >= MAX_HUNG_WORKERS {
                 continue;
             }
             if let Some(worker) = running.take() {
                 worker.given_up.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     "worker {k} has not answered for {:?}; another is started",
-                    shared.care.patience
+                    shared.supervisor.patience
                 );
                 hanging.push(worker.thread);
             }
@@ -196,7 +196,7 @@ fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) 
         if !sleep(shared, pause) {
             break;
         }
-        pause = (pause * 2).min(shared.care.longest_pause);
+        pause = (pause * 2).min(shared.supervisor.longest_pause);
         let attempt = pulse.restarted();
         shared.feed.post(Event::Stream(StreamEvent::WorkerRestart { at: shared.now(), attempt }));
         running = start_worker(shared, pulse, k);
@@ -235,7 +235,7 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
     std::thread::Builder::new()
         .name(format!("worker-{k}"))
         .spawn(move || {
-            crate::priority::lower(shared.care.nice);
+            crate::priority::lower(shared.supervisor.nice);
             let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &pulse, &mine, k)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
             if let Err(e) = outcome
@@ -348,7 +348,7 @@ fn too_old<J>(shared: &Shared<J>, now: Nanos, captured: Nanos, usual: Option<Nan
     let period = shared.period.load(Ordering::Relaxed);
     let age = now.0.saturating_sub(captured.0);
     let rest = usual.0 + usual.0 / 8 + period;
-    let budget = shared.care.annotation_budget.0;
+    let budget = shared.supervisor.annotation_budget.0;
     // Where even a new frame would miss it, waiting would only lose frames.
     rest + period / 8 < budget && age + rest > budget
 }

@@ -19,7 +19,7 @@ use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{Analyst, Care};
+use polypscope::worker::{Analyst, SupervisorSettings};
 
 const SIDE: usize = 64;
 
@@ -168,8 +168,9 @@ impl Session {
     /// `source` must hold an element called `source`. Without the status rectangle, so that a frame without a mask is
     /// byte for byte the source's.
     pub fn start(source: &str, mood: Mood, usual: Duration) -> Self {
-        let care = Care { patience: Duration::from_millis(700), ..Care::default() };
-        Self::start_with(source, mood, usual, CoreSettings { care, ..CoreSettings::default() })
+        let supervisor =
+            SupervisorSettings { patience: Duration::from_millis(700), ..SupervisorSettings::default() };
+        Self::start_with(source, mood, usual, CoreSettings { supervisor, ..CoreSettings::default() })
     }
 
     pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: CoreSettings) -> Self {
