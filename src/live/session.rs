@@ -11,7 +11,7 @@ use super::adapting::Sides;
 use super::controls::Controls;
 use super::core::{Core, CoreSettings};
 use super::desk::LiveDesk;
-use super::network::{LiveNetwork, NICE, no_analyst};
+use super::network::{LiveNetwork, NICE, no_analyzer};
 use super::taps::Taps;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
@@ -99,7 +99,7 @@ impl Session {
         let without = settings.network.is_none();
         let (factory, side_now, workers, supervisor) = match &settings.network {
             Some(network) => {
-                let (factory, sides) = network.analysts();
+                let (factory, sides) = network.analyzers();
                 let annotation_budget = network.annotation_budget();
                 (
                     factory,
@@ -108,7 +108,7 @@ impl Session {
                     SupervisorSettings { annotation_budget, nice: NICE, ..SupervisorSettings::default() },
                 )
             }
-            None => (Box::new(no_analyst) as Box<Factory>, None, 0, SupervisorSettings::default()),
+            None => (Box::new(no_analyzer) as Box<Factory>, None, 0, SupervisorSettings::default()),
         };
         let (core, events) = Core::new(
             CoreSettings {

@@ -1,7 +1,7 @@
 //! Workers that are started anew when they fail.
 //!
 //! In: the newest frame from the mailbox. Out: masks into the slot, a pulse for the video path. Each worker is a thread
-//! that builds its own [`Analyst`] (which owns the device), so that whatever breaks goes with the thread. A supervising
+//! that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with the thread. A supervising
 //! thread replaces a worker that ended or does not answer, with a growing pause in between.
 
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::frames::{Analyst, Job, Policy, panicked, work};
+use super::frames::{FrameAnalyzer, Job, Policy, panicked, work};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
 use crate::mask_slot::{FinishedMask, MaskSender};
@@ -23,8 +23,8 @@ use crate::{Error, Fault, Result};
 /// The probability from which on a pixel is marked, asked once a frame: the user may change it while the session runs.
 pub type Threshold = dyn Fn() -> f64 + Send + Sync;
 
-/// Builds worker `k`'s analyst, in the thread that will run it.
-pub type Factory = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
+/// Builds worker `k`'s analyzer, in the thread that will run it.
+pub type Factory = dyn Fn(usize) -> Result<Box<dyn FrameAnalyzer>> + Send + Sync;
 
 /// A live frame, copied, waiting to be analysed.
 pub trait LiveJob: Job {
@@ -250,9 +250,9 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
         .ok()
 }
 
-/// One worker, from building its analyst to the end of the session or its first failure.
+/// One worker, from building its analyzer to the end of the session or its first failure.
 fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
-    let mut analyst = (shared.factory)(k)?;
+    let mut analyzer = (shared.factory)(k)?;
     let mut policy = NewestInTime {
         shared,
         pulse,
@@ -262,7 +262,7 @@ fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: 
         threshold: f64::NAN,
         start: Nanos(0),
     };
-    work(&shared.inbox, analyst.as_mut(), &mut policy)
+    work(&shared.inbox, analyzer.as_mut(), &mut policy)
 }
 
 /// Leaves frames whose masks would come too late, gives masks to the video path and tells it how the worker is. Ends with the
@@ -278,7 +278,7 @@ struct NewestInTime<'a, J> {
     start: Nanos,
 }
 
-impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
+impl<J: LiveJob> Policy<J, dyn FrameAnalyzer> for NewestInTime<'_, J> {
     type Out = Box<FinishedMask>;
 
     const PATIENCE: Duration = Duration::from_millis(100);
@@ -287,7 +287,7 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         !self.shared.stop.load(Ordering::Relaxed) && !self.given_up.load(Ordering::Relaxed)
     }
 
-    fn begin(&mut self, job: J, analyst: &mut dyn Analyst) -> Option<(J, Self::Out)> {
+    fn begin(&mut self, job: J, analyzer: &mut dyn FrameAnalyzer) -> Option<(J, Self::Out)> {
         self.start = self.shared.now();
         if too_old(self.shared, self.start, job.captured(), self.recent.usual()) {
             self.shared.skipped.fetch_add(1, Ordering::Relaxed);
@@ -297,7 +297,7 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         let wanted = (self.shared.threshold)();
         if self.threshold != wanted {
             self.threshold = wanted;
-            analyst.set_threshold(wanted);
+            analyzer.set_threshold(wanted);
         }
         self.pulse.begin(self.start);
         Some((job, self.shared.mask_sender.blank()))

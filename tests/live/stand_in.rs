@@ -19,7 +19,7 @@ use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{Analyst, SupervisorSettings};
+use polypscope::worker::{FrameAnalyzer, SupervisorSettings};
 
 const SIDE: usize = 64;
 
@@ -108,9 +108,9 @@ pub fn factory(moods: Arc<Moods>, usual: Duration) -> Box<polypscope::worker::Fa
     let description = description();
     Box::new(move |_| {
         let network = Box::new(Disc { moods: moods.clone(), usual });
-        let analyst: Box<dyn Analyst> =
+        let analyzer: Box<dyn FrameAnalyzer> =
             Box::new(Segmenter::new(network, &description, FieldOfView::Full, None));
-        Ok(analyst)
+        Ok(analyzer)
     })
 }
 
