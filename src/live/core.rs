@@ -101,7 +101,7 @@ impl Core {
         marker.set_hook(Box::new(Compositor::new(Wiring {
             outbox,
             masks,
-            pulses: workers.pulses().to_vec(),
+            health: workers.health().to_vec(),
             watch: Watch::new(limits),
             controls: controls.clone(),
             style: settings.style,

@@ -1,6 +1,6 @@
 //! Workers that are started anew when they fail.
 //!
-//! In: the newest frame from the mailbox. Out: masks into the slot, a pulse for the video path. Each worker is a thread
+//! In: the newest frame from the mailbox. Out: masks into the slot, a health for the video path. Each worker is a thread
 //! that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with the thread. A supervising
 //! thread replaces a worker that ended or does not answer, with a growing pause in between.
 
@@ -15,7 +15,7 @@ use super::frames::{FrameAnalyzer, Job, Policy, panicked, work};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
 use crate::mask_slot::{FinishedMask, MaskSender};
-use crate::safety::{Pulse, Reason};
+use crate::safety::{Reason, WorkerHealth};
 use crate::segment::Spans;
 use crate::telemetry::event::{Event, Feed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
@@ -91,7 +91,7 @@ impl<J> Shared<J> {
 /// The workers of a session. They end when it is dropped.
 pub struct Workers<J: LiveJob> {
     shared: Arc<Shared<J>>,
-    pulses: Vec<Arc<Pulse>>,
+    health: Vec<Arc<WorkerHealth>>,
     supervisors: Vec<JoinHandle<()>>,
 }
 
@@ -124,13 +124,13 @@ impl<J: LiveJob> Workers<J> {
             skipped: Arc::default(),
             period,
         });
-        let pulses: Vec<_> = (0..count).map(|_| Arc::new(Pulse::default())).collect();
-        let mut workers = Self { shared, pulses, supervisors: Vec::new() };
-        for k in 0..workers.pulses.len() {
-            let (shared, pulse) = (workers.shared.clone(), workers.pulses[k].clone());
+        let health: Vec<_> = (0..count).map(|_| Arc::new(WorkerHealth::default())).collect();
+        let mut workers = Self { shared, health, supervisors: Vec::new() };
+        for k in 0..workers.health.len() {
+            let (shared, health) = (workers.shared.clone(), workers.health[k].clone());
             let thread = std::thread::Builder::new()
                 .name(format!("supervisor-{k}"))
-                .spawn(move || supervise(&shared, &pulse, k))
+                .spawn(move || supervise(&shared, &health, k))
                 .map_err(|e| Error::machine("a worker's supervisor cannot be started").because(e))?;
             workers.supervisors.push(thread);
         }
@@ -138,8 +138,8 @@ impl<J: LiveJob> Workers<J> {
     }
 
     /// For the video path to read.
-    pub fn pulses(&self) -> &[Arc<Pulse>] {
-        &self.pulses
+    pub fn health(&self) -> &[Arc<WorkerHealth>] {
+        &self.health
     }
 
     /// Frames a worker took and left because their masks would have come too late.
@@ -163,18 +163,18 @@ const LOOK: Duration = Duration::from_millis(20);
 pub const MAX_HUNG_WORKERS: usize = 2;
 
 /// Keeps one worker running until the session ends.
-fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) {
+fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, health: &Arc<WorkerHealth>, k: usize) {
     let mut hanging: Vec<JoinHandle<()>> = Vec::new();
     let mut pause = shared.supervisor.pause;
-    let mut running = start_worker(shared, pulse, k);
+    let mut running = start_worker(shared, health, k);
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
         hanging.retain(|w| !w.is_finished());
         let now = shared.now();
         let ended = running.as_ref().is_none_or(|w| w.thread.is_finished());
-        let stalled = pulse.busy(now).is_some_and(|b| b.0 > shared.supervisor.patience.as_nanos() as u64);
+        let stalled = health.busy(now).is_some_and(|b| b.0 > shared.supervisor.patience.as_nanos() as u64);
         if !ended && !stalled {
-            if pulse.fault().is_none() && pulse.usual().is_some() {
+            if health.fault().is_none() && health.usual().is_some() {
                 pause = shared.supervisor.pause;
             }
             continue;
@@ -191,15 +191,15 @@ fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) 
                 );
                 hanging.push(worker.thread);
             }
-            pulse.fail(Reason::Stalled);
+            health.fail(Reason::Stalled);
         }
         if !sleep(shared, pause) {
             break;
         }
         pause = (pause * 2).min(shared.supervisor.longest_pause);
-        let attempt = pulse.restarted();
+        let attempt = health.restarted();
         shared.feed.post(Event::Stream(StreamEvent::WorkerRestart { at: shared.now(), attempt }));
-        running = start_worker(shared, pulse, k);
+        running = start_worker(shared, health, k);
     }
     // A worker that hangs is not waited for: the process is about to end, or the session lets go of it.
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -229,19 +229,23 @@ struct Running {
     given_up: Arc<AtomicBool>,
 }
 
-fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) -> Option<Running> {
+fn start_worker<J: LiveJob>(
+    shared: &Arc<Shared<J>>,
+    health: &Arc<WorkerHealth>,
+    k: usize,
+) -> Option<Running> {
     let given_up = Arc::new(AtomicBool::new(false));
-    let (shared, pulse, mine) = (shared.clone(), pulse.clone(), given_up.clone());
+    let (shared, health, mine) = (shared.clone(), health.clone(), given_up.clone());
     std::thread::Builder::new()
         .name(format!("worker-{k}"))
         .spawn(move || {
             crate::priority::lower(shared.supervisor.nice);
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &pulse, &mine, k)))
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &health, &mine, k)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
             if let Err(e) = outcome
                 && !mine.load(Ordering::Relaxed)
             {
-                pulse.fail(reason_of(&e));
+                health.fail(reason_of(&e));
                 tracing::warn!("worker {k}: {e}");
             }
         })
@@ -251,11 +255,11 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
 }
 
 /// One worker, from building its analyzer to the end of the session or its first failure.
-fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
+fn run<J: LiveJob>(shared: &Shared<J>, health: &WorkerHealth, given_up: &AtomicBool, k: usize) -> Result<()> {
     let mut analyzer = (shared.factory)(k)?;
     let mut policy = NewestInTime {
         shared,
-        pulse,
+        health,
         given_up,
         k,
         recent: Recent::default(),
@@ -269,7 +273,7 @@ fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: 
 /// first error: the supervisor then starts another worker.
 struct NewestInTime<'a, J> {
     shared: &'a Shared<J>,
-    pulse: &'a Pulse,
+    health: &'a WorkerHealth,
     given_up: &'a AtomicBool,
     k: usize,
     recent: Recent,
@@ -299,7 +303,7 @@ impl<J: LiveJob> Policy<J, dyn FrameAnalyzer> for NewestInTime<'_, J> {
             self.threshold = wanted;
             analyzer.set_threshold(wanted);
         }
-        self.pulse.begin(self.start);
+        self.health.begin(self.start);
         Some((job, self.shared.mask_sender.blank()))
     }
 
@@ -336,7 +340,7 @@ impl<J: LiveJob> Policy<J, dyn FrameAnalyzer> for NewestInTime<'_, J> {
         out.captured = captured;
         out.finished = finished;
         self.shared.mask_sender.give(out);
-        self.pulse.done(self.recent.usual().unwrap_or_default());
+        self.health.done(self.recent.usual().unwrap_or_default());
         ControlFlow::Continue(())
     }
 }
