@@ -1,6 +1,6 @@
 //! Workers that are started anew when they fail.
 //!
-//! In: the newest frame from the mailbox. Out: masks into the slot, a health for the video path. Each worker is a thread
+//! In: the newest frame from the mailbox. Out: masks into the slot, and how each worker is, for the video path. Each worker is a thread
 //! that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with the thread. A supervising
 //! thread replaces a worker that ended or does not answer, with a growing pause in between.
 
