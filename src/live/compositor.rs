@@ -11,8 +11,8 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::controls::Controls;
-use super::copies::{Copied, Copies};
-use super::stamps::Stamps;
+use super::frame_pool::{FrameCopy, FramePool};
+use super::timestamps::Stamps;
 use crate::capture::{FrameHook, draw_as, draw_on, picture_info, picture_of};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
 use crate::mailbox::Outbox;
@@ -37,7 +37,7 @@ pub trait Tap: Send + Sync {
 
 /// Everything a compositor is connected to.
 pub struct Wiring {
-    pub outbox: Outbox<Box<Copied>>,
+    pub outbox: Outbox<Box<FrameCopy>>,
     pub masks: MaskReceiver,
     pub health: Vec<Arc<WorkerHealth>>,
     pub watch: Watch,
@@ -57,7 +57,7 @@ pub struct Wiring {
 pub(super) struct Compositor {
     wiring: Wiring,
     overlay: Overlay,
-    copies: Copies,
+    copies: FramePool,
     tracker: Option<Tracker>,
     mover: Mover,
     next: FrameId,
@@ -75,7 +75,7 @@ impl Compositor {
         let room = wiring.health.len().max(1) * (1 + MAX_HUNG_WORKERS) + 2;
         Self {
             overlay: Overlay::new(wiring.style),
-            copies: Copies::new(room, wiring.epoch),
+            copies: FramePool::new(room, wiring.epoch),
             tracker: (wiring.motion && !wiring.health.is_empty()).then(Tracker::new),
             mover: Mover::default(),
             wiring,
@@ -205,7 +205,7 @@ impl Compositor {
         Ok(first)
     }
 
-    /// Copies the picture and offers the copy; a copy that it replaces is reused.
+    /// FramePool the picture and offers the copy; a copy that it replaces is reused.
     fn hand_over(&mut self, picture: &Picture, event: &mut FrameEvent) {
         let start = Instant::now();
         if self.wiring.health.is_empty() {

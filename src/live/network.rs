@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::adapting::{Adapting, Build, Built, Sides};
+use super::adaptive_size::{AdaptiveAnalyzer, Build, Built, Sides};
 use super::sizing::{self, Sizing};
 use crate::engine::{self, DeviceChoice, Network, Options, Precision};
 use crate::frame::Nanos;
@@ -126,7 +126,7 @@ impl LiveNetwork {
             let Some(sides) = &theirs else { return Ok(network.build(k, network.chosen.size)?) };
             let network = network.clone();
             let build: Arc<Build> = Arc::new(move |side| network.build(k, (side, side)));
-            Ok(Box::new(Adapting::new(build, sides.clone(), k, limit, NICE)?))
+            Ok(Box::new(AdaptiveAnalyzer::new(build, sides.clone(), k, limit, NICE)?))
         };
         (Box::new(factory), sides)
     }

@@ -11,7 +11,7 @@ use gstreamer_video as gst_video;
 
 use polypscope::engine::{Network, Route, Shape};
 use polypscope::frame::{Nanos, Rect};
-use polypscope::live::{Core, CoreSettings, Tap};
+use polypscope::live::{OverlayGraph, OverlayGraphSettings, Tap};
 use polypscope::model::checkpoint::Description;
 use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;
@@ -143,7 +143,7 @@ impl Tap for Compare {
 
 /// A running session.
 pub struct Session {
-    pub core: Core,
+    pub core: OverlayGraph,
     pub pipeline: gst::Pipeline,
     pub compare: Arc<Compare>,
     pub moods: Arc<Moods>,
@@ -170,19 +170,25 @@ impl Session {
     pub fn start(source: &str, mood: Mood, usual: Duration) -> Self {
         let supervisor =
             SupervisorSettings { patience: Duration::from_millis(700), ..SupervisorSettings::default() };
-        Self::start_with(source, mood, usual, CoreSettings { supervisor, ..CoreSettings::default() })
+        Self::start_with(
+            source,
+            mood,
+            usual,
+            OverlayGraphSettings { supervisor, ..OverlayGraphSettings::default() },
+        )
     }
 
-    pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: CoreSettings) -> Self {
+    pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: OverlayGraphSettings) -> Self {
         polypscope::worker::log_panics();
         let moods = Moods::new(mood);
         let compare = Arc::new(Compare::default());
-        let settings = CoreSettings {
+        let settings = OverlayGraphSettings {
             style: Style { status: false, ..settings.style },
             tap: Some(compare.clone()),
             ..settings
         };
-        let (core, events) = Core::new(settings, factory(moods.clone(), usual)).expect("the session starts");
+        let (core, events) =
+            OverlayGraph::new(settings, factory(moods.clone(), usual)).expect("the session starts");
         let pipeline = gst::parse::launch(&format!("{source} ! identity name=entry silent=true"))
             .expect("the source parses")
             .downcast::<gst::Pipeline>()

@@ -12,8 +12,8 @@ use gstreamer::prelude::*;
 
 use super::compositor::{Compositor, Tap, Wiring};
 use super::controls::Controls;
-use super::copies::Copied;
-use super::stamps::Stamps;
+use super::frame_pool::FrameCopy;
+use super::timestamps::Stamps;
 use crate::Result;
 use crate::capture::Marker;
 use crate::frame::{Nanos, PictureInfo, Pts};
@@ -26,7 +26,7 @@ use crate::worker::{Factory, SupervisorSettings, Workers};
 
 /// What a session is made with.
 #[derive(Clone)]
-pub struct CoreSettings {
+pub struct OverlayGraphSettings {
     pub style: Style,
     pub threshold: f64,
     /// A mask older than this is not drawn.
@@ -40,7 +40,7 @@ pub struct CoreSettings {
     pub tap: Option<Arc<dyn Tap>>,
 }
 
-impl Default for CoreSettings {
+impl Default for OverlayGraphSettings {
     fn default() -> Self {
         Self {
             style: Style::default(),
@@ -56,10 +56,10 @@ impl Default for CoreSettings {
 }
 
 /// See the module. Dropping it ends the workers; the element then passes frames on with a state that says so.
-pub struct Core {
+pub struct OverlayGraph {
     marker: Marker,
-    workers: Workers<Box<Copied>>,
-    inbox: Inbox<Box<Copied>>,
+    workers: Workers<Box<FrameCopy>>,
+    inbox: Inbox<Box<FrameCopy>>,
     controls: Arc<Controls>,
     stamps: Arc<Stamps>,
     feed: Feed,
@@ -69,10 +69,10 @@ pub struct Core {
     epoch: Instant,
 }
 
-impl Core {
+impl OverlayGraph {
     /// # Errors
     /// A GStreamer that does not start, threads that cannot be started.
-    pub fn new(settings: CoreSettings, factory: Box<Factory>) -> Result<(Self, Events)> {
+    pub fn new(settings: OverlayGraphSettings, factory: Box<Factory>) -> Result<(Self, Events)> {
         crate::capture::init()?;
         let epoch = Instant::now();
         let (feed, events) = feed();

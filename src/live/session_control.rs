@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::adapting::Sides;
+use super::adaptive_size::Sides;
 use super::controls::Controls;
-use super::taps::Taps;
+use super::frame_taps::Taps;
 use crate::capture::{Recorder, RecorderSettings};
 use crate::control::{Desk, Status};
 use crate::telemetry::Snapshot;

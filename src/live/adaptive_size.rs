@@ -99,7 +99,7 @@ impl Seat {
 }
 
 /// See the module.
-pub struct Adapting {
+pub struct AdaptiveAnalyzer {
     inner: Built,
     build: Arc<Build>,
     sides: Arc<Sides>,
@@ -114,7 +114,7 @@ pub struct Adapting {
     threshold: Option<f64>,
 }
 
-impl Adapting {
+impl AdaptiveAnalyzer {
     /// `limit`: what a frame may take, see [`sizing::beside`]. The worker's own network is built at once.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl Adapting {
     }
 }
 
-impl FrameAnalyzer for Adapting {
+impl FrameAnalyzer for AdaptiveAnalyzer {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
         if let Some(inner) = self.sides.seat(self.worker).take() {
             self.inner = inner;
@@ -221,7 +221,7 @@ mod tests {
         Arc::new(move |side| Ok(Box::new(Timed { side, slowness: slowness.clone() }) as Built))
     }
 
-    fn frames(analyzer: &mut Adapting, n: usize) {
+    fn frames(analyzer: &mut AdaptiveAnalyzer, n: usize) {
         let bytes = [0; 16];
         let picture = Picture::packed(PictureInfo::new(PixelFormat::Gray8, 4, 4), &bytes).unwrap();
         for _ in 0..n {
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    fn adapted(analyzer: &mut Adapting, sides: &Sides, n: usize) {
+    fn adapted(analyzer: &mut AdaptiveAnalyzer, sides: &Sides, n: usize) {
         for _ in 0..n {
             frames(analyzer, 1);
             settle(sides);
@@ -253,7 +253,7 @@ mod tests {
     fn a_machine_that_slows_down_gets_a_smaller_network_and_keeps_it() {
         let slowness = Arc::new(AtomicUsize::new(1000));
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyzer = Adapting::new(timed(&slowness), sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut analyzer = AdaptiveAnalyzer::new(timed(&slowness), sides.clone(), 0, LIMIT, 0).unwrap();
         adapted(&mut analyzer, &sides, 400);
         assert_eq!(sides.smallest(), 352);
         slowness.store(1300, Ordering::Relaxed);
@@ -282,12 +282,12 @@ mod tests {
             inner(side)
         });
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyzer = Adapting::new(build.clone(), sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut analyzer = AdaptiveAnalyzer::new(build.clone(), sides.clone(), 0, LIMIT, 0).unwrap();
         frames(&mut analyzer, 2000);
         assert_eq!(sides.smallest(), 352, "it is not built yet, and every frame was analysed");
         // The worker is given up meanwhile. Its successor does not begin again.
         drop(analyzer);
-        let mut analyzer = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut analyzer = AdaptiveAnalyzer::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
         frames(&mut analyzer, 10);
         assert_eq!(sides.smallest(), 352);
         open.send(()).unwrap();
@@ -300,8 +300,8 @@ mod tests {
     fn each_worker_has_its_own_size() {
         let (slow, fast) = (Arc::new(AtomicUsize::new(1300)), Arc::new(AtomicUsize::new(1000)));
         let sides = Arc::new(Sides::new(2, 352));
-        let mut first = Adapting::new(timed(&slow), sides.clone(), 0, LIMIT, 0).unwrap();
-        let mut second = Adapting::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
+        let mut first = AdaptiveAnalyzer::new(timed(&slow), sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut second = AdaptiveAnalyzer::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
         adapted(&mut first, &sides, 200);
         adapted(&mut second, &sides, 200);
         let side = |k: usize| sides.seat(k).side.load(Ordering::Relaxed);
@@ -322,7 +322,7 @@ mod tests {
             _ => panic!("a defect"),
         });
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyzer = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut analyzer = AdaptiveAnalyzer::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
         adapted(&mut analyzer, &sides, 500);
         assert_eq!(sides.smallest(), 352);
     }
