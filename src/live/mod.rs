@@ -23,4 +23,4 @@ pub use frame_taps::Taps;
 pub use network::{LiveNetwork, NetworkSettings, Wrap};
 pub use overlay_graph::{OverlayGraph, OverlayGraphSettings};
 pub use session::{Session, Settings, Step};
-pub use session_control::LiveDesk;
+pub use session_control::LiveSessionControl;

@@ -12,7 +12,7 @@ use super::controls::Controls;
 use super::frame_taps::Taps;
 use super::network::{LiveNetwork, NICE, no_analyzer};
 use super::overlay_graph::{OverlayGraph, OverlayGraphSettings};
-use super::session_control::LiveDesk;
+use super::session_control::LiveSessionControl;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
 use crate::overlay::{Overlay, Style};
@@ -185,8 +185,8 @@ impl Session {
     }
 
     /// What the HTTP control may do with this session; recordings go where `recorder` says.
-    pub fn desk(&self, recorder: Option<RecorderSettings>) -> LiveDesk {
-        LiveDesk {
+    pub fn session_control(&self, recorder: Option<RecorderSettings>) -> LiveSessionControl {
+        LiveSessionControl {
             controls: self.controls().clone(),
             taps: self.taps.clone(),
             reader: Box::new(self.reader()),
