@@ -13,8 +13,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::crowd::Guest;
-use super::guard::Guard;
+use super::connections::Connection;
+use super::request_guard::Guard;
 use super::{Access, Routes, SessionControl};
 use crate::json_path::JsonPath;
 use crate::telemetry::collector::{Format, exposition};
@@ -64,7 +64,7 @@ pub(super) fn router(
                 let checked = guard.check(request.method(), request.uri().path(), request.headers());
                 let mut response = match checked {
                     Ok(known) => {
-                        if known && let Some(guest) = request.extensions().get::<Arc<Guest>>() {
+                        if known && let Some(guest) = request.extensions().get::<Arc<Connection>>() {
                             guest.recognised();
                         }
                         // A client that sends half a request is not waited for.

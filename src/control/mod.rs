@@ -6,10 +6,10 @@
 //! patient and steers nothing.
 
 mod api;
-mod crowd;
-mod door;
-mod guard;
+mod connections;
+mod limited_listener;
 mod origin;
+mod request_guard;
 mod token;
 
 use std::net::SocketAddr;
@@ -127,7 +127,7 @@ impl Control {
             .map_err(refused)?;
         let listener = {
             let _here = runtime.enter();
-            door::listen(addr).map_err(refused)?
+            limited_listener::listen(addr).map_err(refused)?
         };
         let addr = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -137,7 +137,7 @@ impl Control {
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        () = door::serve(listener, router, crowd::Limits::default()) => {}
+                        () = limited_listener::serve(listener, router, connections::Limits::default()) => {}
                         _ = stopped => {}
                     }
                 });
