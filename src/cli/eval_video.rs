@@ -225,7 +225,7 @@ fn infer(
         Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs, hear_decoders,
     };
     use crate::frame::Mask;
-    use crate::worker::Segmenter;
+    use crate::segment::Segmenter;
 
     hear_decoders();
     let mut source: Box<dyn Source> = match discover_inputs(&[video.to_owned()])?.as_slice() {
