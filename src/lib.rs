@@ -41,6 +41,7 @@ pub mod program;
 pub mod replay;
 mod result_file;
 pub mod safety;
+pub mod segment;
 mod shown;
 pub mod small_file;
 pub mod still;

@@ -67,14 +67,14 @@ impl<T> Clone for Inbox<T> {
 
 /// Every taker is gone; the job comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NobodyTakes<T>(pub T);
+pub struct Disconnected<T>(pub T);
 
 /// What a taker found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken<T> {
     Job(T),
     /// Nothing within the time given.
-    Nothing,
+    TimedOut,
     /// The producer is gone and every job has been taken.
     Closed,
 }
@@ -92,9 +92,9 @@ pub fn mailbox<T>(policy: Policy, capacity: usize) -> (Outbox<T>, Inbox<T>) {
 impl<T> Outbox<T> {
     /// Offers a job without ever waiting. Under [`Policy::NewestWins`] returns the job it replaced, whose buffers the
     /// producer reuses; under [`Policy::Lossless`] gives the job back when there is no room.
-    pub fn offer(&self, job: T) -> Result<Option<T>, NobodyTakes<T>> {
+    pub fn offer(&self, job: T) -> Result<Option<T>, Disconnected<T>> {
         if Arc::strong_count(&self.takers) == 1 {
-            return Err(NobodyTakes(job));
+            return Err(Disconnected(job));
         }
         let mut job = job;
         let mut replaced = None;
@@ -104,7 +104,7 @@ impl<T> Outbox<T> {
                     self.counts.sent.fetch_add(1, Ordering::Relaxed);
                     return Ok(replaced);
                 }
-                Err(TrySendError::Disconnected(back)) => return Err(NobodyTakes(back)),
+                Err(TrySendError::Disconnected(back)) => return Err(Disconnected(back)),
                 Err(TrySendError::Full(back)) => {
                     let Some(reclaim) = &self.reclaim else { return Ok(Some(back)) };
                     job = back;
@@ -119,14 +119,14 @@ impl<T> Outbox<T> {
     }
 
     /// Hands a job over, waiting up to `patience` for room. `Ok(Some(job))`: still no room, try again.
-    pub fn hand_over(&self, job: T, patience: Duration) -> Result<Option<T>, NobodyTakes<T>> {
+    pub fn hand_over(&self, job: T, patience: Duration) -> Result<Option<T>, Disconnected<T>> {
         match self.sender.send_timeout(job, patience) {
             Ok(()) => {
                 self.counts.sent.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
             Err(SendTimeoutError::Timeout(job)) => Ok(Some(job)),
-            Err(SendTimeoutError::Disconnected(job)) => Err(NobodyTakes(job)),
+            Err(SendTimeoutError::Disconnected(job)) => Err(Disconnected(job)),
         }
     }
 
@@ -148,7 +148,7 @@ impl<T> Inbox<T> {
                 self.counts.taken.fetch_add(1, Ordering::Relaxed);
                 Taken::Job(job)
             }
-            Err(RecvTimeoutError::Timeout) => Taken::Nothing,
+            Err(RecvTimeoutError::Timeout) => Taken::TimedOut,
             Err(RecvTimeoutError::Disconnected) => Taken::Closed,
         }
     }
@@ -160,7 +160,7 @@ impl<T> Inbox<T> {
                 self.counts.taken.fetch_add(1, Ordering::Relaxed);
                 Taken::Job(job)
             }
-            Err(TryRecvError::Empty) => Taken::Nothing,
+            Err(TryRecvError::Empty) => Taken::TimedOut,
             Err(TryRecvError::Disconnected) => Taken::Closed,
         }
     }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(outbox.offer(2), Ok(Some(1)));
         assert_eq!(outbox.offer(3), Ok(Some(2)));
         assert_eq!(inbox.take(NOW), Taken::Job(3));
-        assert_eq!(inbox.take(NOW), Taken::Nothing);
+        assert_eq!(inbox.take(NOW), Taken::TimedOut);
         assert_eq!(outbox.traffic(), Traffic { sent: 3, superseded: 2, taken: 1 });
     }
 
@@ -218,7 +218,7 @@ mod tests {
             drop(inbox);
             assert_eq!(outbox.offer(1), Ok(None));
             drop(second);
-            assert_eq!(outbox.offer(2), Err(NobodyTakes(2)));
+            assert_eq!(outbox.offer(2), Err(Disconnected(2)));
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
                                 assert!(last < Some(n), "jobs run backwards");
                                 last = Some(n);
                             }
-                            Taken::Nothing => panic!("the producer stalled"),
+                            Taken::TimedOut => panic!("the producer stalled"),
                             Taken::Closed => break,
                         }
                     }

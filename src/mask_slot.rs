@@ -37,7 +37,7 @@ impl FinishedMask {
 
 /// A worker's end.
 #[derive(Clone, Debug)]
-pub struct Giver {
+pub struct MaskSender {
     sender: Sender<Box<FinishedMask>>,
     /// Held to take back what the video path left lying.
     reclaim: Receiver<Box<FinishedMask>>,
@@ -47,23 +47,23 @@ pub struct Giver {
 
 /// The video path's end.
 #[derive(Debug)]
-pub struct Shower {
+pub struct MaskReceiver {
     receiver: Receiver<Box<FinishedMask>>,
     bin: Sender<Box<FinishedMask>>,
     current: Option<Box<FinishedMask>>,
 }
 
 /// A slot for `workers` workers.
-pub fn mask_slot(workers: usize) -> (Giver, Shower) {
+pub fn mask_slot(workers: usize) -> (MaskSender, MaskReceiver) {
     // Each worker may have one mask lying there, so that none has to look at another's.
     let room = workers.max(1);
     let (sender, receiver) = crossbeam_channel::bounded(room);
     let (bin, spent) = crossbeam_channel::bounded(2 * room + 2);
-    let giver = Giver { sender, reclaim: receiver.clone(), spent, overtaken: Arc::default() };
-    (giver, Shower { receiver, bin, current: None })
+    let mask_sender = MaskSender { sender, reclaim: receiver.clone(), spent, overtaken: Arc::default() };
+    (mask_sender, MaskReceiver { receiver, bin, current: None })
 }
 
-impl Giver {
+impl MaskSender {
     /// An empty mask, with the buffers of one that is no longer shown if there is one.
     pub fn blank(&self) -> Box<FinishedMask> {
         self.spent.try_recv().unwrap_or_default()
@@ -96,7 +96,7 @@ impl Giver {
     }
 }
 
-impl Shower {
+impl MaskReceiver {
     /// The newest mask there is, and whether it has come since the last call.
     pub fn newest(&mut self) -> (Option<&FinishedMask>, bool) {
         let mut fresh = false;
@@ -135,70 +135,70 @@ mod tests {
         m
     }
 
-    fn shown(shower: &mut Shower) -> Option<(u64, bool)> {
-        let (mask, fresh) = shower.newest();
+    fn shown(mask_receiver: &mut MaskReceiver) -> Option<(u64, bool)> {
+        let (mask, fresh) = mask_receiver.newest();
         mask.map(|m| (m.mask.frame.0, fresh))
     }
 
     #[test]
     fn a_mask_of_an_older_frame_never_replaces_a_newer_one() {
-        let (giver, mut shower) = mask_slot(2);
-        assert_eq!(shown(&mut shower), None);
-        giver.give(mask(5));
-        assert_eq!(shown(&mut shower), Some((5, true)));
-        giver.give(mask(4));
-        assert_eq!(shown(&mut shower), Some((5, false)));
-        giver.give(mask(8));
-        giver.give(mask(7));
-        assert_eq!(shown(&mut shower), Some((8, true)));
-        assert_eq!(shown(&mut shower), Some((8, false)));
+        let (mask_sender, mut mask_receiver) = mask_slot(2);
+        assert_eq!(shown(&mut mask_receiver), None);
+        mask_sender.give(mask(5));
+        assert_eq!(shown(&mut mask_receiver), Some((5, true)));
+        mask_sender.give(mask(4));
+        assert_eq!(shown(&mut mask_receiver), Some((5, false)));
+        mask_sender.give(mask(8));
+        mask_sender.give(mask(7));
+        assert_eq!(shown(&mut mask_receiver), Some((8, true)));
+        assert_eq!(shown(&mut mask_receiver), Some((8, false)));
     }
 
     #[test]
     fn the_newest_survives_a_video_path_that_does_not_look() {
         for order in [[1u64, 2, 3, 4, 5], [5, 4, 3, 2, 1], [2, 5, 1, 4, 3]] {
-            let (giver, mut shower) = mask_slot(2);
+            let (mask_sender, mut mask_receiver) = mask_slot(2);
             for n in order {
-                giver.give(mask(n));
+                mask_sender.give(mask(n));
             }
-            assert_eq!(shown(&mut shower), Some((5, true)), "{order:?}");
-            assert_eq!(giver.overtaken(), 3);
+            assert_eq!(shown(&mut mask_receiver), Some((5, true)), "{order:?}");
+            assert_eq!(mask_sender.overtaken(), 3);
         }
     }
 
     #[test]
     fn buffers_come_back_to_the_workers() {
-        let (giver, mut shower) = mask_slot(1);
+        let (mask_sender, mut mask_receiver) = mask_slot(1);
         let mut first = mask(1);
         first.mask.inside = vec![7; 100];
         let address = first.mask.inside.as_ptr();
-        giver.give(first);
-        shower.newest();
-        giver.give(mask(2));
-        shower.newest();
-        assert_eq!(giver.blank().mask.inside.as_ptr(), address);
-        shower.clear();
-        assert_eq!(shown(&mut shower), None);
+        mask_sender.give(first);
+        mask_receiver.newest();
+        mask_sender.give(mask(2));
+        mask_receiver.newest();
+        assert_eq!(mask_sender.blank().mask.inside.as_ptr(), address);
+        mask_receiver.clear();
+        assert_eq!(shown(&mut mask_receiver), None);
     }
 
     #[test]
     fn two_workers_and_a_slow_reader_never_run_backwards() {
-        let (giver, mut shower) = mask_slot(2);
+        let (mask_sender, mut mask_receiver) = mask_slot(2);
         let workers: Vec<_> = (0..2u64)
             .map(|k| {
-                let giver = giver.clone();
+                let mask_sender = mask_sender.clone();
                 std::thread::spawn(move || {
                     for n in 0..5_000 {
-                        let mut m = giver.blank();
+                        let mut m = mask_sender.blank();
                         m.mask.frame = FrameId(2 * n + k);
-                        giver.give(m);
+                        mask_sender.give(m);
                     }
                 })
             })
             .collect();
         let mut last = 0;
         while !workers.iter().all(|w| w.is_finished()) {
-            if let Some((frame, _)) = shown(&mut shower) {
+            if let Some((frame, _)) = shown(&mut mask_receiver) {
                 assert!(frame >= last, "{frame} after {last}");
                 last = frame;
             }
@@ -206,6 +206,6 @@ mod tests {
         for w in workers {
             w.join().expect("no worker panicked");
         }
-        assert_eq!(shown(&mut shower).map(|s| s.0), Some(9_999));
+        assert_eq!(shown(&mut mask_receiver).map(|s| s.0), Some(9_999));
     }
 }

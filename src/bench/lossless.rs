@@ -25,8 +25,9 @@ use crate::overlay::{Overlay, Style};
 use crate::phantom;
 use crate::replay::reader;
 use crate::safety::State;
+use crate::segment::Segmenter;
 use crate::telemetry::{LiveCounts, Machine, Memory, Stage, StageHistograms, rss_bytes};
-use crate::worker::{self, Finished, Segmenter};
+use crate::worker::{self, Finished};
 use crate::{Error, Result};
 
 /// Frames waiting at each hand-over, as in a replay.

@@ -1,11 +1,15 @@
-//! The pipeline under measurement: runs, what they come to, and what changed between two sets of them.
+//! Everything under measurement: the network alone, the motion of masks, the whole pipeline, and what changed between two
+//! sets of its runs.
 //!
-//! In: settings of a run, and whoever carries it out. Out: records of runs as JSON, CSV, a table and a page; and a verdict
-//! on two files of them. What is measured lives elsewhere: a run is a call that returns a [`RunRecord`].
+//! In: settings of a run. Out: records of runs as JSON, CSV, a table and a page; and a verdict on two files of them. What is
+//! measured lives elsewhere.
 
 mod compare;
+pub(crate) mod engine;
 #[cfg(feature = "video")]
 mod lossless;
+#[cfg(feature = "video")]
+pub(crate) mod motion;
 #[cfg(feature = "video")]
 mod paced;
 #[cfg(feature = "video")]

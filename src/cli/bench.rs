@@ -1,9 +1,10 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
-use super::{Context, Outcome, bench_compare, bench_engine};
+use super::{Context, Outcome, bench_compare};
 #[cfg(feature = "video")]
 use super::{bench_motion, bench_pipeline};
 use crate::Result;
+use crate::bench::engine;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// The network alone: time of a frame and of its parts beside the processor's peak.
-    Engine(bench_engine::Args),
+    Engine(engine::Args),
     /// How well masks follow the picture while they are some frames old.
     #[cfg(feature = "video")]
     Motion(bench_motion::Args),
@@ -28,7 +29,7 @@ enum Command {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     match &args.command {
-        Command::Engine(args) => bench_engine::run(args, context.json, context.out).map(|()| Outcome::Done),
+        Command::Engine(args) => engine::run(args, context.json, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
         Command::Motion(args) => bench_motion::run(args, context),
         #[cfg(feature = "video")]

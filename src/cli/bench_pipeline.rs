@@ -14,8 +14,9 @@ use crate::model::Checkpoint;
 use crate::phantom::{self, Preset};
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, write_whole};
+use crate::segment::Segmenter;
 use crate::telemetry::Machine;
-use crate::worker::{ANNOTATION_BUDGET, Segmenter};
+use crate::worker::ANNOTATION_BUDGET;
 use crate::{Error, Result};
 
 /// The real pipeline, paced as a live source or as fast as every frame can be inferred. Warm-up and last frames are

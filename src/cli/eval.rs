@@ -10,7 +10,6 @@ use super::arguments::threshold;
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
-use crate::engine::Network;
 use crate::evaluation::images::{
     CSV_HEADER, Classes, DataSet, DataSetReport, Event, MaskLevels, Options, Predict, Rank, contact_sheet,
     csv_line, json, protocol_line, score, table,
@@ -18,9 +17,9 @@ use crate::evaluation::images::{
 use crate::evaluation::metrics::{Prediction, Protocol};
 use crate::frame::{Picture, PictureInfo, PixelFormat};
 use crate::model::checkpoint::Description;
-use crate::postprocess::{Upsampler, check_finite, sigmoid};
-use crate::preprocess::{FieldOfView, Preprocessor};
+use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile, write_whole};
+use crate::segment::Probabilities;
 use crate::{Error, Result};
 
 /// Predictions come from --predictions, or from the network over --images. Several data sets: repeat the folders, in the
@@ -215,49 +214,15 @@ fn data_set_name(masks: &Path) -> String {
     }
 }
 
-/// The network as the judge of pictures: a probability for each of a picture's pixels.
-struct NetworkPredictor {
-    preprocessor: Preprocessor,
-    network: Box<dyn Network>,
-    upsampler: Upsampler,
-    input: Vec<f32>,
-    logits: Vec<f32>,
-}
-
-impl NetworkPredictor {
-    fn new(network: Box<dyn Network>, description: &Description, view: FieldOfView) -> Self {
-        let shape = network.shape();
-        Self {
-            preprocessor: Preprocessor::new(description, shape.height, shape.width, view),
-            upsampler: Upsampler::default(),
-            input: vec![0.0; shape.input_len()],
-            logits: vec![0.0; shape.logits_len()],
-            network,
-        }
-    }
-}
+/// The network as the judge of pictures.
+struct NetworkPredictor(Probabilities);
 
 impl Predict for NetworkPredictor {
     fn predict(&mut self, image: &RgbImage) -> Result<Prediction<'static>> {
         let (w, h) = image.dimensions();
         let picture = Picture::packed(PictureInfo::new(PixelFormat::Rgb, w, h), image.as_raw())
             .ok_or_else(|| Error::input("an empty picture"))?;
-        // Pictures of a data set have nothing to do with each other.
-        self.preprocessor.restart();
-        let view = self.preprocessor.run(&picture, &mut self.input)?;
-        self.network.run(&self.input, &mut self.logits)?;
-        check_finite(&self.logits)?;
-        let shape = self.network.shape();
-        let (width, height) = (w as usize, h as usize);
-        let mut map = vec![0.0f32; width * height];
-        let (size, target) = ((shape.height, shape.width), (view.h as usize, view.w as usize));
-        self.upsampler.run(&self.logits, shape.classes, size, target, |y, row| {
-            let start = (view.y as usize + y) * width + view.x as usize;
-            for (p, &logit) in map[start..start + row.len()].iter_mut().zip(row) {
-                *p = sigmoid(logit);
-            }
-        });
-        Prediction::from_probability(width, height, map)
+        Prediction::from_probability(w as usize, h as usize, self.0.of(&picture)?)
     }
 }
 
@@ -284,7 +249,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         tracing::debug!("{}", built.describe());
         checkpoint_name = Some(format!("{} on {}", description.name, built.describe()));
         let options = args.options(Some(description))?;
-        network = Some(NetworkPredictor::new(built, description, args.field_of_view));
+        network = Some(NetworkPredictor(Probabilities::new(built, description, args.field_of_view)));
         options
     } else {
         args.options(None)?

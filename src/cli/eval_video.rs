@@ -344,7 +344,7 @@ fn infer(
         Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs, hear_decoders,
     };
     use crate::frame::Mask;
-    use crate::worker::Segmenter;
+    use crate::segment::Segmenter;
 
     hear_decoders();
     let inputs = match frames {

@@ -130,7 +130,8 @@ impl Plan<'_> {
         let mut url_file = None;
         if let Some((addr, access)) = self.control {
             let token = access.token.clone();
-            let control = Control::start(addr, access, Routes::All, Arc::new(session.desk(recordings)))?;
+            let control =
+                Control::start(addr, access, Routes::All, Arc::new(session.session_control(recordings)))?;
             let page = format!("http://{}/", control.addr());
             let whole = token.map_or(page.clone(), |t| format!("{page}#{}", t.for_url()));
             if let Some(path) = &self.args.control_url_file {
@@ -140,8 +141,8 @@ impl Plan<'_> {
             listeners.push(control);
         }
         if let Some((addr, access)) = self.metrics {
-            let desk = Arc::new(session.desk(None));
-            listeners.push(Control::start(addr, access, Routes::Metrics, desk)?);
+            let session_control = Arc::new(session.session_control(None));
+            listeners.push(Control::start(addr, access, Routes::Metrics, session_control)?);
         }
         Ok(Listening { _listeners: listeners, _url: url_file })
     }

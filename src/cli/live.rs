@@ -115,13 +115,13 @@ fn seconds(text: &str) -> Result<f64> {
 }
 
 /// What may interrupt or steer a session besides its control page.
-struct Hands {
+struct OperatorInput {
     stop: Arc<AtomicBool>,
     toggle: Arc<AtomicBool>,
     keys: crossbeam_channel::Receiver<char>,
 }
 
-impl Hands {
+impl OperatorInput {
     fn new(quiet: bool) -> Result<Self> {
         let toggle = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal_hook::consts::SIGUSR1, toggle.clone())
@@ -228,7 +228,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let listening = args.listening.plan()?;
     log_panics();
     let settings = args.settings(context)?;
-    let hands = Hands::new(context.quiet)?;
+    let operator = OperatorInput::new(context.quiet)?;
     let summary_file =
         args.summary.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
     let mut session = Session::start(settings)?;
@@ -236,7 +236,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         session.taps().record(Recorder::start(args.recorder(folder))?);
     }
     let listeners = listening.start(&session, args.recordings(), context)?;
-    let result = watch(args, &mut session, &hands, context);
+    let result = watch(args, &mut session, &operator, context);
     drop(listeners);
     let result = with_source(result, session.source_end(), context);
     let summary = session.finish();
@@ -289,15 +289,20 @@ fn with_source(result: Result<Outcome>, source: SourceEnd, context: &mut Context
 }
 
 /// Until the session is over.
-fn watch(args: &Args, session: &mut Session, hands: &Hands, context: &mut Context) -> Result<Outcome> {
+fn watch(
+    args: &Args,
+    session: &mut Session,
+    operator: &OperatorInput,
+    context: &mut Context,
+) -> Result<Outcome> {
     let line = StatusLine::new(context);
     let mut next_line = Instant::now();
     loop {
-        if hands.stop.load(Ordering::Relaxed) {
+        if operator.stop.load(Ordering::Relaxed) {
             return Ok(Outcome::Done);
         }
-        let mut keys: Vec<char> = hands.keys.try_iter().collect();
-        if hands.toggle.swap(false, Ordering::Relaxed) {
+        let mut keys: Vec<char> = operator.keys.try_iter().collect();
+        if operator.toggle.swap(false, Ordering::Relaxed) {
             keys.push('o');
         }
         match session.step(Duration::from_millis(50)) {

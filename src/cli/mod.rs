@@ -6,7 +6,6 @@
 mod arguments;
 mod bench;
 mod bench_compare;
-mod bench_engine;
 #[cfg(feature = "video")]
 mod bench_motion;
 #[cfg(feature = "video")]

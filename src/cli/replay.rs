@@ -9,7 +9,6 @@ use clap::Args as ClapArgs;
 use super::arguments::{ConfirmArgs, frame_rate, instant, opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
-use super::segment::make_folder;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::{
     EncoderSettings, Facts, Input, Recording, Skipped, Source, Span, Stills, discover, hear_decoders,
@@ -19,7 +18,8 @@ use crate::model::Checkpoint;
 use crate::overlay::Style;
 use crate::preprocess::FieldOfView;
 use crate::replay::{Settings, record::Summary, replay, same_file};
-use crate::worker::Segmenter;
+use crate::result_file::make_folder;
+use crate::segment::Segmenter;
 use crate::{Error, Result};
 
 /// Every frame is segmented; the output has the same frames at the same times as the input.

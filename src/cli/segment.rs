@@ -3,25 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
-use image::{GrayImage, RgbImage};
 use serde::Serialize;
 
 use super::arguments::{frame_rate, least_share, opacity, threshold};
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::capture::list_files;
-use crate::frame::{
-    FrameId, Gate, Mask, Picture, PictureInfo, PictureMut, PixelFormat, Pts, Rect, TrackMark,
-};
-use crate::overlay::{Overlay, Style};
-use crate::postprocess::Upsampler;
+use crate::frame::{FrameId, Gate, Pts, TrackMark};
+use crate::overlay::Style;
 use crate::preprocess::FieldOfView;
-use crate::result_file::{check_folder, check_free, write_whole};
-use crate::safety::State;
-use crate::still::load_rgb;
+use crate::result_file::{check_folder, check_free, make_folder, write_whole};
+use crate::segment::{Segmenter, StillSegmenter};
 use crate::still::names::is_picture;
 use crate::tracks::{Confirm, SharedFilter};
-use crate::worker::Segmenter;
 use crate::{Error, Result};
 
 /// For each picture NAME: NAME.png (probability, 8 bit, the picture's size) and NAME.overlay.png.
@@ -135,10 +129,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     check_folder(&args.out)?;
     make_folder(&args.out)?;
     let (checkpoint, network) = args.engine.open()?;
-    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold)
+    let segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold)
         .with_filter(SharedFilter::new(args.confirm).with_least(args.least_region));
-    let mut overlay = Overlay::new(Style { alpha: args.alpha, status: false, ..Style::default() });
-    let mut upsampler = Upsampler::default();
+    let style = Style { alpha: args.alpha, status: false, ..Style::default() };
+    let mut segmenter = StillSegmenter::new(segmenter, style);
     let bar = Progress::new(Some(plan.len() as u64), context.quiet, "segment");
     let mut results = Vec::new();
     let mut failures = Vec::new();
@@ -147,13 +141,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
             let ns = n as u128 * 1_000_000_000 * u128::from(args.fps.1) / u128::from(args.fps.0);
             (FrameId(n as u64), Pts(ns as u64))
         });
-        let one = segment(&mut segmenter, &mut upsampler, &mut overlay, picture, at).and_then(
-            |(map, image, mask)| {
-                save(probability, args.force, |f| map.write_to(f, image::ImageFormat::Png))?;
-                save(drawn, args.force, |f| image.write_to(f, image::ImageFormat::Png))?;
-                Ok(mask)
-            },
-        );
+        let one = segmenter.run(picture, at).and_then(|still| {
+            save(probability, args.force, |f| still.probability.write_to(f, image::ImageFormat::Png))?;
+            save(drawn, args.force, |f| still.marked.write_to(f, image::ImageFormat::Png))?;
+            Ok(still.mask)
+        });
         match one {
             Ok(mask) => results.push(Segmented {
                 input: picture.clone(),
@@ -198,50 +190,6 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         (_, false) => Outcome::Partial,
         _ => Outcome::Done,
     })
-}
-
-/// Probability map at the picture's size, the picture with its marks, and the mask. `at`: which frame it is, where the pictures
-/// are successive ones.
-fn segment(
-    segmenter: &mut Segmenter,
-    upsampler: &mut Upsampler,
-    overlay: &mut Overlay,
-    path: &Path,
-    at: Option<(FrameId, Pts)>,
-) -> Result<(GrayImage, RgbImage, Mask)> {
-    let mut image = load_rgb(path)?;
-    let (w, h) = image.dimensions();
-    let info = PictureInfo::new(PixelFormat::Rgb, w, h);
-    let mut mask = Mask::default();
-    let empty = || Error::input(format!("{}: is an empty picture", path.display()));
-    match at {
-        Some((frame, pts)) => (mask.frame, mask.pts) = (frame, pts),
-        None => segmenter.restart(),
-    }
-    let picture = Picture::packed(info, image.as_raw()).ok_or_else(empty)?;
-    segmenter.segment(&picture, &mut mask).map_err(|e| e.at(path.display()))?;
-
-    let view: Rect = mask.field_of_view;
-    let shape = segmenter.network().shape();
-    let mut map = GrayImage::new(w, h);
-    let size = (shape.height, shape.width);
-    let target = (view.h as usize, view.w as usize);
-    let pixels = map.as_mut();
-    upsampler.run(segmenter.logits(), shape.classes, size, target, |y, row| {
-        let start = (view.y as usize + y) * w as usize + view.x as usize;
-        for (o, &l) in pixels[start..start + row.len()].iter_mut().zip(row) {
-            *o = (crate::postprocess::sigmoid(l) * 255.0).round() as u8;
-        }
-    });
-    let mut drawn = PictureMut::packed(info, image.as_mut()).ok_or_else(empty)?;
-    overlay.draw(&mut drawn, Some(&mask), State::Active);
-    Ok((map, image, mask))
-}
-
-/// A folder only its owner can look into, if it is not there yet.
-pub(super) fn make_folder(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::write(path, e))
 }
 
 /// Writes a picture as PNG.

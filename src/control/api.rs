@@ -13,9 +13,9 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::crowd::Guest;
-use super::guard::Guard;
-use super::{Access, Desk, Routes};
+use super::connections::Connection;
+use super::request_guard::Guard;
+use super::{Access, Routes, SessionControl};
 use crate::json_path::JsonPath;
 use crate::telemetry::collector::{Format, exposition};
 
@@ -26,9 +26,14 @@ const REFERENCE: &str = include_str!("API.md");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
      img-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-type At = State<Arc<dyn Desk>>;
+type At = State<Arc<dyn SessionControl>>;
 
-pub(super) fn router(addr: SocketAddr, access: Access, routes: Routes, desk: Arc<dyn Desk>) -> Router {
+pub(super) fn router(
+    addr: SocketAddr,
+    access: Access,
+    routes: Routes,
+    session_control: Arc<dyn SessionControl>,
+) -> Router {
     let guard = Arc::new(Guard { addr, access, figures_only: routes == Routes::Metrics });
     let mut router = Router::new().route("/metrics", get(metrics));
     if routes == Routes::All {
@@ -52,7 +57,7 @@ pub(super) fn router(addr: SocketAddr, access: Access, routes: Routes, desk: Arc
         .method_not_allowed_fallback(|| async {
             sentence(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; see /api")
         })
-        .with_state(desk)
+        .with_state(session_control)
         .layer(DefaultBodyLimit::max(4096))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             let guard = guard.clone();
@@ -60,7 +65,7 @@ pub(super) fn router(addr: SocketAddr, access: Access, routes: Routes, desk: Arc
                 let checked = guard.check(request.method(), request.uri().path(), request.headers());
                 let mut response = match checked {
                     Ok(known) => {
-                        if known && let Some(guest) = request.extensions().get::<Arc<Guest>>() {
+                        if known && let Some(guest) = request.extensions().get::<Arc<Connection>>() {
                             guest.recognised();
                         }
                         // A client that sends half a request is not waited for.
@@ -109,10 +114,11 @@ async fn page() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
 }
 
-async fn metrics(State(desk): At, headers: HeaderMap) -> Response {
+async fn metrics(State(session_control): At, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let format = Format::accepted(accepted);
-    ([(header::CONTENT_TYPE, format.content_type())], exposition(&desk.figures(), format)).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], exposition(&session_control.figures(), format))
+        .into_response()
 }
 
 #[derive(Deserialize)]
@@ -140,27 +146,31 @@ fn unread(refusal: &JsonRejection) -> Response {
     sentence(refusal.status(), &refusal.body_text())
 }
 
-async fn overlay(State(desk): At, body: Body<Switch>) -> Response {
+async fn overlay(State(session_control): At, body: Body<Switch>) -> Response {
     match body {
         Err(e) => unread(&e),
         Ok(Json(switch)) => {
-            desk.set_overlay(switch.on);
+            session_control.set_overlay(switch.on);
             answer(Ok(json!({ "overlay_on": switch.on })))
         }
     }
 }
 
-async fn threshold(State(desk): At, body: Body<Value64>) -> Response {
+async fn threshold(State(session_control): At, body: Body<Value64>) -> Response {
     match body {
         Err(e) => unread(&e),
-        Ok(Json(v)) => answer(desk.set_threshold(v.value).map(|()| json!({ "threshold": v.value }))),
+        Ok(Json(v)) => {
+            answer(session_control.set_threshold(v.value).map(|()| json!({ "threshold": v.value })))
+        }
     }
 }
 
-async fn alpha(State(desk): At, body: Body<Value64>) -> Response {
+async fn alpha(State(session_control): At, body: Body<Value64>) -> Response {
     match body {
         Err(e) => unread(&e),
-        Ok(Json(v)) => answer(desk.set_alpha(v.value as f32).map(|()| json!({ "alpha": v.value }))),
+        Ok(Json(v)) => {
+            answer(session_control.set_alpha(v.value as f32).map(|()| json!({ "alpha": v.value })))
+        }
     }
 }
 
@@ -173,25 +183,25 @@ async fn confirm(State(desk): At, body: Body<Name>) -> Response {
 
 /// Runs what may take a while beside the listener.
 async fn beside<T: Send + 'static>(
-    desk: Arc<dyn Desk>,
-    work: impl FnOnce(&dyn Desk) -> crate::Result<T> + Send + 'static,
+    session_control: Arc<dyn SessionControl>,
+    work: impl FnOnce(&dyn SessionControl) -> crate::Result<T> + Send + 'static,
 ) -> crate::Result<T> {
-    tokio::task::spawn_blocking(move || work(desk.as_ref()))
+    tokio::task::spawn_blocking(move || work(session_control.as_ref()))
         .await
         .unwrap_or_else(|_| Err(crate::Error::internal("the request failed").remedy("please report this")))
 }
 
-async fn start_recording(State(desk): At) -> Response {
-    let started = beside(desk, |d| d.start_recording()).await;
+async fn start_recording(State(session_control): At) -> Response {
+    let started = beside(session_control, |d| d.start_recording()).await;
     answer(started.map(|stem| json!({ "recording": JsonPath::from(stem) })))
 }
 
-async fn stop_recording(State(desk): At) -> Response {
-    answer(beside(desk, |d| d.stop_recording()).await.map(|()| json!({ "recording": null })))
+async fn stop_recording(State(session_control): At) -> Response {
+    answer(beside(session_control, |d| d.stop_recording()).await.map(|()| json!({ "recording": null })))
 }
 
-async fn snapshot(State(desk): At) -> Response {
-    match beside(desk, |d| d.snapshot()).await {
+async fn snapshot(State(session_control): At) -> Response {
+    match beside(session_control, |d| d.snapshot()).await {
         Ok(png) => ([(header::CONTENT_TYPE, "image/png")], png).into_response(),
         Err(e) => answer(Err(e)),
     }

@@ -1,15 +1,15 @@
 //! Steering and watching a live session over HTTP.
 //!
 //! In: requests that bring the session's token. Out: the session's state and figures, a page that shows them, and changes
-//! through [`Desk`]. `API.md` beside this file is the reference. Requests another site's page could cause a browser to
+//! through [`SessionControl`]. `API.md` beside this file is the reference. Requests another site's page could cause a browser to
 //! send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens apart: it shows no
 //! patient and steers nothing.
 
 mod api;
-mod crowd;
-mod door;
-mod guard;
+mod connections;
+mod limited_listener;
 mod origin;
+mod request_guard;
 mod token;
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::telemetry::Snapshot;
 use crate::{Error, Result};
 
 /// What a session lets itself be told.
-pub trait Desk: Send + Sync + 'static {
+pub trait SessionControl: Send + Sync + 'static {
     fn status(&self) -> Status;
     fn set_overlay(&self, on: bool);
     /// Strictly between 0 and 1.
@@ -111,7 +111,12 @@ impl Control {
     ///
     /// # Errors
     /// [`Routes::All`] beyond loopback without a token, an address that is taken.
-    pub fn start(addr: SocketAddr, access: Access, routes: Routes, desk: Arc<dyn Desk>) -> Result<Self> {
+    pub fn start(
+        addr: SocketAddr,
+        access: Access,
+        routes: Routes,
+        session_control: Arc<dyn SessionControl>,
+    ) -> Result<Self> {
         if routes == Routes::All && access.token.is_none() && !addr.ip().is_loopback() {
             return Err(Error::usage(format!(
                 "{addr}: anybody on the network could see the patient and steer the session"
@@ -129,17 +134,17 @@ impl Control {
             .map_err(refused)?;
         let listener = {
             let _here = runtime.enter();
-            door::listen(addr).map_err(refused)?
+            limited_listener::listen(addr).map_err(refused)?
         };
         let addr = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let router = api::router(addr, access, routes, desk);
+        let router = api::router(addr, access, routes, session_control);
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        () = door::serve(listener, router, crowd::Limits::default()) => {}
+                        () = limited_listener::serve(listener, router, connections::Limits::default()) => {}
                         _ = stopped => {}
                     }
                 });

@@ -10,7 +10,7 @@ use super::random::Random;
 use crate::Result;
 use crate::model::checkpoint::Description;
 use crate::model::{self, Architecture, Checkpoint, M2SNet, Variant, parameters};
-use crate::program::{Builder, Op, Program, Rounding, Value, interpret, passes};
+use crate::program::{self, Builder, Op, Program, Rounding, Value, interpret, passes};
 
 /// Small: the interpreter is slow. Not square, and the coarsest map is one pixel high.
 const SIZE: (usize, usize) = (32, 64);
@@ -181,7 +181,7 @@ fn the_cpu_engine_agrees_with_the_interpreter_at_every_value() {
     for architecture in both() {
         let checkpoint = checkpoint(architecture, &mut r);
         let program = model::program(architecture, SIZE);
-        for path in KernelSet::ALL.into_iter().filter(|p| p.is_available()) {
+        for path in KernelSet::FLOAT.into_iter().filter(|p| p.is_available()) {
             let seen = check_cpu(&program, &checkpoint, path, 3, &mut r);
             assert!(seen > 130, "{path}: only {seen} values were seen");
         }
@@ -251,7 +251,7 @@ fn another_network_is_one_builder() {
     let mut r = Random(109);
     let checkpoint = checkpoint(Architecture { variant: Variant::MSNet, classes: 1 }, &mut r);
     let program = msnet_without_one_unit(SIZE);
-    for path in KernelSet::ALL.into_iter().filter(|p| p.is_available()) {
+    for path in KernelSet::FLOAT.into_iter().filter(|p| p.is_available()) {
         let seen = check_cpu(&program, &checkpoint, path, 2, &mut r);
         assert!(seen > 120, "{path}: only {seen} values were seen");
     }
@@ -272,4 +272,79 @@ fn an_operation_without_a_kernel_is_refused_by_name() -> Result<()> {
     let e = Cpu::of_program(program, &checkpoint, settings).err().expect("it is refused");
     assert!(e.to_string().contains("alone"), "{e}");
     Ok(())
+}
+
+/// A checkpoint that knows how large its activations are, from one input.
+fn calibrated(
+    architecture: Architecture,
+    size: (usize, usize),
+    r: &mut Random,
+) -> (Checkpoint, Program, Vec<f32>) {
+    let plain = checkpoint(architecture, r);
+    let program = model::program(architecture, size);
+    let input = input(&program, r);
+    let values = interpret(&program, &plain, &input);
+    let mut description = plain.description().clone();
+    for (fact, value) in program.facts().iter().zip(&values) {
+        if let Some(value) = value {
+            let largest = value.iter().fold(0.0, |m: f64, v| m.max(v.abs())) as f32;
+            if largest.is_normal() {
+                description.activations.insert(fact.name.clone(), largest);
+            }
+        }
+    }
+    (plain.with_description(description).expect("it is sound"), program, input)
+}
+
+/// Integers are the same on every path, and what they lose against f32 is what eight bits lose.
+#[test]
+fn integer_paths_agree_to_the_bit() {
+    let mut r = Random(127);
+    for architecture in both() {
+        let (checkpoint, program, input) = calibrated(architecture, SIZE, &mut r);
+        let want = interpret(&program::fuse(program.clone()), &checkpoint, &input);
+        let mut first: Option<(Vec<(usize, Vec<f32>)>, Vec<f32>)> = None;
+        for path in KernelSet::INTEGER.into_iter().filter(|p| p.is_available()) {
+            let settings = Settings { path, threads: Some(2), size: None, nice: 0 };
+            let mut engine = Cpu::of_program(program.clone(), &checkpoint, settings).expect("it is built");
+            let mut logits = vec![f32::NAN; engine.shape().logits_len()];
+            let mut values = Vec::new();
+            engine
+                .run_values(&input, &mut logits, &mut |value, got| values.push((value.index(), got.to_vec())))
+                .expect("it runs");
+            for (index, got) in &values {
+                let fact = &engine.program().facts()[*index];
+                let want = want[*index].as_ref().expect("the interpreter has it");
+                let power = want.iter().map(|v| v * v).sum::<f64>().max(1e-9);
+                let lost: f64 = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum();
+                assert!(
+                    lost < 0.05 * power,
+                    "{path}, {}: {:.3} of the power is lost",
+                    fact.name,
+                    lost / power
+                );
+            }
+            let mut again = vec![f32::NAN; logits.len()];
+            engine.run(&input, &mut again).expect("it runs");
+            assert_eq!(again, logits, "{path}: threads");
+            match &first {
+                Some((wanted, wanted_logits)) => {
+                    // What the last convolution makes of them is f32, whose sums differ from path to path.
+                    for ((index, got), (_, want)) in values.iter().zip(wanted) {
+                        let fact = &engine.program().facts()[*index];
+                        assert!(fact.name == "output1" || got == want, "{path}, {}", fact.name);
+                    }
+                    let wanted: Vec<f64> = wanted_logits.iter().map(|v| f64::from(*v)).collect();
+                    let d = deviation(logits.iter().map(|v| f64::from(*v)), &wanted);
+                    assert!(d < 1e-5, "{path}: logits are off by {d:e}");
+                }
+                None => first = Some((values, logits)),
+            }
+            // What is no number cannot be carried by integers; it is not lost all the same.
+            let mut broken = input.clone();
+            broken[5] = f32::NAN;
+            engine.run(&broken, &mut again).expect("it runs");
+            assert!(again.iter().all(|v| v.is_nan()), "{path}");
+        }
+    }
 }

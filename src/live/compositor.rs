@@ -11,17 +11,17 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::controls::Controls;
-use super::copies::{Copied, Copies};
-use super::stamps::Stamps;
+use super::frame_pool::{FrameCopy, FramePool};
+use super::timestamps::Stamps;
 use crate::capture::{FrameHook, draw_as, draw_on, picture_info, picture_of};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
 use crate::mailbox::Outbox;
-use crate::mask_slot::Shower;
+use crate::mask_slot::MaskReceiver;
 use crate::motion::{Mover, Tracker};
 use crate::overlay::{Overlay, Style};
-use crate::safety::{Pulse, Reason, State, USUAL_PERIOD, Watch};
+use crate::safety::{Reason, State, USUAL_PERIOD, Watch, WorkerHealth};
 use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
-use crate::worker::HANGING;
+use crate::worker::MAX_HUNG_WORKERS;
 use crate::{Error, Result};
 
 /// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
@@ -37,9 +37,9 @@ pub trait Tap: Send + Sync {
 
 /// Everything a compositor is connected to.
 pub struct Wiring {
-    pub outbox: Outbox<Box<Copied>>,
-    pub masks: Shower,
-    pub pulses: Vec<Arc<Pulse>>,
+    pub outbox: Outbox<Box<FrameCopy>>,
+    pub masks: MaskReceiver,
+    pub health: Vec<Arc<WorkerHealth>>,
     pub watch: Watch,
     pub controls: Arc<Controls>,
     pub style: Style,
@@ -57,7 +57,7 @@ pub struct Wiring {
 pub(super) struct Compositor {
     wiring: Wiring,
     overlay: Overlay,
-    copies: Copies,
+    copies: FramePool,
     tracker: Option<Tracker>,
     mover: Mover,
     next: FrameId,
@@ -72,11 +72,11 @@ pub(super) struct Compositor {
 impl Compositor {
     pub(super) fn new(wiring: Wiring) -> Self {
         // One for each worker and for each that may hang with its own, one that waits, one being filled.
-        let room = wiring.pulses.len().max(1) * (1 + HANGING) + 2;
+        let room = wiring.health.len().max(1) * (1 + MAX_HUNG_WORKERS) + 2;
         Self {
             overlay: Overlay::new(wiring.style),
-            copies: Copies::new(room, wiring.epoch),
-            tracker: (wiring.motion && !wiring.pulses.is_empty()).then(Tracker::new),
+            copies: FramePool::new(room, wiring.epoch),
+            tracker: (wiring.motion && !wiring.health.is_empty()).then(Tracker::new),
             mover: Mover::default(),
             wiring,
             next: FrameId(0),
@@ -165,7 +165,7 @@ impl Compositor {
         let (mask, fresh) = self.wiring.masks.newest();
         let now = Nanos::from(self.wiring.epoch.elapsed());
         let age = mask.map(|m| m.age(now));
-        let verdict = self.wiring.watch.step(now, &self.wiring.pulses, age, controls.on());
+        let verdict = self.wiring.watch.step(now, &self.wiring.health, age, controls.on());
         event.state = verdict.state;
         if let Some(from) = verdict.changed_from {
             self.last_state = verdict.state;
@@ -205,10 +205,10 @@ impl Compositor {
         Ok(first)
     }
 
-    /// Copies the picture and offers the copy; a copy that it replaces is reused.
+    /// FramePool the picture and offers the copy; a copy that it replaces is reused.
     fn hand_over(&mut self, picture: &Picture, event: &mut FrameEvent) {
         let start = Instant::now();
-        if self.wiring.pulses.is_empty() {
+        if self.wiring.health.is_empty() {
             return;
         }
         if let Some(copy) = self.copies.copy(picture, event.frame, event.pts, event.captured) {

@@ -3,24 +3,24 @@
 //! In: a pipeline file and an engine. Out: the source's picture with the newest mask on it, and what the session comes to.
 //! The video path never waits for anything in here.
 
-mod adapting;
+mod adaptive_size;
 mod compositor;
 mod controls;
-mod copies;
-mod core;
-mod desk;
+mod frame_pool;
+mod frame_taps;
 mod network;
+mod overlay_graph;
 mod recordings;
 mod session;
+mod session_control;
 mod sizing;
-mod stamps;
 mod stills;
-mod taps;
+mod timestamps;
 
 pub use compositor::Tap;
 pub use controls::Controls;
-pub use core::{Core, CoreSettings};
-pub use desk::LiveDesk;
+pub use frame_taps::Taps;
 pub use network::{LiveNetwork, NetworkSettings, Wrap};
+pub use overlay_graph::{OverlayGraph, OverlayGraphSettings};
 pub use session::{Session, Settings, Step};
-pub use taps::Taps;
+pub use session_control::LiveSessionControl;

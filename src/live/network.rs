@@ -1,12 +1,12 @@
 //! The network of a live session: measured, built once, and given to the workers.
 //!
 //! In: a checkpoint and what is asked of its network. Out: a [`LiveNetwork`], from which any number of sessions, one after the
-//! other, have their analysts. The network that was built to choose the input size by is the first worker's; every other one
+//! other, have their analyzers. The network that was built to choose the input size by is the first worker's; every other one
 //! builds its own in its thread.
 
 use std::sync::{Arc, Mutex};
 
-use super::adapting::{Adapting, Build, Built, Sides};
+use super::adaptive_size::{AdaptiveAnalyzer, Build, Built, Sides};
 use super::sizing::{self, Sizing};
 use crate::engine::{self, DeviceChoice, Network, Options, Precision};
 use crate::frame::Nanos;
@@ -14,8 +14,9 @@ use crate::lock::lock;
 use crate::model::Checkpoint;
 use crate::preprocess::FieldOfView;
 use crate::priority::ONLY_WHEN_IDLE;
+use crate::segment::Segmenter;
 use crate::tracks::SharedFilter;
-use crate::worker::{Analyst, Factory, Segmenter};
+use crate::worker::{Factory, FrameAnalyzer};
 use crate::{Error, Result};
 
 /// Workers yield to the video path: they have a whole frame's time, the picture has a few milliseconds.
@@ -115,23 +116,23 @@ impl LiveNetwork {
         self.chosen.settings.annotation_budget
     }
 
-    /// For one session: what builds its workers' analysts, which share a filter, and their input sizes where these may change.
-    pub(super) fn analysts(&self, filter: &SharedFilter) -> (Box<Factory>, Option<Arc<Sides>>) {
+    /// For one session: what builds its workers' analyzers, which share a filter, and their input sizes where these may change.
+    pub(super) fn analyzers(&self, filter: &SharedFilter) -> (Box<Factory>, Option<Arc<Sides>>) {
         let settings = &self.chosen.settings;
         let adapts = settings.adapts && settings.side.is_none();
         let sides = adapts.then(|| Arc::new(Sides::new(self.workers(), self.chosen.size.1)));
         let (network, theirs, filter) = (self.clone(), sides.clone(), filter.clone());
         let limit = sizing::beside(settings.annotation_budget, settings.period);
-        let factory = move |k: usize| -> Result<Box<dyn Analyst>> {
+        let factory = move |k: usize| -> Result<Box<dyn FrameAnalyzer>> {
             let Some(sides) = &theirs else { return Ok(network.build(k, network.chosen.size, &filter)?) };
             let (network, filter) = (network.clone(), filter.clone());
             let build: Arc<Build> = Arc::new(move |side| network.build(k, (side, side), &filter));
-            Ok(Box::new(Adapting::new(build, sides.clone(), k, limit, NICE)?))
+            Ok(Box::new(AdaptiveAnalyzer::new(build, sides.clone(), k, limit, NICE)?))
         };
         (Box::new(factory), sides)
     }
 
-    /// Worker `k`'s analyst, of that input size.
+    /// Worker `k`'s analyzer, of that input size.
     fn build(&self, k: usize, size: (usize, usize), filter: &SharedFilter) -> Result<Built> {
         let Chosen { settings, measured, .. } = &*self.chosen;
         // Kept for the first worker alone: it was built for that one's device.
@@ -169,6 +170,6 @@ impl NetworkSettings {
 }
 
 /// A session without a network has no workers.
-pub(super) fn no_analyst(_: usize) -> Result<Box<dyn Analyst>> {
+pub(super) fn no_analyzer(_: usize) -> Result<Box<dyn FrameAnalyzer>> {
     Err(Error::internal("a session without a network has no worker"))
 }

@@ -13,7 +13,7 @@ use gstreamer_video as gst_video;
 use crate::capture::{Recorder, RecorderStatus, Track};
 use crate::frame::Nanos;
 use crate::lock::lock;
-use crate::telemetry::{Beside, RecordingRecord};
+use crate::telemetry::{RecordingRecord, SidecarLines};
 
 /// A recording of this session.
 struct Begun {
@@ -31,7 +31,7 @@ pub(super) struct Recordings {
     /// All of them, in order. Whoever begins or ends one holds this.
     all: Mutex<Vec<Begun>>,
     /// The JSON lines beside a recording.
-    beside: OnceLock<Beside>,
+    beside: OnceLock<SidecarLines>,
 }
 
 impl Recordings {
@@ -48,7 +48,7 @@ impl Recordings {
     }
 
     /// From now on JSON lines lie beside recordings.
-    pub(super) fn write_beside(&self, beside: Beside) {
+    pub(super) fn write_beside(&self, beside: SidecarLines) {
         let _ = self.beside.set(beside);
     }
 

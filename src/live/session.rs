@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::adapting::Sides;
+use super::adaptive_size::Sides;
 use super::controls::Controls;
-use super::core::{Core, CoreSettings};
-use super::desk::LiveDesk;
-use super::network::{LiveNetwork, NICE, no_analyst};
-use super::taps::Taps;
+use super::frame_taps::Taps;
+use super::network::{LiveNetwork, NICE, no_analyzer};
+use super::overlay_graph::{OverlayGraph, OverlayGraphSettings};
+use super::session_control::LiveSessionControl;
 use crate::capture::{LivePipeline, Notice, Ready, RecorderSettings, SourceEnd};
 use crate::frame::{Nanos, PictureInfo};
 use crate::overlay::{Overlay, Style};
@@ -20,7 +20,7 @@ use crate::safety::MAX_MASK_AGE;
 use crate::telemetry::event::{Event, StreamEvent};
 use crate::telemetry::{Collector, CollectorSettings, LiveMarks, LiveSummary, Snapshot};
 use crate::tracks::{Confirm, SharedFilter};
-use crate::worker::{Care, Factory};
+use crate::worker::{Factory, SupervisorSettings};
 use crate::{Error, Result};
 
 /// What a session is made of.
@@ -80,7 +80,7 @@ pub enum Step {
 /// A running session.
 pub struct Session {
     pipeline: LivePipeline,
-    core: Core,
+    graph: OverlayGraph,
     collector: Collector,
     taps: Arc<Taps>,
     style: Style,
@@ -102,50 +102,55 @@ impl Session {
     pub fn start(settings: Settings) -> Result<Self> {
         let taps = Arc::new(Taps::default());
         let without = settings.network.is_none();
-        let (factory, side_now, workers, care) = match &settings.network {
+        let (factory, side_now, workers, supervisor) = match &settings.network {
             Some(network) => {
-                let (factory, sides) = network.analysts(&settings.filter);
+                let (factory, sides) = network.analyzers(&settings.filter);
                 let annotation_budget = network.annotation_budget();
-                (factory, sides, network.workers(), Care { annotation_budget, nice: NICE, ..Care::default() })
+                (
+                    factory,
+                    sides,
+                    network.workers(),
+                    SupervisorSettings { annotation_budget, nice: NICE, ..SupervisorSettings::default() },
+                )
             }
-            None => (Box::new(no_analyst) as Box<Factory>, None, 0, Care::default()),
+            None => (Box::new(no_analyzer) as Box<Factory>, None, 0, SupervisorSettings::default()),
         };
-        let (core, events) = Core::new(
-            CoreSettings {
+        let (graph, events) = OverlayGraph::new(
+            OverlayGraphSettings {
                 style: settings.style,
                 threshold: settings.threshold,
                 max_mask_age: settings.max_mask_age,
                 workers,
-                care,
+                supervisor,
                 motion: settings.motion,
                 keyed: settings.ready.keyed,
                 tap: Some(taps.clone()),
             },
             factory,
         )?;
-        core.controls().switch(!without);
-        let mut pipeline = LivePipeline::new(settings.ready.clone(), core.overlay())?;
-        core.watch_exit(pipeline.exit_pad());
-        pipeline.on_entry(core.entry_watcher());
+        graph.controls().switch(!without);
+        let mut pipeline = LivePipeline::new(settings.ready.clone(), graph.overlay())?;
+        graph.watch_exit(pipeline.exit_pad());
+        pipeline.on_entry(graph.entry_watcher());
         let collector = Collector::start(
             events,
             CollectorSettings {
                 warm_up: Duration::ZERO,
                 lines: settings.lines,
                 trace: settings.trace,
-                traffic: Box::new(core.traffic()),
-                epoch: core.epoch(),
+                traffic: Box::new(graph.traffic()),
+                epoch: graph.epoch(),
             },
         )?;
         taps.write_beside(collector.beside());
         pipeline.start()?;
         // The warm-up counts from the first frame's time, not from the phantom's rendering.
-        let warm = Nanos::from(core.epoch().elapsed() + settings.warm_up);
+        let warm = Nanos::from(graph.epoch().elapsed() + settings.warm_up);
         collector.measure(warm, Nanos(u64::MAX));
         Ok(Self {
             warm,
             pipeline,
-            core,
+            graph,
             collector,
             taps,
             style: settings.style,
@@ -159,7 +164,7 @@ impl Session {
     }
 
     pub fn controls(&self) -> &Arc<Controls> {
-        self.core.controls()
+        self.graph.controls()
     }
 
     /// What the analysts withhold.
@@ -182,7 +187,7 @@ impl Session {
 
     /// The picture that goes through, once its caps are known.
     pub fn picture_info(&self) -> Option<PictureInfo> {
-        self.core.picture_info()
+        self.graph.picture_info()
     }
 
     /// For others who want snapshots.
@@ -191,8 +196,8 @@ impl Session {
     }
 
     /// What the HTTP control may do with this session; recordings go where `recorder` says.
-    pub fn desk(&self, recorder: Option<RecorderSettings>) -> LiveDesk {
-        LiveDesk {
+    pub fn session_control(&self, recorder: Option<RecorderSettings>) -> LiveSessionControl {
+        LiveSessionControl {
             controls: self.controls().clone(),
             taps: self.taps.clone(),
             reader: Box::new(self.reader()),
@@ -201,7 +206,7 @@ impl Session {
             network_size: [self.network_size.0, self.network_size.1],
             side_now: self.side_now.clone(),
             filter: self.filter.clone(),
-            epoch: self.core.epoch(),
+            epoch: self.graph.epoch(),
             recorder,
         }
     }
@@ -225,22 +230,22 @@ impl Session {
         if !ended.is_empty() {
             return Step::Remark(format!("recording stopped: {}", ended.join("; recording stopped: ")));
         }
-        let now = || Nanos::from(self.core.epoch().elapsed());
+        let now = || Nanos::from(self.graph.epoch().elapsed());
         match self.pipeline.next(patience) {
             None => Step::On,
             Some(Notice::Ended) => Step::Done,
             Some(Notice::Failed(e)) => Step::Failed(e),
             Some(Notice::Key(key)) => Step::Key(key),
             Some(Notice::Latency(latency)) => {
-                self.core.set_latency(latency);
+                self.graph.set_latency(latency);
                 Step::On
             }
             Some(Notice::SourceLost(fault)) => {
-                self.core.feed().post(Event::Stream(StreamEvent::SourceLost { at: now() }));
+                self.graph.feed().post(Event::Stream(StreamEvent::SourceLost { at: now() }));
                 Step::Remark(format!("the source is lost ({fault}); it is started anew"))
             }
             Some(Notice::SourceBack) => {
-                self.core.feed().post(Event::Stream(StreamEvent::SourceBack { at: now() }));
+                self.graph.feed().post(Event::Stream(StreamEvent::SourceBack { at: now() }));
                 Step::Remark("the source is back".into())
             }
         }
@@ -258,13 +263,13 @@ impl Session {
 
     /// As [`Session::finish`]; `look` sees the collector before it goes.
     pub fn finish_with<R>(self, look: impl FnOnce(&Collector) -> R) -> (LiveSummary, R) {
-        let Self { mut pipeline, core, collector, taps, style, ready, engine, network_size, filter, .. } =
+        let Self { mut pipeline, graph, collector, taps, style, ready, engine, network_size, filter, .. } =
             self;
-        let info = core.picture_info();
+        let info = graph.picture_info();
         let source_fault = pipeline.source_end().fault;
         drop(pipeline);
         let recordings = taps.close();
-        drop(core);
+        drop(graph);
         // What was posted last is fetched before anybody looks.
         collector.settle();
         let seen = look(&collector);

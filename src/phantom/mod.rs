@@ -22,18 +22,18 @@
 //! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is not: a
 //! substitute for patients' data in training or in any statement about clinical performance.
 
-mod by_cpu;
 mod colon;
-mod complexion;
 mod exposure;
 mod lesion;
 mod motion;
+mod mucosa;
 mod noise;
 mod path;
 mod processor;
 mod raster;
 mod settings;
 mod shade;
+mod simd_dispatch;
 mod space;
 mod texture;
 mod truth;
@@ -398,7 +398,7 @@ impl Scene {
         let mut colon = Colon::new(seed, plan.millimetres);
         let objects = lesion::furnish(&mut colon, seed, &plan.polyps);
         let gaze = objects.iter().filter(|o| o.id > 0).map(|o| (o.middle, o.s)).collect();
-        let (materials, ids) = complexion::materials(seed, &objects);
+        let (materials, ids) = mucosa::materials(seed, &objects);
         Self { colon, objects, gaze, materials, ids, tiles: [texture::wall(seed), texture::polyp(seed)] }
     }
 }
@@ -519,10 +519,10 @@ mod tests {
             [(vec![0; 403 * 301 * 3], Truth::new(403, 301)), (vec![0; 403 * 301 * 3], Truth::new(403, 301))];
         for index in [0, 17, 120, 199] {
             for (plain, (rgb, truth)) in shots.iter_mut().enumerate() {
-                by_cpu::PLAIN_ONLY.set(plain == 1);
+                simd_dispatch::PLAIN_ONLY.set(plain == 1);
                 phantom.render(index, rgb, truth).expect("frame");
             }
-            by_cpu::PLAIN_ONLY.set(false);
+            simd_dispatch::PLAIN_ONLY.set(false);
             assert!(shots[0] == shots[1], "frame {index}");
         }
     }

@@ -1,10 +1,10 @@
 //! The video processor behind the sensor: where on the frame the picture lies, its softness, motion blur, noise, and the
 //! text beside it. Colours of the picture go in, packed RGB rows come out.
 
-use super::by_cpu::by_cpu;
 use super::noise::Stream;
 use super::raster::Span;
 use super::settings::{Settings, View};
+use super::simd_dispatch::by_cpu;
 use super::space::Lens;
 
 /// The part of the frame that shows the picture.

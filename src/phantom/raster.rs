@@ -1,7 +1,7 @@
 //! From triangles to pixels: projected vertices and triangles go in, for a band of rows the nearest surface of every pixel
 //! comes out, with its normal, texture position and material.
 
-use super::by_cpu::by_cpu;
+use super::simd_dispatch::by_cpu;
 use super::space::{Lens, Pose, Vec3};
 use crate::phantom::colon::Vertex;
 

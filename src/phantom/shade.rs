@@ -3,8 +3,8 @@
 //! The light sits at the scope's tip beside the lens, so brightness falls with the square of the distance, shadows are
 //! narrow, and wet mucosa throws the light back wherever its relief faces the scope.
 
-use super::by_cpu::by_cpu;
 use super::raster::{DISTANCE, MATERIAL, NORMAL, OPENNESS, Surface, TEXEL};
+use super::simd_dispatch::by_cpu;
 use super::texture::Tile;
 
 /// How a surface answers light. Colours are linear, per channel.

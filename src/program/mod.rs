@@ -353,6 +353,11 @@ impl Program {
         &self.facts[value.index()]
     }
 
+    /// Every value, in the order of [`Self::facts`].
+    pub fn values(&self) -> impl Iterator<Item = Value> + use<> {
+        (0..self.facts.len() as u32).map(Value)
+    }
+
     /// In an order in which they may run.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

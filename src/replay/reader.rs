@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::capture::{Ended, Frame, Next, SoundPacket, Source};
-use crate::mailbox::{NobodyTakes, Outbox};
+use crate::mailbox::{Disconnected, Outbox};
 use crate::{Error, Result};
 
 /// Words for a replay its user stopped.
@@ -72,7 +72,7 @@ fn read(
                         }
                         Ok(Some(back)) => frame = back,
                         // The worker's own error is on its way to the writer.
-                        Err(NobodyTakes(_)) => return interrupted(frames - 1, source),
+                        Err(Disconnected(_)) => return interrupted(frames - 1, source),
                     }
                 }
             }

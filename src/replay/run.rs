@@ -22,9 +22,10 @@ use crate::mailbox::{Policy, mailbox};
 use crate::overlay::{Overlay, Style};
 use crate::result_file::check_folder;
 use crate::safety::State;
+use crate::segment::{Segmenter, Spans};
 use crate::telemetry::{Machine, Stage, StageHistograms, peak_rss_bytes};
 use crate::tracks::{Confirm, SharedFilter};
-use crate::worker::{self, Finished, Segmenter, Spans};
+use crate::worker::{self, Finished};
 use crate::{Error, Kind, Result};
 
 /// Frames waiting at each hand-over.

@@ -78,6 +78,13 @@ pub(crate) fn not_named(path: &Path, e: std::io::Error) -> Error {
     }
 }
 
+/// A folder only its owner can look into, if it is not there yet.
+#[cfg(feature = "video")]
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::write(path, e))
+}
+
 /// The folder a file lies in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))

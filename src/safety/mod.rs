@@ -6,12 +6,12 @@
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
-mod pulse;
 mod reason;
 mod state;
 mod watch;
+mod worker_health;
 
-pub use pulse::Pulse;
 pub use reason::Reason;
 pub use state::State;
 pub use watch::{Limits, MAX_MASK_AGE, USUAL_PERIOD, Verdict, Watch};
+pub use worker_health::WorkerHealth;

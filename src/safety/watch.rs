@@ -1,9 +1,9 @@
 //! The state machine warm-up / active / degraded / bypass.
 //!
-//! In: once a frame, the time, the workers' pulses, the newest mask's age and the user's switch. Out: the state, its
+//! In: once a frame, the time, the workers' health, the newest mask's age and the user's switch. Out: the state, its
 //! reason, and whether a mask may be drawn. Pure: time is given, not read.
 
-use super::{Pulse, Reason, State};
+use super::{Reason, State, WorkerHealth};
 use crate::frame::Nanos;
 
 /// A mask older than this is not drawn, unless the user says otherwise.
@@ -69,10 +69,10 @@ impl Watch {
     }
 
     /// Judges the frame at `now`. `mask_age`: of the newest mask there is, from its frame's capture to `now`.
-    pub fn step<P: AsRef<Pulse>>(
+    pub fn step<P: AsRef<WorkerHealth>>(
         &mut self,
         now: Nanos,
-        pulses: &[P],
+        health: &[P],
         mask_age: Option<Nanos>,
         switched_on: bool,
     ) -> Verdict {
@@ -83,7 +83,7 @@ impl Watch {
         let recently_late = self.late_at.is_some_and(|at| now.0.saturating_sub(at.0) < DWELL.0);
         let (state, reason) = if !switched_on {
             (State::Bypass, Reason::SwitchedOff)
-        } else if let Some(fault) = self.fault(now, pulses, mask_age.is_some() && !young) {
+        } else if let Some(fault) = self.fault(now, health, mask_age.is_some() && !young) {
             (State::Bypass, fault)
         } else if mask_age.is_none() {
             (State::WarmUp, Reason::Starting)
@@ -101,12 +101,12 @@ impl Watch {
     }
 
     /// Why no worker can be relied on; `None` while one can.
-    fn fault<P: AsRef<Pulse>>(&self, now: Nanos, pulses: &[P], mask_late: bool) -> Option<Reason> {
+    fn fault<P: AsRef<WorkerHealth>>(&self, now: Nanos, health: &[P], mask_late: bool) -> Option<Reason> {
         let mut first = None;
-        for pulse in pulses {
-            let pulse = pulse.as_ref();
+        for health in health {
+            let health = health.as_ref();
             let fault =
-                pulse.fault().or_else(|| self.is_stalled(now, pulse, mask_late).then_some(Reason::Stalled));
+                health.fault().or_else(|| self.is_stalled(now, health, mask_late).then_some(Reason::Stalled));
             match fault {
                 None => return None,
                 Some(reason) => first = first.or(Some(reason)),
@@ -117,10 +117,10 @@ impl Watch {
 
     /// Stalled: three times as long as usual over one frame; or twice, once its last mask is too old. A frame that takes
     /// a GPU one millisecond may take four for all we know: the measure is never less than two frames of video.
-    fn is_stalled(&self, now: Nanos, pulse: &Pulse, mask_late: bool) -> bool {
-        let Some(busy) = pulse.busy(now) else { return false };
+    fn is_stalled(&self, now: Nanos, health: &WorkerHealth, mask_late: bool) -> bool {
+        let Some(busy) = health.busy(now) else { return false };
         let floor = 2 * self.limits.period.0;
-        match pulse.usual() {
+        match health.usual() {
             None => busy > FIRST_FRAME,
             Some(usual) => busy.0 > (usual.0 * if mask_late { 2 } else { 3 }).max(floor),
         }
@@ -139,8 +139,11 @@ mod tests {
         Nanos(n * MS)
     }
 
-    fn watch() -> (Watch, [Arc<Pulse>; 1]) {
-        (Watch::new(Limits { max_mask_age: ms(200), period: Nanos(PERIOD) }), [Arc::new(Pulse::default())])
+    fn watch() -> (Watch, [Arc<WorkerHealth>; 1]) {
+        (
+            Watch::new(Limits { max_mask_age: ms(200), period: Nanos(PERIOD) }),
+            [Arc::new(WorkerHealth::default())],
+        )
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn one_good_worker_is_enough() {
         let mut w = Watch::new(Limits::default());
-        let p = [Arc::new(Pulse::default()), Arc::new(Pulse::default())];
+        let p = [Arc::new(WorkerHealth::default()), Arc::new(WorkerHealth::default())];
         p[0].fail(Reason::DeviceLost);
         assert_eq!(w.step(ms(1), &p, Some(ms(60)), true).state, State::Active);
         p[1].fail(Reason::NotANumber);

@@ -10,7 +10,7 @@ mod live_summary;
 mod machine;
 
 #[cfg(feature = "video")]
-pub use collector::{Beside, Collector, CollectorSettings, Snapshot};
+pub use collector::{Collector, CollectorSettings, SidecarLines, Snapshot};
 pub use event::{Event, Events, Feed, feed};
 pub use live_summary::{
     LiveCounts, LiveMarks, LiveSummary, Memory, RecordingRecord, StateChangeRecord, Unfinished,

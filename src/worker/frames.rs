@@ -1,19 +1,19 @@
 //! What every worker does with frames: take one, have it analysed, give its mask away.
 //!
-//! In: jobs from the mailbox, and a [`Policy`]. Out: the policy is told what became of each. A panic of the analyst becomes
+//! In: jobs from the mailbox, and a [`Policy`]. Out: the policy is told what became of each. A panic of the analyzer becomes
 //! an error, and every error names its frame. Replay and live differ in their policies alone.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::{Segmenter, Spans};
 use crate::frame::{FrameId, Mask, Picture, Pts};
 use crate::mailbox::{Inbox, Taken};
+use crate::segment::{Segmenter, Spans};
 use crate::{Error, Fault, Result};
 
 /// What turns a picture into its mask: a [`Segmenter`], or a stand-in that misbehaves in a test.
-pub trait Analyst: 'static {
+pub trait FrameAnalyzer: 'static {
     /// Segments one picture into `mask`, whose `frame` and `pts` are set.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ pub trait Analyst: 'static {
     fn set_threshold(&mut self, threshold: f64);
 }
 
-impl Analyst for Segmenter {
+impl FrameAnalyzer for Segmenter {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
         self.segment(picture, mask)
     }
@@ -57,7 +57,7 @@ pub(super) trait Policy<J, A: ?Sized> {
     fn goes_on(&self) -> bool;
 
     /// A frame was taken: where its mask is made, or the frame back, which is then left.
-    fn begin(&mut self, job: J, analyst: &mut A) -> Option<(J, Self::Out)>;
+    fn begin(&mut self, job: J, analyzer: &mut A) -> Option<(J, Self::Out)>;
 
     fn mask(out: &mut Self::Out) -> &mut Mask;
 
@@ -66,23 +66,23 @@ pub(super) trait Policy<J, A: ?Sized> {
 }
 
 /// Until the mailbox closes or the policy ends it, with its result.
-pub(super) fn work<J, A, P>(inbox: &Inbox<J>, analyst: &mut A, policy: &mut P) -> Result<()>
+pub(super) fn work<J, A, P>(inbox: &Inbox<J>, analyzer: &mut A, policy: &mut P) -> Result<()>
 where
     J: Job,
-    A: Analyst + ?Sized,
+    A: FrameAnalyzer + ?Sized,
     P: Policy<J, A>,
 {
     while policy.goes_on() {
         let job = match inbox.take(P::PATIENCE) {
             Taken::Job(job) => job,
-            Taken::Nothing => continue,
+            Taken::TimedOut => continue,
             Taken::Closed => return Ok(()),
         };
-        let Some((job, mut out)) = policy.begin(job, analyst) else { continue };
+        let Some((job, mut out)) = policy.begin(job, analyzer) else { continue };
         let id = job.id();
         let mask = P::mask(&mut out);
         (mask.frame, mask.pts) = (id, job.pts());
-        let outcome = catch_unwind(AssertUnwindSafe(|| job.with_picture(|p| analyst.analyse(p, mask))))
+        let outcome = catch_unwind(AssertUnwindSafe(|| job.with_picture(|p| analyzer.analyse(p, mask))))
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
             .map_err(|e| e.at(id));
         if let ControlFlow::Break(result) = policy.end(job, out, outcome) {

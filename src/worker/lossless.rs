@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::frames::{Job, Policy, work};
-use super::{Segmenter, Spans};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
+use crate::segment::{Segmenter, Spans};
 use crate::{Error, Result};
 
 /// A frame of a recording.

@@ -1,6 +1,6 @@
-//! From a frame to its mask, and the thread that does it.
+//! The threads that turn frames into masks.
 //!
-//! In: pictures. Out: masks, with the time each stage took. The thread that runs a [`Segmenter`] owns its device; a
+//! In: frames from the mailbox. Out: masks, with the time each stage took. The thread that runs an analyzer owns its device; a
 //! panic in it becomes an error that names the frame. The loop of a thread is the same everywhere; replay runs one thread
 //! ([`spawn`]) and stops at its first error, live runs [`Workers`], which are started anew.
 
@@ -9,10 +9,10 @@
 
 mod frames;
 mod lossless;
-mod segmenter;
 mod supervisor;
 
-pub use frames::{Analyst, Job, log_panics};
+pub use frames::{FrameAnalyzer, Job, log_panics};
 pub use lossless::{Finished, RecordedJob, spawn};
-pub use segmenter::{Segmenter, Spans};
-pub use supervisor::{ANNOTATION_BUDGET, Care, Factory, HANGING, LiveJob, Threshold, Workers};
+pub use supervisor::{
+    ANNOTATION_BUDGET, Factory, LiveJob, MAX_HUNG_WORKERS, SupervisorSettings, Threshold, Workers,
+};

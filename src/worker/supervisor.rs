@@ -1,7 +1,7 @@
 //! Workers that are started anew when they fail.
 //!
-//! In: the newest frame from the mailbox. Out: masks into the slot, a pulse for the video path. Each worker is a thread
-//! that builds its own [`Analyst`] (which owns the device), so that whatever breaks goes with the thread. A supervising
+//! In: the newest frame from the mailbox. Out: masks into the slot, and how each worker is, for the video path. Each worker is a thread
+//! that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with the thread. A supervising
 //! thread replaces a worker that ended or does not answer, with a growing pause in between.
 
 use std::ops::ControlFlow;
@@ -11,20 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Spans;
-use super::frames::{Analyst, Job, Policy, panicked, work};
+use super::frames::{FrameAnalyzer, Job, Policy, panicked, work};
 use crate::frame::{Mask, Nanos};
 use crate::mailbox::Inbox;
-use crate::mask_slot::{FinishedMask, Giver};
-use crate::safety::{Pulse, Reason};
+use crate::mask_slot::{FinishedMask, MaskSender};
+use crate::safety::{Reason, WorkerHealth};
+use crate::segment::Spans;
 use crate::telemetry::event::{Event, Feed, Followed, MaskEvent, StreamEvent};
 use crate::{Error, Fault, Result};
 
 /// The probability from which on a pixel is marked, asked once a frame: the user may change it while the session runs.
 pub type Threshold = dyn Fn() -> f64 + Send + Sync;
 
-/// Builds worker `k`'s analyst, in the thread that will run it.
-pub type Factory = dyn Fn(usize) -> Result<Box<dyn Analyst>> + Send + Sync;
+/// Builds worker `k`'s analyzer, in the thread that will run it.
+pub type Factory = dyn Fn(usize) -> Result<Box<dyn FrameAnalyzer>> + Send + Sync;
 
 /// A live frame, copied, waiting to be analysed.
 pub trait LiveJob: Job {
@@ -41,7 +41,7 @@ pub const ANNOTATION_BUDGET: Nanos = Nanos(120_000_000);
 
 /// How workers behave.
 #[derive(Clone, Copy, Debug)]
-pub struct Care {
+pub struct SupervisorSettings {
     /// First pause before a new start; doubles up to `longest_pause`.
     pub pause: Duration,
     pub longest_pause: Duration,
@@ -54,7 +54,7 @@ pub struct Care {
     pub nice: i32,
 }
 
-impl Default for Care {
+impl Default for SupervisorSettings {
     fn default() -> Self {
         Self {
             pause: Duration::from_millis(250),
@@ -69,11 +69,11 @@ impl Default for Care {
 /// What all workers of a session share.
 struct Shared<J> {
     inbox: Inbox<J>,
-    giver: Giver,
+    mask_sender: MaskSender,
     feed: Feed,
     threshold: Box<Threshold>,
     factory: Box<Factory>,
-    care: Care,
+    supervisor: SupervisorSettings,
     epoch: Instant,
     stop: AtomicBool,
     /// Frames taken and left because they were too old to be in time.
@@ -91,7 +91,7 @@ impl<J> Shared<J> {
 /// The workers of a session. They end when it is dropped.
 pub struct Workers<J: LiveJob> {
     shared: Arc<Shared<J>>,
-    pulses: Vec<Arc<Pulse>>,
+    health: Vec<Arc<WorkerHealth>>,
     supervisors: Vec<JoinHandle<()>>,
 }
 
@@ -105,32 +105,32 @@ impl<J: LiveJob> Workers<J> {
         count: usize,
         factory: Box<Factory>,
         inbox: Inbox<J>,
-        giver: Giver,
+        mask_sender: MaskSender,
         feed: Feed,
         threshold: Box<Threshold>,
-        care: Care,
+        supervisor: SupervisorSettings,
         period: Arc<AtomicU64>,
         epoch: Instant,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             inbox,
-            giver,
+            mask_sender,
             feed,
             threshold,
             factory,
-            care,
+            supervisor,
             epoch,
             stop: AtomicBool::new(false),
             skipped: Arc::default(),
             period,
         });
-        let pulses: Vec<_> = (0..count).map(|_| Arc::new(Pulse::default())).collect();
-        let mut workers = Self { shared, pulses, supervisors: Vec::new() };
-        for k in 0..workers.pulses.len() {
-            let (shared, pulse) = (workers.shared.clone(), workers.pulses[k].clone());
+        let health: Vec<_> = (0..count).map(|_| Arc::new(WorkerHealth::default())).collect();
+        let mut workers = Self { shared, health, supervisors: Vec::new() };
+        for k in 0..workers.health.len() {
+            let (shared, health) = (workers.shared.clone(), workers.health[k].clone());
             let thread = std::thread::Builder::new()
                 .name(format!("supervisor-{k}"))
-                .spawn(move || supervise(&shared, &pulse, k))
+                .spawn(move || supervise(&shared, &health, k))
                 .map_err(|e| Error::machine("a worker's supervisor cannot be started").because(e))?;
             workers.supervisors.push(thread);
         }
@@ -138,8 +138,8 @@ impl<J: LiveJob> Workers<J> {
     }
 
     /// For the video path to read.
-    pub fn pulses(&self) -> &[Arc<Pulse>] {
-        &self.pulses
+    pub fn health(&self) -> &[Arc<WorkerHealth>] {
+        &self.health
     }
 
     /// Frames a worker took and left because their masks would have come too late.
@@ -160,46 +160,46 @@ impl<J: LiveJob> Drop for Workers<J> {
 /// How often the supervisor looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Workers that hang are left behind, each with the memory of its network; this many at most.
-pub const HANGING: usize = 2;
+pub const MAX_HUNG_WORKERS: usize = 2;
 
 /// Keeps one worker running until the session ends.
-fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) {
+fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, health: &Arc<WorkerHealth>, k: usize) {
     let mut hanging: Vec<JoinHandle<()>> = Vec::new();
-    let mut pause = shared.care.pause;
-    let mut running = start_worker(shared, pulse, k);
+    let mut pause = shared.supervisor.pause;
+    let mut running = start_worker(shared, health, k);
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
         hanging.retain(|w| !w.is_finished());
         let now = shared.now();
         let ended = running.as_ref().is_none_or(|w| w.thread.is_finished());
-        let stalled = pulse.busy(now).is_some_and(|b| b.0 > shared.care.patience.as_nanos() as u64);
+        let stalled = health.busy(now).is_some_and(|b| b.0 > shared.supervisor.patience.as_nanos() as u64);
         if !ended && !stalled {
-            if pulse.fault().is_none() && pulse.usual().is_some() {
-                pause = shared.care.pause;
+            if health.fault().is_none() && health.usual().is_some() {
+                pause = shared.supervisor.pause;
             }
             continue;
         }
         if stalled && !ended {
-            if hanging.len() >= HANGING {
+            if hanging.len() >= MAX_HUNG_WORKERS {
                 continue;
             }
             if let Some(worker) = running.take() {
                 worker.given_up.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     "worker {k} has not answered for {:?}; another is started",
-                    shared.care.patience
+                    shared.supervisor.patience
                 );
                 hanging.push(worker.thread);
             }
-            pulse.fail(Reason::Stalled);
+            health.fail(Reason::Stalled);
         }
         if !sleep(shared, pause) {
             break;
         }
-        pause = (pause * 2).min(shared.care.longest_pause);
-        let attempt = pulse.restarted();
+        pause = (pause * 2).min(shared.supervisor.longest_pause);
+        let attempt = health.restarted();
         shared.feed.post(Event::Stream(StreamEvent::WorkerRestart { at: shared.now(), attempt }));
-        running = start_worker(shared, pulse, k);
+        running = start_worker(shared, health, k);
     }
     // A worker that hangs is not waited for: the process is about to end, or the session lets go of it.
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -229,19 +229,23 @@ struct Running {
     given_up: Arc<AtomicBool>,
 }
 
-fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usize) -> Option<Running> {
+fn start_worker<J: LiveJob>(
+    shared: &Arc<Shared<J>>,
+    health: &Arc<WorkerHealth>,
+    k: usize,
+) -> Option<Running> {
     let given_up = Arc::new(AtomicBool::new(false));
-    let (shared, pulse, mine) = (shared.clone(), pulse.clone(), given_up.clone());
+    let (shared, health, mine) = (shared.clone(), health.clone(), given_up.clone());
     std::thread::Builder::new()
         .name(format!("worker-{k}"))
         .spawn(move || {
-            crate::priority::lower(shared.care.nice);
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &pulse, &mine, k)))
+            crate::priority::lower(shared.supervisor.nice);
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(&shared, &health, &mine, k)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
             if let Err(e) = outcome
                 && !mine.load(Ordering::Relaxed)
             {
-                pulse.fail(reason_of(&e));
+                health.fail(reason_of(&e));
                 tracing::warn!("worker {k}: {e}");
             }
         })
@@ -250,26 +254,26 @@ fn start_worker<J: LiveJob>(shared: &Arc<Shared<J>>, pulse: &Arc<Pulse>, k: usiz
         .ok()
 }
 
-/// One worker, from building its analyst to the end of the session or its first failure.
-fn run<J: LiveJob>(shared: &Shared<J>, pulse: &Pulse, given_up: &AtomicBool, k: usize) -> Result<()> {
-    let mut analyst = (shared.factory)(k)?;
+/// One worker, from building its analyzer to the end of the session or its first failure.
+fn run<J: LiveJob>(shared: &Shared<J>, health: &WorkerHealth, given_up: &AtomicBool, k: usize) -> Result<()> {
+    let mut analyzer = (shared.factory)(k)?;
     let mut policy = NewestInTime {
         shared,
-        pulse,
+        health,
         given_up,
         k,
         recent: Recent::default(),
         threshold: f64::NAN,
         start: Nanos(0),
     };
-    work(&shared.inbox, analyst.as_mut(), &mut policy)
+    work(&shared.inbox, analyzer.as_mut(), &mut policy)
 }
 
 /// Leaves frames whose masks would come too late, gives masks to the video path and tells it how the worker is. Ends with the
 /// first error: the supervisor then starts another worker.
 struct NewestInTime<'a, J> {
     shared: &'a Shared<J>,
-    pulse: &'a Pulse,
+    health: &'a WorkerHealth,
     given_up: &'a AtomicBool,
     k: usize,
     recent: Recent,
@@ -278,7 +282,7 @@ struct NewestInTime<'a, J> {
     start: Nanos,
 }
 
-impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
+impl<J: LiveJob> Policy<J, dyn FrameAnalyzer> for NewestInTime<'_, J> {
     type Out = Box<FinishedMask>;
 
     const PATIENCE: Duration = Duration::from_millis(100);
@@ -287,7 +291,7 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         !self.shared.stop.load(Ordering::Relaxed) && !self.given_up.load(Ordering::Relaxed)
     }
 
-    fn begin(&mut self, job: J, analyst: &mut dyn Analyst) -> Option<(J, Self::Out)> {
+    fn begin(&mut self, job: J, analyzer: &mut dyn FrameAnalyzer) -> Option<(J, Self::Out)> {
         self.start = self.shared.now();
         if too_old(self.shared, self.start, job.captured(), self.recent.usual()) {
             self.shared.skipped.fetch_add(1, Ordering::Relaxed);
@@ -297,10 +301,10 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         let wanted = (self.shared.threshold)();
         if self.threshold != wanted {
             self.threshold = wanted;
-            analyst.set_threshold(wanted);
+            analyzer.set_threshold(wanted);
         }
-        self.pulse.begin(self.start);
-        Some((job, self.shared.giver.blank()))
+        self.health.begin(self.start);
+        Some((job, self.shared.mask_sender.blank()))
     }
 
     fn mask(out: &mut Self::Out) -> &mut Mask {
@@ -337,8 +341,8 @@ impl<J: LiveJob> Policy<J, dyn Analyst> for NewestInTime<'_, J> {
         }));
         out.captured = captured;
         out.finished = finished;
-        self.shared.giver.give(out);
-        self.pulse.done(self.recent.usual().unwrap_or_default());
+        self.shared.mask_sender.give(out);
+        self.health.done(self.recent.usual().unwrap_or_default());
         ControlFlow::Continue(())
     }
 }
@@ -350,7 +354,7 @@ fn too_old<J>(shared: &Shared<J>, now: Nanos, captured: Nanos, usual: Option<Nan
     let period = shared.period.load(Ordering::Relaxed);
     let age = now.0.saturating_sub(captured.0);
     let rest = usual.0 + usual.0 / 8 + period;
-    let budget = shared.care.annotation_budget.0;
+    let budget = shared.supervisor.annotation_budget.0;
     // Where even a new frame would miss it, waiting would only lose frames.
     rest + period / 8 < budget && age + rest > budget
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use polypscope::control::{Access, Control, Desk, Routes, Status, Token};
+use polypscope::control::{Access, Control, Routes, SessionControl, Status, Token};
 use polypscope::telemetry::Snapshot;
 use polypscope::telemetry::collector::Point;
 
-/// A desk that remembers what it was told.
+/// A session_control that remembers what it was told.
 #[derive(Default)]
 struct Notebook {
     status: Mutex<Status>,
@@ -25,7 +25,7 @@ impl Notebook {
     }
 }
 
-impl Desk for Notebook {
+impl SessionControl for Notebook {
     fn status(&self) -> Status {
         let mut s = self.status.lock().expect("no holder panics").clone();
         s.state = "active".into();
@@ -97,9 +97,9 @@ impl Desk for Notebook {
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn start_with(access: Access) -> (Control, Arc<Notebook>) {
-    let desk = Arc::new(Notebook::default());
+    let session_control = Arc::new(Notebook::default());
     let addr = "127.0.0.1:0".parse().expect("an address");
-    (Control::start(addr, access, Routes::All, desk.clone()).expect("it listens"), desk)
+    (Control::start(addr, access, Routes::All, session_control.clone()).expect("it listens"), session_control)
 }
 
 /// As with `--control-open`.
@@ -137,17 +137,17 @@ const CHANGE: &str = "X-Polypscope: 1\r\nContent-Type: application/json\r\n";
 
 #[test]
 fn a_session_is_steered_and_read() {
-    let (control, desk) = start();
+    let (control, session_control) = start();
     let addr = control.addr();
     let (status, body) = request(addr, "GET", "/api/state", "", "");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"state\":\"active\""), "{body}");
     assert_eq!(request(addr, "PUT", "/api/overlay", CHANGE, "{\"on\":true}").0, 200);
-    assert!(desk.status().overlay_on);
+    assert!(session_control.status().overlay_on);
     assert_eq!(request(addr, "PUT", "/api/threshold", CHANGE, "{\"value\":0.25}").0, 200);
-    assert!((desk.status().threshold - 0.25).abs() < 1e-9);
+    assert!((session_control.status().threshold - 0.25).abs() < 1e-9);
     assert_eq!(request(addr, "PUT", "/api/confirm", CHANGE, "{\"value\":\"quiet\"}").0, 200);
-    assert_eq!(desk.status().confirm, "quiet");
+    assert_eq!(session_control.status().confirm, "quiet");
     let (status, body) = request(addr, "PUT", "/api/confirm", CHANGE, "{\"value\":\"loud\"}");
     assert!(status == 400 && body.contains("off, sensitive, balanced or quiet"), "{body}");
     let (status, body) = request(addr, "PUT", "/api/threshold", CHANGE, "{\"value\":1}");
@@ -161,7 +161,7 @@ fn a_session_is_steered_and_read() {
 
 #[test]
 fn others_are_refused() {
-    let (control, desk) = start();
+    let (control, session_control) = start();
     let addr = control.addr();
     let off = "{\"on\":true}";
     let foreign = "GET /api/state HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
@@ -173,18 +173,22 @@ fn others_are_refused() {
     let huge = format!("{{\"on\":true,\"x\":\"{}\"}}", "y".repeat(10_000));
     assert_eq!(request(addr, "PUT", "/api/overlay", CHANGE, &huge).0, 413);
     assert!(matches!(request(addr, "PUT", "/api/overlay", CHANGE, "{}").0, 400..=422));
-    assert!(!desk.status().overlay_on);
+    assert!(!session_control.status().overlay_on);
     let everywhere = "0.0.0.0:0".parse().expect("an address");
     let open = Access::default();
-    let e = Control::start(everywhere, open, Routes::All, desk).err().expect("it is refused").to_string();
+    let e = Control::start(everywhere, open, Routes::All, session_control)
+        .err()
+        .expect("it is refused")
+        .to_string();
     assert!(e.contains("anybody on the network"), "{e}");
 }
 
 #[test]
 fn the_metrics_listener_gives_nothing_else() {
     let addr = "127.0.0.1:0".parse().expect("an address");
-    let desk = Arc::new(Notebook::default());
-    let control = Control::start(addr, Access::default(), Routes::Metrics, desk).expect("it listens");
+    let session_control = Arc::new(Notebook::default());
+    let control =
+        Control::start(addr, Access::default(), Routes::Metrics, session_control).expect("it listens");
     assert_eq!(request(control.addr(), "GET", "/metrics", "", "").0, 200);
     assert_eq!(request(control.addr(), "GET", "/api/state", "", "").0, 404);
     assert_eq!(request(control.addr(), "PUT", "/api/overlay", CHANGE, "{\"on\":false}").0, 404);
@@ -193,8 +197,9 @@ fn the_metrics_listener_gives_nothing_else() {
 #[test]
 fn figures_are_given_beyond_loopback_without_a_token_and_nothing_else_is() {
     let everywhere = "0.0.0.0:0".parse().expect("an address");
-    let desk = Arc::new(Notebook::default());
-    let control = Control::start(everywhere, Access::default(), Routes::Metrics, desk).expect("it listens");
+    let session_control = Arc::new(Notebook::default());
+    let control =
+        Control::start(everywhere, Access::default(), Routes::Metrics, session_control).expect("it listens");
     let addr = SocketAddr::from(([127, 0, 0, 1], control.addr().port()));
     let (status, body) = request(addr, "GET", "/metrics", "", "");
     assert_eq!(status, 200);
@@ -208,7 +213,7 @@ fn figures_are_given_beyond_loopback_without_a_token_and_nothing_else_is() {
 
 #[test]
 fn other_users_of_the_machine_see_and_change_nothing() {
-    let (control, desk) = start_guarded();
+    let (control, session_control) = start_guarded();
     let addr = control.addr();
     for path in ["/api/state", "/api/figures", "/api/snapshot.png"] {
         assert_eq!(request(addr, "GET", path, "", "").0, 401, "{path}");
@@ -222,14 +227,14 @@ fn other_users_of_the_machine_see_and_change_nothing() {
     ] {
         assert_eq!(request(addr, method, path, CHANGE, body).0, 401, "{method} {path}");
     }
-    let now = desk.status();
+    let now = session_control.status();
     assert!(!now.overlay_on && now.recording.is_none() && (now.threshold - 0.5).abs() < 1e-9);
     // The page comes without; what it asks for then needs the token.
     assert_eq!(request(addr, "GET", "/", "", "").0, 200);
     let bearer = format!("Authorization: Bearer {SECRET}\r\n");
     assert_eq!(request(addr, "GET", "/api/snapshot.png", &bearer, "").0, 200);
     assert_eq!(request(addr, "PUT", "/api/overlay", &format!("{CHANGE}{bearer}"), "{\"on\":true}").0, 200);
-    assert!(desk.status().overlay_on);
+    assert!(session_control.status().overlay_on);
 }
 
 #[test]
@@ -258,9 +263,9 @@ fn a_page_behind_a_proxy_steers_by_its_origin() {
 #[test]
 fn a_recording_whose_path_is_not_text_is_told() {
     use std::os::unix::ffi::OsStringExt;
-    let (control, desk) = start();
+    let (control, session_control) = start();
     let path = PathBuf::from(std::ffi::OsString::from_vec(b"/tmp/\xff/20260101-000000".to_vec()));
-    *desk.stem.lock().expect("no holder panics") = Some(path);
+    *session_control.stem.lock().expect("no holder panics") = Some(path);
     let addr = control.addr();
     let (status, body) = request(addr, "POST", "/api/recording", CHANGE, "");
     assert_eq!((status, body.as_str()), (200, "{\"recording\":\"/tmp/\u{fffd}/20260101-000000\"}"));

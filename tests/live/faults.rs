@@ -116,9 +116,9 @@ fn a_slow_worker_lets_old_masks_vanish_and_the_picture_go_on() {
 
 #[test]
 fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
-    use polypscope::live::{Core, CoreSettings};
-    let (core, events) = Core::new(
-        CoreSettings::default(),
+    use polypscope::live::{OverlayGraph, OverlayGraphSettings};
+    let (core, events) = OverlayGraph::new(
+        OverlayGraphSettings::default(),
         Box::new(|_| Err(polypscope::Error::machine("no device for this test"))),
     )
     .expect("the session starts all the same");

@@ -6,7 +6,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use polypscope::frame::{FrameId, PixelFormat};
-use polypscope::live::CoreSettings;
+use polypscope::live::OverlayGraphSettings;
 use polypscope::safety::Reason;
 use polypscope::safety::State;
 use polypscope::telemetry::event::StreamEvent;
@@ -43,7 +43,7 @@ fn the_newest_frame_wins_and_every_frame_is_accounted_for() {
 
 #[test]
 fn several_workers_never_let_an_older_mask_replace_a_newer_one() {
-    let settings = CoreSettings { workers: 3, ..CoreSettings::default() };
+    let settings = OverlayGraphSettings { workers: 3, ..OverlayGraphSettings::default() };
     let mut s = Session::start_with(SOURCE, Mood::Slow(50), USUAL, settings);
     s.until("sixty frames", |seen| seen.left.len() >= 60);
     let (seen, _) = s.stop();
@@ -145,7 +145,7 @@ fn a_key_holds_the_marks_and_nothing_else() {
         SOURCE.replace("NV12", "UYVY").replace("320", "720").replace("240", "576")
             + ",interlace-mode=interleaved,field-order=top-field-first",
     ] {
-        let settings = CoreSettings { keyed: true, ..CoreSettings::default() };
+        let settings = OverlayGraphSettings { keyed: true, ..OverlayGraphSettings::default() };
         let mut s = Session::start_with(&source, Mood::Well, USUAL, settings);
         let keys = Arc::new(Mutex::new(Vec::new()));
         let kept = keys.clone();

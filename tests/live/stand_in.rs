@@ -11,14 +11,15 @@ use gstreamer_video as gst_video;
 
 use polypscope::engine::{Network, Route, Shape};
 use polypscope::frame::{Nanos, Rect};
-use polypscope::live::{Core, CoreSettings, Tap};
+use polypscope::live::{OverlayGraph, OverlayGraphSettings, Tap};
 use polypscope::model::checkpoint::Description;
 use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;
+use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{Analyst, Care, Segmenter};
+use polypscope::worker::{FrameAnalyzer, SupervisorSettings};
 
 const SIDE: usize = 64;
 
@@ -107,9 +108,9 @@ pub fn factory(moods: Arc<Moods>, usual: Duration) -> Box<polypscope::worker::Fa
     let description = description();
     Box::new(move |_| {
         let network = Box::new(Disc { moods: moods.clone(), usual });
-        let analyst: Box<dyn Analyst> =
+        let analyzer: Box<dyn FrameAnalyzer> =
             Box::new(Segmenter::new(network, &description, FieldOfView::Full, None));
-        Ok(analyst)
+        Ok(analyzer)
     })
 }
 
@@ -142,7 +143,7 @@ impl Tap for Compare {
 
 /// A running session.
 pub struct Session {
-    pub core: Core,
+    pub core: OverlayGraph,
     pub pipeline: gst::Pipeline,
     pub compare: Arc<Compare>,
     pub moods: Arc<Moods>,
@@ -167,20 +168,27 @@ impl Session {
     /// `source` must hold an element called `source`. Without the status rectangle, so that a frame without a mask is
     /// byte for byte the source's.
     pub fn start(source: &str, mood: Mood, usual: Duration) -> Self {
-        let care = Care { patience: Duration::from_millis(700), ..Care::default() };
-        Self::start_with(source, mood, usual, CoreSettings { care, ..CoreSettings::default() })
+        let supervisor =
+            SupervisorSettings { patience: Duration::from_millis(700), ..SupervisorSettings::default() };
+        Self::start_with(
+            source,
+            mood,
+            usual,
+            OverlayGraphSettings { supervisor, ..OverlayGraphSettings::default() },
+        )
     }
 
-    pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: CoreSettings) -> Self {
+    pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: OverlayGraphSettings) -> Self {
         polypscope::worker::log_panics();
         let moods = Moods::new(mood);
         let compare = Arc::new(Compare::default());
-        let settings = CoreSettings {
+        let settings = OverlayGraphSettings {
             style: Style { status: false, ..settings.style },
             tap: Some(compare.clone()),
             ..settings
         };
-        let (core, events) = Core::new(settings, factory(moods.clone(), usual)).expect("the session starts");
+        let (core, events) =
+            OverlayGraph::new(settings, factory(moods.clone(), usual)).expect("the session starts");
         let pipeline = gst::parse::launch(&format!("{source} ! identity name=entry silent=true"))
             .expect("the source parses")
             .downcast::<gst::Pipeline>()

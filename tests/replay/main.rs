@@ -29,7 +29,7 @@ use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;
 use polypscope::replay::record::Summary;
 use polypscope::replay::{Settings, replay};
-use polypscope::worker::Segmenter;
+use polypscope::segment::Segmenter;
 
 /// Marks red.
 struct RedFinder;

@@ -7,7 +7,7 @@
 //! video path:
 //!
 //! ```text
-//! push ─▶ copy into our own pool ─▶ bounded queue ─▶ keeper thread ─▶ appsrc ─▶ videoconvert ─▶ x264enc
+//! push ─▶ copy into our own pool ─▶ bounded queue ─▶ encoder thread ─▶ appsrc ─▶ videoconvert ─▶ x264enc
 //!                                                                   ─▶ h264parse ─▶ splitmuxsink (matroskamux, filesink)
 //! ```
 //!
@@ -15,8 +15,8 @@
 //! disk is full, recording stops with its reason and what was written remains. Matroska because its clusters are whole
 //! in themselves: a file cut anywhere plays up to the cut.
 
-mod intake;
-mod keeper;
+mod encoder_thread;
+mod ingest;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use gstreamer_video as gst_video;
 use crate::frame::Nanos;
 use crate::result_file::check_folder;
 use crate::{Error, Result};
-use intake::Intake;
+use ingest::Ingest;
 
 /// Longest that [`Recorder::stop`] waits for the last segment's index.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ impl RecorderSettings {
             super::element(name)?;
         }
         check_folder(&self.dir)?;
-        keeper::check_room(self)
+        encoder_thread::check_room(self)
     }
 
     /// Checks what can be checked before anything is made.
@@ -187,7 +187,7 @@ pub struct RecorderStatus {
 
 /// A recording that is going on. Dropping it completes the files as [`Recorder::stop`] does.
 pub struct Recorder {
-    intake: Arc<Intake>,
+    ingest: Arc<Ingest>,
     stem: PathBuf,
     done: Receiver<()>,
 }
@@ -205,31 +205,31 @@ impl Recorder {
         }
         make_private_folder(&settings.dir)?;
         let stem = reserve_stem(&settings)?;
-        let (intake, queue) = Intake::new(&settings);
-        let intake = Arc::new(intake);
-        let done = keeper::spawn(settings, stem.clone(), intake.clone(), queue)?;
-        Ok(Self { intake, stem, done })
+        let (ingest, queue) = Ingest::new(&settings);
+        let ingest = Arc::new(ingest);
+        let done = encoder_thread::spawn(settings, stem.clone(), ingest.clone(), queue)?;
+        Ok(Self { ingest, stem, done })
     }
 
     /// Whether pushing frames of this track has any use now.
     pub fn wants(&self, track: Track) -> bool {
-        self.intake.wants(track)
+        self.ingest.wants(track)
     }
 
     /// Makes a track's pool and pipeline ready for pictures like this, so that its first frame is recorded too. Not for
     /// the streaming thread. Without it, recording begins some frames after the first push.
     pub fn prepare(&self, track: Track, info: &gst_video::VideoInfo) {
-        self.intake.prepare(track, info);
+        self.ingest.prepare(track, info);
     }
 
     /// Records a copy of this frame, which the caller keeps. Never waits and, once the track is running, allocates
     /// nothing; what finds no room is counted as lost. `at`: running time, kept as the timestamp in the file.
     pub fn push(&self, track: Track, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, at: Nanos) {
-        self.intake.push(track, buffer, info, at);
+        self.ingest.push(track, buffer, info, at);
     }
 
     pub fn status(&self) -> RecorderStatus {
-        self.intake.status(&self.stem)
+        self.ingest.status(&self.stem)
     }
 
     /// Folder and beginning of the files' names, for what is to lie beside them.
@@ -239,7 +239,7 @@ impl Recorder {
 
     /// What is recorded: `raw`, `annotated` or `both`.
     pub fn what(&self) -> &'static str {
-        match Track::ALL.map(|t| self.intake.records(t)) {
+        match Track::ALL.map(|t| self.ingest.records(t)) {
             [true, true] => "both",
             [true, false] => "raw",
             _ => "annotated",
@@ -254,16 +254,16 @@ impl Recorder {
     }
 
     fn finish(&self) {
-        self.intake.close();
+        self.ingest.close();
         if self.done.recv_timeout(PATIENCE + Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-            self.intake.stopped("recording: the last segment could not be completed in time".to_owned());
+            self.ingest.stopped("recording: the last segment could not be completed in time".to_owned());
         }
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if !self.intake.ended.load(Ordering::Acquire) {
+        if !self.ingest.ended.load(Ordering::Acquire) {
             self.finish();
         }
     }

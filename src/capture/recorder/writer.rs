@@ -13,7 +13,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::intake::Ready;
+use super::ingest::Ready;
 use super::{RecorderSettings, Track};
 use crate::capture::{colour_description, element, messages};
 use crate::lock::lock;

@@ -2,13 +2,16 @@
 //!
 //! In: [`Layer`]s, sources, and what becomes of results. Out: waves of [`Step`]s with the memory they point into.
 
-use super::conv::{Also, Conv, Epilogue, Out, PASS_WORDS, Pass, Plane};
+use super::conv::{Also, Conv, Epilogue, Factors, Out, PASS_WORDS, Pass, Plane};
 use super::kernel_set::Isa;
 use super::maps::{Geometry, Map, Maps, Store, View};
-use super::pack::{Layer, Part, pack, pack_winograd};
+use super::pack::{Layer, Part, pack, pack_winograd, pack_winograd_i16};
 use super::plan::{Plan, Probe, Step, Wave};
+use super::quantise::sums_fit;
+use super::storage::Storage;
 use super::tile::Run;
 use super::winograd::{BLOCK, Winograd};
+use super::winograd_i16::WinogradI16;
 use crate::program::Rounding;
 
 /// Packed weights that may stay in the second-level cache from one task to the next.
@@ -39,6 +42,7 @@ pub(crate) struct Finish {
     pub(crate) outs: Vec<Out>,
     pub(crate) also: Option<Also>,
     pub(crate) sum: Option<Plane>,
+    pub(crate) factors: Factors,
 }
 
 impl Finish {
@@ -99,6 +103,7 @@ impl Assembly {
         self.maps.settle();
     }
 
+    /// A map in the path's own storage type.
     pub(crate) fn map(&mut self, height: usize, width: usize, channels: usize, border: usize) -> Map {
         self.maps.take(Geometry { height, width, channels, border, storage: self.isa.storage })
     }
@@ -111,7 +116,7 @@ impl Assembly {
             width,
             channels: 1,
             border: 0,
-            storage: super::storage::Storage::F32,
+            storage: Storage::F32,
         });
         super::conv::Plane { start: map.view().at::<f32>(0, 0), width }
     }
@@ -133,7 +138,10 @@ impl Assembly {
         if let [(source, layer)] = parts
             && let Some(tile) = winograd_tile(method, isa, self.rounding, source, layer, (height, width))
         {
-            self.winograd(source, layer, tile, (height, width), finish);
+            match isa.storage {
+                Storage::U8 => self.winograd_i16(source, layer, (height, width), finish),
+                _ => self.winograd(source, layer, tile, (height, width), finish),
+            }
             return;
         }
         let count = parts.len();
@@ -145,7 +153,8 @@ impl Assembly {
             let part = Part { layer, stored: source.stored, storage: source.view.storage() };
             let last = i + 1 == count;
             split_passes(&mut passes, source, layer.kernel, &part, words_before);
-            if let (false, Some(pass)) = (last, passes.last_mut()) {
+            // Sums of integers have one scale, whatever source they come from.
+            if let (false, false, Some(pass)) = (last, finish.factors.integer, passes.last_mut()) {
                 pass.rescale = Some(padded(isa, &layer.scale));
             }
             words_before += part.words();
@@ -166,6 +175,7 @@ impl Assembly {
             outs: finish.outs,
             also: finish.also,
             sum: finish.sum,
+            factors: finish.factors,
         };
         // The stem's first convolution reads f32 at any precision.
         let own = parts[0].0.view.storage() == isa.storage;
@@ -202,6 +212,7 @@ impl Assembly {
             outs: finish.outs,
             also: finish.also,
             sum: finish.sum,
+            factors: finish.factors,
         };
         let (down, across) = (height.div_ceil(tile), width.div_ceil(tile));
         // About 24 tiles at a time: transformed maps stay in the second-level cache.
@@ -218,6 +229,49 @@ impl Assembly {
             epilogue,
             per_word: isa.storage.per_word(),
             kernels: &isa.tiles,
+        }));
+    }
+
+    /// A 3x3 convolution of integers by Winograd's algorithm.
+    fn winograd_i16(
+        &mut self,
+        source: &Source,
+        layer: &Layer,
+        (height, width): (usize, usize),
+        finish: Finish,
+    ) {
+        let isa = self.isa;
+        // A word is two channels.
+        let channels = layer.cin.next_multiple_of(2);
+        let each = channels.div_ceil(channels.div_ceil(BLOCK)).next_multiple_of(2);
+        let blocks: Vec<(usize, usize)> =
+            (0..channels).step_by(each).map(|c| (c, each.min(channels - c))).collect();
+        let panels = pack_winograd_i16(isa, &mut self.store, layer, &blocks);
+        self.macs += layer.macs() * (height * width) as u64;
+        let epilogue = Epilogue {
+            channels: layer.out,
+            scale: padded(isa, &layer.scale),
+            bias: padded(isa, &layer.shift),
+            residual: finish.residual,
+            relu: finish.relu,
+            outs: finish.outs,
+            also: finish.also,
+            sum: finish.sum,
+            factors: finish.factors,
+        };
+        let (down, across) = (height.div_ceil(2), width.div_ceil(2));
+        // About 48 tiles at a time: transformed maps stay in the second-level cache.
+        let most = (48usize.div_ceil(across)).clamp(1, down);
+        let tasks = down.div_ceil(most).next_multiple_of(self.threads).min(down);
+        self.steps.push(Step::WinogradI16(WinogradI16 {
+            height,
+            width,
+            source: source.view,
+            band: down.div_ceil(tasks),
+            blocks,
+            panels,
+            epilogue,
+            kernels: isa.i16_tiles,
         }));
     }
 }
@@ -238,11 +292,11 @@ fn winograd_tile(
     layer: &Layer,
     (height, width): (usize, usize),
 ) -> Option<usize> {
+    let integer = isa.storage == Storage::U8;
     let fits = layer.kernel == 3
         && source.stride == 1
-        && source.stored == layer.cin
         && source.view.storage() == isa.storage
-        && layer.cin.is_multiple_of(2);
+        && if integer { sums_fit(layer) } else { source.stored == layer.cin && layer.cin.is_multiple_of(2) };
     let wanted = match method {
         Method::Direct => None,
         Method::Winograd(tile) => Some(tile),

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::access;
 use super::lanes::Lanes;
 use super::maps::View;
 use super::tile::{Run, Tile, TileKernel};
@@ -85,6 +86,30 @@ pub(crate) struct Epilogue {
     pub(crate) also: Option<Also>,
     /// Sum over all channels.
     pub(crate) sum: Option<Plane>,
+    /// Scales of what is added and written, for paths whose storage has scales.
+    pub(crate) factors: Factors,
+}
+
+/// What turns steps of one map's scale into steps of another's. The epilogue's own scale and bias give steps of the result's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Factors {
+    /// From the residual's to the result's.
+    pub(crate) residual: f32,
+    /// From the result's and from the addend's to those of `also`.
+    pub(crate) result: f32,
+    pub(crate) add: f32,
+    /// From the result's to the plane's, which has none.
+    pub(crate) sum: f32,
+    /// Whether sums are integers: they are where the source is.
+    pub(crate) integer: bool,
+    /// Whether the result is stored as integers, so that the plane sums what is stored.
+    pub(crate) stored: bool,
+}
+
+impl Default for Factors {
+    fn default() -> Self {
+        Self { residual: 1.0, result: 1.0, add: 1.0, sum: 1.0, integer: false, stored: false }
+    }
 }
 
 /// A fused convolution, ready to run.
@@ -288,32 +313,38 @@ pub(crate) unsafe fn finish<L: Lanes>(
     unsafe {
         let (y, x) = (y as isize, x as isize);
         let end = (first + width).min(e.channels);
-        let (scale, bias) = (e.scale.as_ptr(), e.bias.as_ptr());
+        let (scale, bias, f) = (e.scale.as_ptr(), e.bias.as_ptr(), &e.factors);
         let zero = L::zero();
         let simple = e.outs.len() == 1 && e.also.is_none() && e.sum.is_none();
         for p in 0..pixels {
             let sums = sums.add(p * step);
             let px = x + p as isize;
-            let residual = e.residual.map(|r| r.at::<L::Elem>(y, px).cast_const());
-            let only = e.outs.first().map_or(std::ptr::null_mut(), |out| out.view.at::<L::Elem>(y, px));
+            let residual = match &e.residual {
+                Some(view) => Some(access::pixel::<L>(view, y, px)),
+                None => None,
+            };
+            let only = match e.outs.first() {
+                Some(out) => Some(access::pixel::<L>(&out.view, y, px)),
+                None => None,
+            };
             let mut c = first;
             while c < end {
                 let n = (end - c).min(L::COUNT);
-                let mut v = L::fma(L::load(sums.add(c - first)), L::load(scale.add(c)), L::load(bias.add(c)));
+                let at = sums.add(c - first);
+                let total = if L::SCALED && f.integer { L::summed(L::load_sums(at)) } else { L::load(at) };
+                let mut v = L::fma(total, L::load(scale.add(c)), L::load(bias.add(c)));
                 if let Some(r) = residual {
-                    let r = r.add(c);
-                    v = L::add(v, if n == L::COUNT { L::read(r) } else { L::read_part(r, n) });
+                    let r = if n == L::COUNT { r.read::<L>(c) } else { r.read_part::<L>(c, n) };
+                    v = if L::SCALED { L::fma(r, L::splat(f.residual), v) } else { L::add(v, r) };
                 }
                 if e.relu {
                     // In this order a NaN stays a NaN.
                     v = L::max(zero, v);
                 }
-                if !simple {
-                    L::store(sums.add(c - first), v);
-                } else if n == L::COUNT {
-                    L::write(only.add(c), v);
-                } else {
-                    L::write_part(only.add(c), v, n);
+                match only {
+                    Some(only) if simple && n == L::COUNT => only.write::<L>(c, v),
+                    Some(only) if simple => only.write_part::<L>(c, v, n),
+                    _ => L::store(sums.add(c - first), if L::SCALED && f.stored { L::stored(v) } else { v }),
                 }
                 c += L::COUNT;
             }
@@ -323,17 +354,22 @@ pub(crate) unsafe fn finish<L: Lanes>(
             for out in &e.outs {
                 let (from, to) = (out.channels.0.max(first), out.channels.1.min(end));
                 if from < to {
-                    let target = out.view.at::<L::Elem>(y, px).add(from - out.channels.0);
-                    spread::<L>(sums.add(from - first), target, to - from);
+                    let target = access::pixel::<L>(&out.view, y, px);
+                    spread::<L>(sums.add(from - first), target, from - out.channels.0, to - from);
                 }
             }
             if let Some(also) = &e.also {
-                let add = also.add.at::<L::Elem>(y, px).cast_const().add(first);
-                let out = also.out.at::<L::Elem>(y, px).add(first);
+                let add = access::pixel::<L>(&also.add, y, px);
+                let out = access::pixel::<L>(&also.out, y, px);
                 for c in (0..end - first).step_by(L::COUNT) {
                     let n = (end - first - c).min(L::COUNT);
-                    let v = L::add(L::load(sums.add(c)), L::read_part(add.add(c), n));
-                    L::write_part(out.add(c), v, n);
+                    let (result, add) = (L::load(sums.add(c)), add.read_part::<L>(first + c, n));
+                    let v = if L::SCALED {
+                        L::fma(result, L::splat(f.result), L::mul(add, L::splat(f.add)))
+                    } else {
+                        L::add(result, add)
+                    };
+                    out.write_part::<L>(first + c, v, n);
                 }
             }
             if let Some(plane) = &e.sum {
@@ -341,7 +377,8 @@ pub(crate) unsafe fn finish<L: Lanes>(
                 for c in (0..end - first).step_by(L::COUNT) {
                     total = L::add(total, L::load_part(sums.add(c), end - first - c));
                 }
-                *plane.start.add(y as usize * plane.width + px as usize) = L::sum(total);
+                let total = if L::SCALED { L::sum(total) * f.sum } else { L::sum(total) };
+                *plane.start.add(y as usize * plane.width + px as usize) = total;
             }
         }
     }
@@ -349,15 +386,15 @@ pub(crate) unsafe fn finish<L: Lanes>(
 
 /// `count` values of f32 to storage.
 #[inline(always)]
-unsafe fn spread<L: Lanes>(from: *const f32, to: *mut L::Elem, count: usize) {
+unsafe fn spread<L: Lanes>(from: *const f32, to: access::Pixel, first: usize, count: usize) {
     unsafe {
         let mut c = 0;
         while c + L::COUNT <= count {
-            L::write(to.add(c), L::load(from.add(c)));
+            to.write::<L>(first + c, L::load(from.add(c)));
             c += L::COUNT;
         }
         if c < count {
-            L::write_part(to.add(c), L::load_part(from.add(c), count - c), count - c);
+            to.write_part::<L>(first + c, L::load_part(from.add(c), count - c), count - c);
         }
     }
 }

@@ -40,3 +40,21 @@ pub(crate) unsafe fn enter(map: &Input, task: usize, input: *const f32) {
         }
     }
 }
+
+/// Whether everything a task brought in is a finite number.
+///
+/// # Safety
+/// As for [`enter`].
+pub(crate) unsafe fn is_finite(map: &Input, task: usize, input: *const f32) -> bool {
+    let plane = map.height * map.width;
+    let top = task * Input::BAND;
+    let rows = top..(top + Input::BAND).min(map.height);
+    (0..3).all(|c| {
+        // SAFETY: `input` holds three planes, the rows lie in each of them (the caller's promise).
+        let values = unsafe {
+            std::slice::from_raw_parts(input.add(c * plane + rows.start * map.width), rows.len() * map.width)
+        };
+        // A number times zero is zero; NaN and infinity times zero are NaN, which a sum keeps.
+        values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0
+    })
+}

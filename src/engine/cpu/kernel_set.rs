@@ -14,6 +14,7 @@ use super::storage::Storage;
 use super::subtract::{self, Subtract};
 use super::tile;
 use super::winograd::{self, Winograd};
+use super::winograd_i16::{self, WinogradI16};
 
 /// An instruction set and precision the engine has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,10 +29,19 @@ pub enum KernelSet {
     Avx512F32,
     /// bf16, AVX-512 with BF16.
     Avx512Bf16,
+    /// 8-bit integers with plain arithmetic: slow, for tests only.
+    PortableI8,
+    /// 8-bit integers, AVX2 and FMA.
+    Avx2I8,
+    /// 8-bit integers, AVX-VNNI (256 bits).
+    AvxVnniI8,
+    /// 8-bit integers, AVX-512 with VNNI.
+    Avx512VnniI8,
 }
 
 impl KernelSet {
-    pub const ALL: [KernelSet; 5] = [
+    /// Those that compute in floating-point numbers.
+    pub const FLOAT: [KernelSet; 5] = [
         KernelSet::PortableF32,
         KernelSet::PortableBf16,
         KernelSet::Avx2F32,
@@ -39,12 +49,20 @@ impl KernelSet {
         KernelSet::Avx512Bf16,
     ];
 
+    /// Those that compute in integers; all give the same bits.
+    pub const INTEGER: [KernelSet; 4] =
+        [KernelSet::PortableI8, KernelSet::Avx2I8, KernelSet::AvxVnniI8, KernelSet::Avx512VnniI8];
+
     /// Whether this processor can run it.
     pub fn is_available(self) -> bool {
         match self {
-            KernelSet::PortableF32 | KernelSet::PortableBf16 => true,
+            KernelSet::PortableF32 | KernelSet::PortableBf16 | KernelSet::PortableI8 => true,
             #[cfg(target_arch = "x86_64")]
-            KernelSet::Avx2F32 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            KernelSet::Avx2F32 | KernelSet::Avx2I8 => avx2(),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::AvxVnniI8 => avx2() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Avx512VnniI8 => avx512() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(target_arch = "x86_64")]
             KernelSet::Avx512F32 => avx512(),
             #[cfg(target_arch = "x86_64")]
@@ -67,6 +85,17 @@ impl KernelSet {
         Some(KernelSet::Avx512Bf16).filter(|p| p.is_available())
     }
 
+    /// The fastest integer path, where this processor has one worth using.
+    pub fn best_i8() -> Option<KernelSet> {
+        [KernelSet::Avx512VnniI8, KernelSet::AvxVnniI8, KernelSet::Avx2I8]
+            .into_iter()
+            .find(|p| p.is_available())
+    }
+
+    pub fn is_i8(self) -> bool {
+        KernelSet::INTEGER.contains(&self)
+    }
+
     pub fn is_bf16(self) -> bool {
         matches!(self, KernelSet::PortableBf16 | KernelSet::Avx512Bf16)
     }
@@ -78,6 +107,10 @@ impl KernelSet {
             KernelSet::Avx2F32 => "f32, avx2",
             KernelSet::Avx512F32 => "f32, avx512",
             KernelSet::Avx512Bf16 => "bf16, avx512_bf16",
+            KernelSet::PortableI8 => "i8, portable",
+            KernelSet::Avx2I8 => "i8, avx2",
+            KernelSet::AvxVnniI8 => "i8, avx_vnni",
+            KernelSet::Avx512VnniI8 => "i8, avx512_vnni",
         }
     }
 
@@ -89,6 +122,13 @@ impl KernelSet {
         match self {
             KernelSet::PortableF32 => Some(&portable_f32::ISA),
             KernelSet::PortableBf16 => Some(&portable_bf16::ISA),
+            KernelSet::PortableI8 => Some(&portable_i8::ISA),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Avx2I8 => Some(&avx2_i8::ISA),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::AvxVnniI8 => Some(&avx_vnni_i8::ISA),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Avx512VnniI8 => Some(&avx512_vnni_i8::ISA),
             #[cfg(target_arch = "x86_64")]
             KernelSet::Avx2F32 => Some(&avx2_f32::ISA),
             #[cfg(target_arch = "x86_64")]
@@ -108,6 +148,11 @@ impl fmt::Display for KernelSet {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
 fn avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -124,8 +169,12 @@ pub(crate) struct Isa {
     pub(crate) tiles: TileKernels,
     /// f32 tiles with this path's vectors: the first convolution reads f32 at any precision.
     pub(crate) f32_tiles: &'static TileKernels,
+    /// Of integer paths: two i16 in a word, for Winograd's transformed domain.
+    pub(crate) i16_tiles: &'static TileKernels,
     pub(crate) conv: unsafe fn(&Conv, usize, *mut f32),
     pub(crate) winograd: unsafe fn(&Winograd, usize, *mut f32),
+    /// Of integer paths.
+    pub(crate) winograd_i16: Option<unsafe fn(&WinogradI16, usize, *mut f32)>,
     pub(crate) subtract: unsafe fn(&Subtract, usize, *mut f32),
     pub(crate) pool: unsafe fn(&Pool, usize),
     pub(crate) join: unsafe fn(&Join, usize),
@@ -198,8 +247,10 @@ macro_rules! compile {
                 storage: <$lanes>::STORAGE,
                 tiles: tiles!(tile, $width),
                 f32_tiles: &super::$f32::ISA.tiles,
+                i16_tiles: &super::$f32::ISA.tiles,
                 conv,
                 winograd,
+                winograd_i16: None,
                 subtract,
                 pool,
                 join,
@@ -209,6 +260,102 @@ macro_rules! compile {
         }
     };
 }
+
+// Integer paths: maps of f32 stand beside those of u8 in them; what reads only those is the f32 path's.
+macro_rules! compile_integer {
+    ($name:ident, $lanes:ty, $i16:ty, $width:ident, $f32:ident $(, $features:literal)?) => {
+        mod $name {
+            use super::*;
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+                unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn i16_tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+                unsafe { tile::accumulate::<$i16, PIXELS, VECTORS>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
+                unsafe { conv::task::<$lanes>(c, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd_i16(w: &WinogradI16, task: usize, scratch: *mut f32) {
+                unsafe { winograd_i16::task::<$lanes>(w, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
+                unsafe { subtract::task::<$lanes>(s, task, scratch) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn pool(p: &Pool, task: usize) {
+                unsafe { pool::task::<$lanes>(p, task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn join(j: &Join, task: usize) {
+                unsafe { resize::join::<$lanes>(j, task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn peak(turns: usize) -> f32 {
+                unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
+            }
+
+            static I16_TILES: TileKernels = tiles!(i16_tile, $width);
+
+            pub(super) static ISA: Isa = Isa {
+                lanes: <$lanes>::COUNT,
+                vectors: <$lanes>::VECTORS,
+                storage: <$lanes>::STORAGE,
+                tiles: tiles!(tile, $width),
+                f32_tiles: &super::$f32::ISA.tiles,
+                i16_tiles: &I16_TILES,
+                conv,
+                winograd: super::$f32::ISA.winograd,
+                winograd_i16: Some(winograd_i16),
+                subtract,
+                pool,
+                join,
+                output_conv: super::$f32::ISA.output_conv,
+                peak,
+            };
+        }
+    };
+}
+
+compile_integer!(
+    portable_i8,
+    super::super::lanes::PortableI8,
+    super::super::lanes::PortableI16,
+    narrow,
+    portable_f32
+);
+#[cfg(target_arch = "x86_64")]
+compile_integer!(
+    avx2_i8,
+    super::super::lanes::Avx2I8,
+    super::super::lanes::Avx2I16,
+    narrow,
+    avx2_f32,
+    "avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+compile_integer!(
+    avx_vnni_i8,
+    super::super::lanes::AvxVnniI8,
+    super::super::lanes::Avx2I16,
+    narrow,
+    avx2_f32,
+    "avx2,fma,avxvnni"
+);
+#[cfg(target_arch = "x86_64")]
+compile_integer!(
+    avx512_vnni_i8,
+    super::super::lanes::Avx512VnniI8,
+    super::super::lanes::Avx512VnniI16,
+    wide,
+    avx512_f32,
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma"
+);
 
 compile!(portable_f32, super::super::lanes::PortableF32, narrow, portable_f32);
 compile!(portable_bf16, super::super::lanes::PortableBf16, narrow, portable_f32);

@@ -1,14 +1,14 @@
 //! Every kernel on every path this processor has, against the definition in f64, on random shapes.
 
 use super::assemble::{Assembly, Finish, Method, Source};
-use super::conv::{Also, Out};
+use super::conv::{Also, Factors, Out};
 use super::kernel_set::{Isa, KernelSet};
-use super::maps::Map;
+use super::maps::{Geometry, Map};
 use super::pack::Layer;
 use super::plan::Step;
 use super::pool::{Kind, Pool};
 use super::resize::{Axis, Join};
-use super::storage::{bf16_bits, bf16_value};
+use super::storage::{Storage, bf16_bits, bf16_value};
 use super::subtract::{Subtract, Terms};
 use super::thread_pool::Work;
 use crate::engine::random::Random;
@@ -111,7 +111,7 @@ fn run(a: Assembly) -> super::plan::Plan {
 }
 
 fn paths() -> impl Iterator<Item = (KernelSet, &'static Isa)> {
-    KernelSet::ALL.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
+    KernelSet::FLOAT.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
 }
 
 /// Rounding of sums and of what is stored; Winograd in bf16 also rounds the transformed operands.
@@ -386,6 +386,8 @@ fn pools() {
             x.write_to(isa, &source);
             let sum = matches!(kind, Kind::Max3).then(|| a.plane(h, w, 1));
             a.steps.push(Step::Pool(Pool {
+                factor: 1.0,
+                sum_factor: 1.0,
                 kind,
                 height: h,
                 width: w,
@@ -448,6 +450,7 @@ fn joins_resize_and_add() {
             a_grid.write_to(isa, &coarse);
             b_grid.write_to(isa, &fine);
             a.steps.push(Step::Join(Join {
+                factors: [1.0; 2],
                 height: h,
                 width: w,
                 channels: 64,
@@ -538,6 +541,7 @@ fn subtraction_units() {
                 same_size: (ah, aw) == (h, w),
                 b: mb.view(),
                 out: out.view(),
+                factor: 1.0,
                 terms: terms.clone().map(|(alpha, beta)| Terms { alpha, beta, a_sum, b_sum }),
                 band,
             }));
@@ -551,9 +555,102 @@ fn subtraction_units() {
 
 #[test]
 fn paths_that_claim_to_be_here_have_kernels() {
-    for path in KernelSet::ALL {
+    for path in KernelSet::FLOAT.into_iter().chain(KernelSet::INTEGER) {
         assert_eq!(path.is_available(), path.isa().is_some());
     }
     assert!(KernelSet::best_f32().is_available() && !KernelSet::best_f32().is_bf16());
     assert!(KernelSet::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
+}
+
+/// Integer convolutions give the definition's sums to the bit, directly and by Winograd's algorithm, on every path.
+#[test]
+fn integer_convolutions_are_exact() {
+    let mut r = Random(139);
+    for (h, w, cin, out, kernel, stride) in [
+        (7, 9, 26, 26, 3, 1),
+        (8, 6, 64, 64, 3, 1),
+        (5, 5, 4, 104, 1, 1),
+        (6, 10, 28, 33, 3, 2),
+        (1, 1, 208, 16, 3, 1),
+        (13, 4, 130, 40, 3, 1),
+    ] {
+        let stored = usize::next_multiple_of(cin, 4);
+        let source: Vec<u8> = (0..h * w * stored)
+            .map(|i| if i % stored < cin { (r.unit().abs() * 255.0) as u8 } else { 0 })
+            .collect();
+        let mut layer = Layer {
+            out,
+            cin,
+            kernel,
+            weights: (0..out * cin * kernel * kernel).map(|_| r.unit()).collect(),
+            scale: vec![1.0; out],
+            shift: vec![0.0; out],
+        };
+        super::quantise::layers(&mut [(&mut layer, 1.0)]);
+        // So that sums are seen as they are.
+        layer.scale = vec![1.0; out];
+        let (oh, ow) = (h / stride, w / stride);
+        let reach = (kernel / 2) as isize;
+        let want = |o: usize, y: usize, x: usize| -> i64 {
+            let mut sum = 0;
+            for ky in 0..kernel {
+                for kx in 0..kernel {
+                    let sy = (y * stride + ky) as isize - reach;
+                    let sx = (x * stride + kx) as isize - reach;
+                    if sy < 0 || sx < 0 || sy >= h as isize || sx >= w as isize {
+                        continue;
+                    }
+                    for c in 0..cin {
+                        let weight = layer.weights[((o * cin + c) * kernel + ky) * kernel + kx] as i64;
+                        sum += weight * i64::from(source[(sy as usize * w + sx as usize) * stored + c]);
+                    }
+                }
+            }
+            sum
+        };
+        for path in KernelSet::INTEGER {
+            let Some(isa) = path.isa() else { continue };
+            let methods: &[Method] = if kernel == 3 && stride == 1 {
+                &[Method::Direct, Method::Winograd(2)]
+            } else {
+                &[Method::Direct]
+            };
+            for &method in methods {
+                let mut a = Assembly::new(isa, 2);
+                let from = a.map(h, w, stored, 1);
+                for (i, v) in source.iter().enumerate() {
+                    let (y, x, c) = ((i / stored / w) as isize, (i / stored % w) as isize, i % stored);
+                    // SAFETY: inside the map, which has this size.
+                    unsafe {
+                        isa.storage.write(from.view().channel(c).bytes_at(y, x).cast_mut(), f32::from(*v))
+                    };
+                }
+                let to = a.maps.take(Geometry {
+                    height: oh,
+                    width: ow,
+                    channels: out,
+                    border: 0,
+                    storage: Storage::F32,
+                });
+                let factors = Factors { integer: true, ..Default::default() };
+                let finish = Finish { factors, relu: false, ..Finish::relu_to(to.view(), out) };
+                a.conv_by(method, &[(Source { stride, ..Source::of(&from) }, &layer)], (oh, ow), finish);
+                a.wave();
+                let _plan = run(a);
+                for y in 0..oh {
+                    for x in 0..ow {
+                        for o in 0..out {
+                            // SAFETY: inside the map.
+                            let got = unsafe { *to.view().at::<f32>(y as isize, x as isize).add(o) };
+                            assert_eq!(
+                                got,
+                                want(o, y, x) as f32,
+                                "{path}, {method:?}, {cin} to {out} at {y}, {x}, {o}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! here.
 
 use super::assemble::{Assembly, Finish, Source};
-use super::conv::{Also, Out, Plane};
+use super::conv::{Also, Factors, Out, Plane};
 use super::input::{INPUT_CHANNELS, Input};
 use super::kernel_set::Isa;
 use super::maps::{Geometry, Map, View};
@@ -13,6 +13,7 @@ use super::output_conv::OutputConv;
 use super::pack::{Affine, Layer, Part};
 use super::plan::{Plan, Probe, Site, Step};
 use super::pool::{Kind, Pool};
+use super::quantise::{self, Format};
 use super::resize::{Axis, Join};
 use super::storage::Storage;
 use super::subtract::{Subtract, Terms};
@@ -33,6 +34,8 @@ pub(crate) fn lower(
     threads: usize,
 ) -> Result<Plan> {
     let schedule = Schedule::new(program, Wishes::default())?;
+    let activations = &checkpoint.description().activations;
+    let formats = quantise::formats(program, &schedule, isa.storage, &|name| activations.get(name).copied());
     let maps = (0..schedule.storages.len()).map(|_| None).collect();
     let bordered = bordered(&schedule);
     let mut lowering = Lowering {
@@ -42,6 +45,7 @@ pub(crate) fn lower(
         assembly: Assembly::new(isa, threads),
         maps,
         bordered,
+        formats,
     };
     for wave in 0..schedule.waves.len() {
         lowering.wave(wave)?;
@@ -74,6 +78,8 @@ struct Lowering<'a> {
     /// By storage, from its first wave to its last.
     maps: Vec<Option<Place>>,
     bordered: Vec<bool>,
+    /// By value.
+    formats: Vec<Format>,
 }
 
 impl Lowering<'_> {
@@ -82,7 +88,8 @@ impl Lowering<'_> {
         for (i, storage) in schedule.storages.iter().enumerate() {
             // The logits are the caller's.
             if storage.waves.0 == wave && schedule.place(program.output())?.storage != i {
-                self.maps[i] = Some(self.take(storage, self.bordered[i]));
+                let storage_type = self.storage_of(i);
+                self.maps[i] = Some(self.take(storage, self.bordered[i], storage_type));
             }
         }
         for &node in &schedule.waves[wave] {
@@ -92,7 +99,7 @@ impl Lowering<'_> {
             self.node(&node.op)?;
             for value in node.op.writes() {
                 if let Some(site) = self.site(value)? {
-                    self.assembly.probes.push(Probe { wave, value, site });
+                    self.assembly.probes.push(Probe { wave, value, site, scale: self.scale(value) });
                 }
             }
         }
@@ -109,7 +116,18 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn take(&mut self, storage: &program::Storage, border: bool) -> Place {
+    /// What one step of a value's storage is worth.
+    fn scale(&self, value: Value) -> f32 {
+        self.formats[value.index()].scale
+    }
+
+    /// The storage type of the values that lie in a storage: there is one.
+    fn storage_of(&self, index: usize) -> Storage {
+        let lies = |v: &Value| self.schedule.placement(*v).is_some_and(|p| p.storage == index);
+        self.program.values().find(lies).map_or(Storage::F32, |v| self.formats[v.index()].storage)
+    }
+
+    fn take(&mut self, storage: &program::Storage, border: bool, stored: Storage) -> Place {
         let (height, width, channels) = (storage.height, storage.width, storage.channels());
         if storage.form == Form::Planes {
             // Plane behind plane.
@@ -127,7 +145,14 @@ impl Lowering<'_> {
                 border,
                 storage: Storage::F32,
             }),
-            false => self.assembly.map(height, width, channels, border),
+            false => {
+                // A pixel begins with a whole word; pieces of a concatenation come to whole words together.
+                let channels = match storage.pieces.len() {
+                    1 => channels.next_multiple_of(stored.per_word()),
+                    _ => channels,
+                };
+                self.assembly.maps.take(Geometry { height, width, channels, border, storage: stored })
+            }
         })
     }
 
@@ -166,12 +191,20 @@ impl Lowering<'_> {
 
     /// A convolution's source: a map, or some channels of one.
     fn source(&self, value: Value, stride: usize) -> Result<Source> {
-        let stored = match &self.maps[self.schedule.place(value)?.storage] {
-            Some(Place::Map(map)) if self.schedule.storages[self.schedule.place(value)?.storage].input => {
+        let at = self.schedule.place(value)?;
+        let stored = match &self.maps[at.storage] {
+            // With what its pixels are padded by.
+            Some(Place::Map(map)) if self.schedule.storages[at.storage].pieces.len() == 1 => {
                 map.geometry.channels
             }
             _ => self.program.fact(value).channels,
         };
+        if !stored.is_multiple_of(self.formats[value.index()].storage.per_word()) {
+            return Err(Error::internal(format!(
+                "{}: its pixels do not begin with whole words",
+                self.program.fact(value).name
+            )));
+        }
         Ok(Source { view: self.view(value)?, stored, stride })
     }
 
@@ -196,6 +229,8 @@ impl Lowering<'_> {
                     source: self.view(*of)?,
                     out: self.view(*to)?,
                     sum: sum.map(|sum| self.plane(sum)).transpose()?,
+                    factor: self.scale(*of) / self.scale(*to),
+                    sum_factor: self.scale(*to),
                 })
             }
             Op::Subtract { a, b, terms, to } => self.subtract(*a, *b, terms.as_ref(), *to)?,
@@ -211,6 +246,7 @@ impl Lowering<'_> {
                     horizontal: Axis::new(from.width, fact.width),
                     fine: self.view(*fine)?,
                     out: self.view(*to)?,
+                    factors: [*coarse, *fine].map(|v| self.scale(v) / self.scale(*to)),
                 })
             }
             Op::Logits { of, weights, to } => self.logits(*of, weights, *to)?,
@@ -250,15 +286,37 @@ impl Lowering<'_> {
         let Some(result) = conv.outs.first().map(|o| o.to).or(conv.also.map(|(_, to)| to)) else {
             return Err(Error::internal("a convolution of the engine's program writes nothing"));
         };
+        let integer = conv.sources.iter().all(|s| self.formats[s.of.index()].storage == Storage::U8);
+        let mut sources = Vec::with_capacity(conv.sources.len());
         let mut layers = Vec::with_capacity(conv.sources.len());
         for (i, source) in conv.sources.iter().enumerate() {
             let mut layer = Layer::load(self.checkpoint, &source.weights)?;
             // The epilogue's scale is the last source's and would scale the ones before once more.
-            if i > 0 && i + 1 == conv.sources.len() {
+            if !integer && i > 0 && i + 1 == conv.sources.len() {
                 layer.fold();
             }
-            layers.push((self.source(source.of, source.stride)?, layer));
+            sources.push(self.source(source.of, source.stride)?);
+            layers.push(layer);
         }
+        if integer {
+            let scales = conv.sources.iter().map(|s| self.scale(s.of));
+            let mut scaled: Vec<(&mut Layer, f32)> = layers.iter_mut().zip(scales).collect();
+            quantise::layers(&mut scaled);
+        }
+        // From here on in steps of the result's scale.
+        let unit = self.scale(result);
+        if let Some(last) = layers.last_mut() {
+            last.scale.iter_mut().for_each(|s| *s /= unit);
+        }
+        layers.iter_mut().flat_map(|l| &mut l.shift).for_each(|s| *s /= unit);
+        let factors = Factors {
+            residual: conv.residual.map_or(1.0, |v| self.scale(v) / unit),
+            result: conv.also.map_or(1.0, |(_, to)| unit / self.scale(to)),
+            add: conv.also.map_or(1.0, |(add, to)| self.scale(add) / self.scale(to)),
+            sum: unit,
+            integer,
+            stored: !conv.outs.is_empty() && self.formats[result.index()].storage == Storage::U8,
+        };
         let outs = conv.outs.iter().map(|out| {
             Ok(Out { channels: (out.channels.start, out.channels.end), view: self.view(out.to)? })
         });
@@ -271,8 +329,9 @@ impl Lowering<'_> {
                 None => None,
             },
             sum: conv.sum.map(|v| self.plane(v)).transpose()?,
+            factors,
         };
-        let parts: Vec<(Source, &Layer)> = layers.iter().map(|(s, l)| (*s, l)).collect();
+        let parts: Vec<(Source, &Layer)> = sources.into_iter().zip(&layers).collect();
         self.assembly.conv(&parts, self.program.fact(result).size(), finish);
         Ok(())
     }
@@ -282,7 +341,12 @@ impl Lowering<'_> {
         self.whole_vectors(to)?;
         let terms = match terms {
             Some(terms) => {
-                let norm = |at: &String| Affine::norm(self.checkpoint, at);
+                let unit = self.scale(to);
+                let norm = |at: &String| -> Result<Affine> {
+                    let mut norm = Affine::norm(self.checkpoint, at)?;
+                    norm.scale.iter_mut().chain(&mut norm.shift).for_each(|v| *v /= unit);
+                    Ok(norm)
+                };
                 let [three, five] = [norm(&terms.norms[0])?, norm(&terms.norms[1])?];
                 Some(Terms {
                     alpha: [three.scale, five.scale],
@@ -303,6 +367,7 @@ impl Lowering<'_> {
             same_size: from.size() == fact.size(),
             b: self.view(b)?,
             out: self.view(to)?,
+            factor: self.scale(a) / self.scale(to),
             terms,
             band: (fact.height / (4 * self.assembly.threads)).clamp(1, 8),
         }))
@@ -313,7 +378,7 @@ impl Lowering<'_> {
         self.whole_vectors(of)?;
         let source = self.source(of, 1)?;
         let layer = Layer::load(self.checkpoint, weights)?;
-        let part = Part { layer: &layer, stored: source.stored, storage: self.assembly.isa.storage };
+        let part = Part { layer: &layer, stored: source.stored, storage: source.view.storage() };
         let (classes, words) = (fact.channels, part.words());
         let packed = self.assembly.store.take::<u32>(classes * words);
         for class in 0..classes {

@@ -10,6 +10,7 @@
 //! say; and nothing here needs what a tensor adds. [`FusedConv`]
 //! offers the convolution to candle graphs.
 
+mod access;
 mod assemble;
 mod candle_op;
 mod conv;
@@ -25,6 +26,7 @@ mod pack;
 mod peak;
 mod plan;
 mod pool;
+mod quantise;
 mod resize;
 mod storage;
 mod subtract;
@@ -32,6 +34,7 @@ mod thread_pool;
 mod tile;
 mod upsample;
 mod winograd;
+mod winograd_i16;
 
 #[cfg(test)]
 mod kernel_tests;
@@ -124,6 +127,13 @@ impl Cpu {
             Error::machine(format!("this processor cannot run the engine's {} kernels", settings.path))
                 .remedy("use --precision auto")
         })?;
+        if settings.path.is_i8() && checkpoint.description().activations.is_empty() {
+            return Err(Error::input(format!(
+                "{}: does not say how large its activations are, which 8-bit integers need",
+                checkpoint.description().name
+            ))
+            .remedy("add it with `polypscope weights quantise`, or use --precision f32"));
+        }
         let logits = published.fact(published.output());
         let shape = Shape { height: logits.height, width: logits.width, classes: logits.channels };
         let available = || std::thread::available_parallelism().map_or(1, usize::from);

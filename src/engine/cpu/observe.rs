@@ -10,6 +10,7 @@ pub(crate) struct Copy {
     pub(crate) wave: usize,
     pub(crate) value: Value,
     site: Site,
+    scale: f32,
     channels: usize,
     height: usize,
     width: usize,
@@ -21,6 +22,7 @@ impl Copy {
             wave: probe.wave,
             value: probe.value,
             site: probe.site,
+            scale: probe.scale,
             channels: fact.channels,
             height: fact.height,
             width: fact.width,
@@ -40,6 +42,7 @@ impl Copy {
                             Site::Planes(plane) => *plane.start.add((c * self.height + y) * plane.width + x),
                             Site::Map(view) => {
                                 view.storage().read(view.channel(c).bytes_at(y as isize, x as isize))
+                                    * self.scale
                             }
                         }
                     });

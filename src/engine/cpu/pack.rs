@@ -7,6 +7,7 @@ use super::kernel_set::Isa;
 use super::maps::Store;
 use super::storage::Storage;
 use super::winograd::transform_weights;
+use super::winograd_i16::{POINTS, transform_weights as transform_weights_i16};
 pub(crate) use crate::engine::folded_conv::{Affine, Layer};
 
 /// Output channels cut into panels of nearly equal width, at most as wide as a register tile.
@@ -110,6 +111,44 @@ pub(crate) fn pack_winograd(
                     }
                 }
                 before += points * words;
+            }
+            Panel { first, vectors, weights: start }
+        })
+        .collect()
+}
+
+/// Packs four times the transform of whole-numbered weights: `[block][point][word][vectors · lanes]`, a word being two i16.
+pub(crate) fn pack_winograd_i16(
+    isa: &Isa,
+    store: &mut Store,
+    layer: &Layer,
+    blocks: &[(usize, usize)],
+) -> Vec<Panel> {
+    let words_of_all: usize = blocks.iter().map(|(_, channels)| POINTS * channels / 2).sum();
+    panels(isa, layer.out)
+        .into_iter()
+        .map(|(first, vectors)| {
+            let width = vectors * isa.lanes;
+            let start = store.take::<u32>(words_of_all * width);
+            let mut before = 0;
+            for &(from, channels) in blocks {
+                let words = channels / 2;
+                for lane in 0..width.min(layer.out - first) {
+                    // Channels beyond the layer's stay zeros.
+                    for c in 0..channels.min(layer.cin - from) {
+                        let kernel = ((first + lane) * layer.cin + from + c) * 9;
+                        let mut g = [0i32; 9];
+                        for (g, w) in g.iter_mut().zip(&layer.weights[kernel..kernel + 9]) {
+                            *g = *w as i32;
+                        }
+                        for (point, value) in transform_weights_i16(&g).into_iter().enumerate() {
+                            let word = (before + point * words + c / 2) * width + lane;
+                            // SAFETY: inside what was just taken; nobody else knows it yet.
+                            unsafe { *start.add(word).cast::<i16>().add(c % 2) = value as i16 };
+                        }
+                    }
+                }
+                before += POINTS * words;
             }
             Panel { first, vectors, weights: start }
         })

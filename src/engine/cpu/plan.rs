@@ -2,7 +2,7 @@
 //!
 //! In: steps, as [`super::lower`] lays them out. Out: something a thread pool can work through, frame after frame.
 
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
 use super::conv::{Conv, Plane};
 use super::input::{self, Input};
@@ -11,10 +11,12 @@ use super::maps::{Block, Maps, Store, View};
 use super::output_conv::OutputConv;
 use super::pool::Pool;
 use super::resize::Join;
+use super::storage::Storage;
 use super::subtract::Subtract;
 use super::thread_pool::Work;
 use super::upsample::{self, Upsample};
 use super::winograd::Winograd;
+use super::winograd_i16::WinogradI16;
 use crate::program::Value;
 
 /// One fused operation.
@@ -22,6 +24,7 @@ pub(crate) enum Step {
     Input(Input),
     Conv(Conv),
     Winograd(Winograd),
+    WinogradI16(WinogradI16),
     Pool(Pool),
     Subtract(Subtract),
     Join(Join),
@@ -35,6 +38,7 @@ impl Step {
             Step::Input(s) => s.tasks(),
             Step::Conv(s) => s.tasks(),
             Step::Winograd(s) => s.tasks(),
+            Step::WinogradI16(s) => s.tasks(),
             Step::Pool(s) => s.tasks(),
             Step::Subtract(s) => s.tasks(),
             Step::Join(s) => s.tasks(),
@@ -47,6 +51,7 @@ impl Step {
         match self {
             Step::Conv(s) => s.scratch(isa.lanes),
             Step::Winograd(s) => s.scratch(isa.lanes),
+            Step::WinogradI16(s) => s.scratch(isa.lanes),
             Step::Subtract(s) => s.scratch(),
             Step::Upsample(s) => s.scratch(),
             _ => 0,
@@ -76,6 +81,8 @@ pub(crate) struct Probe {
     pub(crate) wave: usize,
     pub(crate) value: Value,
     pub(crate) site: Site,
+    /// What one step of what is stored there is worth.
+    pub(crate) scale: f32,
 }
 
 /// Everything a frame needs; never moves while the thread pool works on it.
@@ -87,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) store: Store,
     pub(crate) probes: Vec<Probe>,
     scratch: Vec<Block>,
+    /// Whether the frame's input has something that is no finite number, which integers cannot carry on.
+    broken: AtomicBool,
     /// The caller's buffers while a frame runs.
     input: AtomicPtr<f32>,
     logits: AtomicPtr<f32>,
@@ -110,6 +119,7 @@ impl Plan {
             store,
             probes,
             scratch,
+            broken: AtomicBool::new(false),
             input: AtomicPtr::default(),
             logits: AtomicPtr::default(),
         }
@@ -120,6 +130,7 @@ impl Plan {
     /// # Safety
     /// They are as long as the plan's shape says and stay valid until the frame is done.
     pub(crate) unsafe fn set_buffers(&self, input: *const f32, logits: *mut f32) {
+        self.broken.store(false, Relaxed);
         self.input.store(input.cast_mut(), Relaxed);
         self.logits.store(logits, Relaxed);
     }
@@ -148,14 +159,32 @@ impl Work for Plan {
             // into `maps` and `store`; the processor was asked when `isa` was chosen.
             unsafe {
                 match step {
-                    Step::Input(s) => input::enter(s, task, self.input.load(Relaxed)),
+                    Step::Input(s) => {
+                        let input = self.input.load(Relaxed);
+                        input::enter(s, task, input);
+                        if self.isa.storage == Storage::U8 && !input::is_finite(s, task, input) {
+                            self.broken.store(true, Relaxed);
+                        }
+                    }
                     Step::Conv(s) => (self.isa.conv)(s, task, scratch),
                     Step::Winograd(s) => (self.isa.winograd)(s, task, scratch),
+                    Step::WinogradI16(s) => {
+                        if let Some(winograd) = self.isa.winograd_i16 {
+                            winograd(s, task, scratch);
+                        }
+                    }
                     Step::Pool(s) => (self.isa.pool)(s, task),
                     Step::Subtract(s) => (self.isa.subtract)(s, task, scratch),
                     Step::Join(s) => (self.isa.join)(s, task),
                     Step::OutputConv(s) => (self.isa.output_conv)(s, task),
-                    Step::Upsample(s) => upsample::upsample(s, task, self.logits.load(Relaxed), scratch),
+                    Step::Upsample(s) => {
+                        let logits = self.logits.load(Relaxed);
+                        if self.broken.load(Relaxed) {
+                            upsample::fill(s, task, logits, f32::NAN);
+                        } else {
+                            upsample::upsample(s, task, logits, scratch);
+                        }
+                    }
                 }
             }
             return;

@@ -3,6 +3,7 @@
 //! In: a map. Out: a smaller or equal map, or a slice of a concatenation; with the maximum also the sum over channels, which
 //! the subtraction units want of x1.
 
+use super::access;
 use super::conv::Plane;
 use super::lanes::Lanes;
 use super::maps::View;
@@ -27,6 +28,9 @@ pub(crate) struct Pool {
     pub(crate) out: View,
     /// Only with the maximum.
     pub(crate) sum: Option<Plane>,
+    /// From steps of the source's scale to those of the result's, and from those to the plane's values.
+    pub(crate) factor: f32,
+    pub(crate) sum_factor: f32,
 }
 
 impl Pool {
@@ -42,18 +46,25 @@ impl Pool {
 pub(crate) unsafe fn task<L: Lanes>(pool: &Pool, y: usize) {
     unsafe {
         for x in 0..pool.width {
-            let out = pool.out.at::<L::Elem>(y as isize, x as isize);
+            let out = access::pixel::<L>(&pool.out, y as isize, x as isize);
             let mut total = L::zero();
             let mut c = 0;
             while c < pool.channels {
                 let n = (pool.channels - c).min(L::COUNT);
                 let v = window::<L>(pool, y as isize, x as isize, c, n);
-                L::write_part(out.add(c), v, n);
+                let v = if L::SCALED { L::mul(v, L::splat(pool.factor)) } else { v };
+                let v = if L::SCALED && pool.sum.is_some() && !access::is_other::<L>(&pool.out) {
+                    L::stored(v)
+                } else {
+                    v
+                };
+                out.write_part::<L>(c, v, n);
                 total = L::add(total, v);
                 c += L::COUNT;
             }
             if let Some(plane) = &pool.sum {
-                *plane.start.add(y * plane.width + x) = L::sum(total);
+                let total = if L::SCALED { L::sum(total) * pool.sum_factor } else { L::sum(total) };
+                *plane.start.add(y * plane.width + x) = total;
             }
         }
     }
@@ -99,5 +110,5 @@ unsafe fn window<L: Lanes>(pool: &Pool, y: isize, x: isize, c: usize, n: usize) 
 
 #[inline(always)]
 unsafe fn read<L: Lanes>(pool: &Pool, c: usize, n: usize, y: isize, x: isize) -> L::Vector {
-    unsafe { L::read_part(pool.source.at::<L::Elem>(y, x).cast_const().add(c), n) }
+    unsafe { access::pixel::<L>(&pool.source, y, x).read_part::<L>(c, n) }
 }

@@ -2,6 +2,7 @@
 //!
 //! In: a coarse map and a finer one. Out: `resized + finer` in a map of its own, ready for a decoder convolution.
 
+use super::access;
 use super::lanes::Lanes;
 use super::maps::View;
 
@@ -40,7 +41,7 @@ impl Axis {
 
 /// Four neighbours and their weights.
 pub(crate) struct Corners<L: Lanes> {
-    at: [*const L::Elem; 4],
+    at: [access::Pixel; 4],
     weight: [L::Vector; 4],
 }
 
@@ -50,10 +51,10 @@ impl<L: Lanes> Corners<L> {
         unsafe {
             Self {
                 at: [
-                    map.at::<L::Elem>(y.0, x.0).cast_const(),
-                    map.at::<L::Elem>(y.0, x.1).cast_const(),
-                    map.at::<L::Elem>(y.1, x.0).cast_const(),
-                    map.at::<L::Elem>(y.1, x.1).cast_const(),
+                    access::pixel::<L>(map, y.0, x.0),
+                    access::pixel::<L>(map, y.0, x.1),
+                    access::pixel::<L>(map, y.1, x.0),
+                    access::pixel::<L>(map, y.1, x.1),
                 ],
                 weight: [
                     L::splat((1.0 - y.2) * (1.0 - x.2)),
@@ -69,10 +70,10 @@ impl<L: Lanes> Corners<L> {
     #[inline(always)]
     pub(crate) unsafe fn read(&self, c: usize) -> L::Vector {
         unsafe {
-            let mut v = L::mul(self.weight[0], L::read(self.at[0].add(c)));
-            v = L::fma(self.weight[1], L::read(self.at[1].add(c)), v);
-            v = L::fma(self.weight[2], L::read(self.at[2].add(c)), v);
-            L::fma(self.weight[3], L::read(self.at[3].add(c)), v)
+            let mut v = L::mul(self.weight[0], self.at[0].read::<L>(c));
+            v = L::fma(self.weight[1], self.at[1].read::<L>(c), v);
+            v = L::fma(self.weight[2], self.at[2].read::<L>(c), v);
+            L::fma(self.weight[3], self.at[3].read::<L>(c), v)
         }
     }
 }
@@ -87,6 +88,8 @@ pub(crate) struct Join {
     pub(crate) horizontal: Axis,
     pub(crate) fine: View,
     pub(crate) out: View,
+    /// From steps of the coarse and of the fine map's scale to those of the result's.
+    pub(crate) factors: [f32; 2],
 }
 
 impl Join {
@@ -104,11 +107,17 @@ pub(crate) unsafe fn join<L: Lanes>(join: &Join, y: usize) {
         let vertical = join.vertical.at(y);
         for x in 0..join.width {
             let corners = Corners::<L>::new(&join.coarse, vertical, join.horizontal.at(x));
-            let fine = join.fine.at::<L::Elem>(y as isize, x as isize);
-            let out = join.out.at::<L::Elem>(y as isize, x as isize);
+            let fine = access::pixel::<L>(&join.fine, y as isize, x as isize);
+            let out = access::pixel::<L>(&join.out, y as isize, x as isize);
             let mut c = 0;
             while c < join.channels {
-                L::write(out.add(c), L::add(corners.read(c), L::read(fine.add(c))));
+                let (coarse, fine) = (corners.read(c), fine.read::<L>(c));
+                let v = if L::SCALED {
+                    L::fma(coarse, L::splat(join.factors[0]), L::mul(fine, L::splat(join.factors[1])))
+                } else {
+                    L::add(coarse, fine)
+                };
+                out.write::<L>(c, v);
                 c += L::COUNT;
             }
         }

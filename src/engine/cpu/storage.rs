@@ -9,6 +9,8 @@ pub(crate) enum Storage {
     F32,
     /// The upper half of an f32.
     Bf16,
+    /// Activations that are not negative in steps of their map's scale, weights as signed integers.
+    U8,
 }
 
 impl Storage {
@@ -17,6 +19,7 @@ impl Storage {
         match self {
             Storage::F32 => 4,
             Storage::Bf16 => 2,
+            Storage::U8 => 1,
         }
     }
 
@@ -30,6 +33,8 @@ impl Storage {
         match self {
             Storage::F32 => false,
             Storage::Bf16 => true,
+            // Winograd's algorithm is exact on integers.
+            Storage::U8 => false,
         }
     }
 
@@ -38,6 +43,8 @@ impl Storage {
         match self {
             Storage::F32 => value(0).to_bits(),
             Storage::Bf16 => u32::from(bf16_bits(value(0))) | u32::from(bf16_bits(value(1))) << 16,
+            // Weights: whole numbers from -127 to 127.
+            Storage::U8 => u32::from_le_bytes([0, 1, 2, 3].map(|i| value(i) as i8 as u8)),
         }
     }
 
@@ -49,6 +56,7 @@ impl Storage {
             match self {
                 Storage::F32 => *at.cast::<f32>(),
                 Storage::Bf16 => bf16_value(*at.cast::<u16>()),
+                Storage::U8 => f32::from(*at),
             }
         }
     }
@@ -61,9 +69,16 @@ impl Storage {
             match self {
                 Storage::F32 => *at.cast::<f32>() = value,
                 Storage::Bf16 => *at.cast::<u16>() = bf16_bits(value),
+                Storage::U8 => *at = quantised(value) as u8,
             }
         }
     }
+}
+
+/// The nearest whole number from 0 to 255, ties to even; 0 for NaN, which is looked for where frames come in.
+#[inline(always)]
+pub(crate) fn quantised(x: f32) -> f32 {
+    if x > 0.0 { x.min(255.0).round_ties_even() } else { 0.0 }
 }
 
 /// f32 to bf16, to nearest even, as the processors' own instruction does (NaN stays NaN, denormals aside).

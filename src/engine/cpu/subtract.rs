@@ -4,6 +4,7 @@
 //! size. `g_k` is a box sum of the plane, scaled, shifted and clipped for each channel; planes stay in f32 at any precision,
 //! because sums reach thousands. The channel sum commutes with the resize, so it is taken at the coarse size.
 
+use super::access;
 use super::conv::Plane;
 use super::lanes::Lanes;
 use super::maps::View;
@@ -31,6 +32,8 @@ pub(crate) struct Subtract {
     pub(crate) same_size: bool,
     pub(crate) b: View,
     pub(crate) out: View,
+    /// From steps of the operands' common scale to those of the result's, in which the terms come already.
+    pub(crate) factor: f32,
     /// None for MSNet.
     pub(crate) terms: Option<Terms>,
     /// Rows of a task.
@@ -86,9 +89,9 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
             }
             let vertical = unit.vertical.at(y);
             for x in 0..unit.width {
-                let b = unit.b.at::<L::Elem>(y as isize, x as isize);
-                let out = unit.out.at::<L::Elem>(y as isize, x as isize);
-                let same = unit.a.at::<L::Elem>(y as isize, x as isize);
+                let b = access::pixel::<L>(&unit.b, y as isize, x as isize);
+                let out = access::pixel::<L>(&unit.out, y as isize, x as isize);
+                let same = access::pixel::<L>(&unit.a, y as isize, x as isize);
                 let corners = if unit.same_size {
                     Corners::<L>::new(&unit.a, (y as isize, y as isize, 0.0), (x as isize, x as isize, 0.0))
                 } else {
@@ -96,8 +99,11 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
                 };
                 let mut c = 0;
                 while c < unit.channels {
-                    let a = if unit.same_size { L::read(same.add(c)) } else { corners.read(c) };
-                    let mut v = L::abs(L::sub(a, L::read(b.add(c))));
+                    let a = if unit.same_size { same.read::<L>(c) } else { corners.read(c) };
+                    let mut v = L::abs(L::sub(a, b.read::<L>(c)));
+                    if L::SCALED {
+                        v = L::mul(v, L::splat(unit.factor));
+                    }
                     if let Some(terms) = &unit.terms {
                         for k in 0..2 {
                             let alpha = L::load(terms.alpha[k].as_ptr().add(c));
@@ -109,7 +115,7 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
                             v = L::add(v, L::abs(L::sub(ga, gb)));
                         }
                     }
-                    L::write(out.add(c), v);
+                    out.write::<L>(c, v);
                     c += L::COUNT;
                 }
             }

@@ -3,7 +3,7 @@
 //! In: words of activations at equal distances (one pixel after another), packed weights. Out: raw f32 sums.
 //! Every convolution of this engine spends its time here.
 
-use super::lanes::Lanes;
+use super::lanes::Dot;
 
 /// A stretch of the reduction that is contiguous in memory for every pixel: one tap's channels, or a row of taps.
 #[derive(Clone, Copy, Debug)]
@@ -34,16 +34,16 @@ pub(crate) struct Tile {
 pub(crate) type TileKernel = unsafe fn(&Tile);
 
 /// # Safety
-/// Every pointer of the tile is valid for what it names; see [`Lanes`] for processor features.
+/// Every pointer of the tile is valid for what it names; see [`super::lanes::Lanes`] for processor features.
 #[inline(always)]
-pub(crate) unsafe fn accumulate<L: Lanes, const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
+pub(crate) unsafe fn accumulate<L: Dot, const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
     unsafe {
-        let width = VECTORS * L::COUNT;
+        let width = VECTORS * L::LANES;
         let mut sums = [[L::no_sums(); VECTORS]; PIXELS];
         if !tile.start.is_null() {
             for p in 0..PIXELS {
                 for v in 0..VECTORS {
-                    sums[p][v] = L::load_sums(tile.start.add(p * tile.sums_step + v * L::COUNT));
+                    sums[p][v] = L::load_sums(tile.start.add(p * tile.sums_step + v * L::LANES));
                 }
             }
         }
@@ -58,7 +58,7 @@ pub(crate) unsafe fn accumulate<L: Lanes, const PIXELS: usize, const VECTORS: us
             for k in 0..run.words {
                 let mut w = [L::words(weights); VECTORS];
                 for v in 1..VECTORS {
-                    w[v] = L::words(weights.add(v * L::COUNT));
+                    w[v] = L::words(weights.add(v * L::LANES));
                 }
                 for p in 0..PIXELS {
                     let x = L::splat_word(pixels[p].add(k));
@@ -71,7 +71,7 @@ pub(crate) unsafe fn accumulate<L: Lanes, const PIXELS: usize, const VECTORS: us
         }
         for p in 0..PIXELS {
             for v in 0..VECTORS {
-                L::store_sums(tile.sums.add(p * tile.sums_step + v * L::COUNT), sums[p][v]);
+                L::store_sums(tile.sums.add(p * tile.sums_step + v * L::LANES), sums[p][v]);
             }
         }
     }

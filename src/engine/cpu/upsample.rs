@@ -59,3 +59,16 @@ pub(crate) unsafe fn upsample(upsample: &Upsample, task: usize, logits: *mut f32
         }
     }
 }
+
+/// Fills a task's logits with one value.
+///
+/// # Safety
+/// As for [`upsample`].
+pub(crate) unsafe fn fill(upsample: &Upsample, task: usize, logits: *mut f32, value: f32) {
+    let (class, band) = (task / upsample.bands(), task % upsample.bands());
+    let top = band * Upsample::BAND;
+    let rows = top..(top + Upsample::BAND).min(upsample.height);
+    let first = (class * upsample.height + rows.start) * upsample.width;
+    // SAFETY: `logits` has room for every class, and this task's rows are nobody else's (the caller's promise).
+    unsafe { std::slice::from_raw_parts_mut(logits.add(first), rows.len() * upsample.width) }.fill(value);
+}

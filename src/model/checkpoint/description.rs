@@ -78,6 +78,10 @@ pub struct Description {
     pub thresholded: std::collections::BTreeMap<String, Figures>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub heldout: std::collections::BTreeMap<String, Figures>,
+    /// Largest number worth keeping of each activation map, by the name it has in the network's program: what 8-bit integers
+    /// are scaled by (`weights quantise`). Maps that are not named stay in f32.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub activations: std::collections::BTreeMap<String, f32>,
 }
 
 fn rgb() -> String {
@@ -104,6 +108,7 @@ impl Description {
             trained_steps: None,
             thresholded: Default::default(),
             heldout: Default::default(),
+            activations: Default::default(),
         }
     }
 
@@ -161,6 +166,12 @@ impl Description {
             return wrong(
                 format!("threshold {} is no probability", self.threshold),
                 "choose one above 0 and below 1",
+            );
+        }
+        if let Some((name, largest)) = self.activations.iter().find(|(_, v)| !v.is_normal() || **v < 0.0) {
+            return wrong(
+                format!("activation {name:?} reaches {largest}, which is no largest number"),
+                "make them again with `polypscope weights quantise`",
             );
         }
         if let Some(sha) = &self.sha256

@@ -205,6 +205,17 @@ impl Checkpoint {
         &self.description
     }
 
+    /// The same parameters under another description of the same network.
+    ///
+    /// # Errors
+    /// A description of another network.
+    pub fn with_description(&self, description: Description) -> Result<Self> {
+        if description.architecture() != self.architecture() {
+            return Err(Error::internal("a checkpoint cannot be described as another network"));
+        }
+        Ok(Self { description, ..self.clone() })
+    }
+
     pub fn architecture(&self) -> Architecture {
         self.description.architecture()
     }

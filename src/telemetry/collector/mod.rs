@@ -165,8 +165,8 @@ impl Collector {
     }
 
     /// For whoever records: lines beside a recording begin and end with it.
-    pub fn beside(&self) -> Beside {
-        Beside(self.shared.clone())
+    pub fn beside(&self) -> SidecarLines {
+        SidecarLines(self.shared.clone())
     }
 
     /// Keeps figures of frames captured from `from` on and before `until` (since the session began) only.
@@ -203,9 +203,9 @@ impl Collector {
 
 /// Switches the JSON lines beside a recording on and off.
 #[derive(Clone)]
-pub struct Beside(Arc<Shared>);
+pub struct SidecarLines(Arc<Shared>);
 
-impl Beside {
+impl SidecarLines {
     /// From now on lines go here, a new file. One that cannot be made is warned of; the session goes on.
     pub fn begin(&self, path: PathBuf) {
         *lock(&self.0.beside) = Some(Some(path));

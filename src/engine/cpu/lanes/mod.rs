@@ -11,9 +11,11 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use portable::{PortableBf16, PortableF32};
+pub(crate) use portable::{PortableBf16, PortableF32, PortableI8, PortableI16};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2F32, Avx512Bf16, Avx512F32};
+pub(crate) use x86::{
+    Avx2F32, Avx2I8, Avx2I16, Avx512Bf16, Avx512F32, Avx512VnniI8, Avx512VnniI16, AvxVnniI8,
+};
 
 /// One instruction set with one storage form.
 ///
@@ -73,8 +75,66 @@ pub(crate) trait Lanes: Copy + 'static {
     unsafe fn write(p: *mut Self::Elem, v: Self::Vector);
     unsafe fn write_part(p: *mut Self::Elem, v: Self::Vector, n: usize);
 
+    /// Whether maps of f32 stand beside those in `STORAGE`, and stored integers have a scale.
+    const SCALED: bool = false;
+
+    /// What storing makes of a value: itself where storage is floating-point, else the nearest integer storage has.
+    #[inline(always)]
+    unsafe fn stored(v: Self::Vector) -> Self::Vector {
+        v
+    }
+
     /// Asks for a cache line ahead of its use; any address will do.
     unsafe fn prefetch(p: *const u8);
+}
+
+/// What a register tile needs of an instruction set: words, sums, and the product between them.
+///
+/// # Safety
+/// As for [`Lanes`].
+pub(crate) trait Dot: Copy + 'static {
+    type Words: Copy;
+    type Sums: Copy;
+    /// Lanes of a vector.
+    const LANES: usize;
+
+    unsafe fn no_sums() -> Self::Sums;
+    unsafe fn load_sums(p: *const f32) -> Self::Sums;
+    unsafe fn store_sums(p: *mut f32, s: Self::Sums);
+    unsafe fn words(p: *const u32) -> Self::Words;
+    unsafe fn splat_word(p: *const u32) -> Self::Words;
+    unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
+}
+
+impl<L: Lanes> Dot for L {
+    type Words = <L as Lanes>::Words;
+    type Sums = <L as Lanes>::Sums;
+    const LANES: usize = L::COUNT;
+
+    #[inline(always)]
+    unsafe fn no_sums() -> Self::Sums {
+        unsafe { <L as Lanes>::no_sums() }
+    }
+    #[inline(always)]
+    unsafe fn load_sums(p: *const f32) -> Self::Sums {
+        unsafe { <L as Lanes>::load_sums(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(p: *mut f32, s: Self::Sums) {
+        unsafe { <L as Lanes>::store_sums(p, s) }
+    }
+    #[inline(always)]
+    unsafe fn words(p: *const u32) -> Self::Words {
+        unsafe { <L as Lanes>::words(p) }
+    }
+    #[inline(always)]
+    unsafe fn splat_word(p: *const u32) -> Self::Words {
+        unsafe { <L as Lanes>::splat_word(p) }
+    }
+    #[inline(always)]
+    unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums {
+        unsafe { <L as Lanes>::dot(c, a, b) }
+    }
 }
 
 /// Sums that are f32 are the vectors themselves.

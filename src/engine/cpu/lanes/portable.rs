@@ -1,6 +1,7 @@
 //! Plain Rust for any processor: what the other paths are tested against, and what runs where none of them can.
 
-use super::{Lanes, Storage, bf16_bits, bf16_value, float_sums};
+use super::{Dot, Lanes, Storage, bf16_bits, bf16_value, float_sums};
+use crate::engine::cpu::storage::quantised;
 
 const N: usize = 8;
 
@@ -15,7 +16,6 @@ pub(crate) struct PortableBf16;
 macro_rules! arithmetic {
     () => {
         type Vector = [f32; N];
-        float_sums!([f32; N]);
         type Words = [u32; N];
         const COUNT: usize = N;
         const VECTORS: usize = 2;
@@ -73,14 +73,6 @@ macro_rules! arithmetic {
             v
         }
         #[inline(always)]
-        unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
-            let mut v = c;
-            for i in 0..N {
-                v[i] += a[i] * b[i];
-            }
-            v
-        }
-        #[inline(always)]
         unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
             let mut v = a;
             for i in 0..N {
@@ -122,6 +114,16 @@ impl Lanes for PortableF32 {
     const STORAGE: Storage = Storage::F32;
     arithmetic!();
 
+    float_sums!([f32; N]);
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        let mut v = c;
+        for i in 0..N {
+            v[i] += a[i] * b[i];
+        }
+        v
+    }
+
     #[inline(always)]
     unsafe fn dot(c: [f32; N], a: [u32; N], b: [u32; N]) -> [f32; N] {
         let mut v = c;
@@ -147,6 +149,16 @@ impl Lanes for PortableBf16 {
     const STORAGE: Storage = Storage::Bf16;
     arithmetic!();
 
+    float_sums!([f32; N]);
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        let mut v = c;
+        for i in 0..N {
+            v[i] += a[i] * b[i];
+        }
+        v
+    }
+
     #[inline(always)]
     unsafe fn dot(c: [f32; N], a: [u32; N], b: [u32; N]) -> [f32; N] {
         let mut v = c;
@@ -170,5 +182,114 @@ impl Lanes for PortableBf16 {
         for i in 0..n.min(N) {
             unsafe { *p.add(i) = bf16_bits(v[i]) };
         }
+    }
+}
+
+/// u8 activations, i8 weights, i32 sums: the measure of the integer kernels.
+#[derive(Clone, Copy)]
+pub(crate) struct PortableI8;
+
+impl Lanes for PortableI8 {
+    type Elem = u8;
+    const STORAGE: Storage = Storage::U8;
+    const SCALED: bool = true;
+    type Sums = [i32; N];
+    arithmetic!();
+
+    /// Rounded once, as the processors' own instruction does: what is stored must not depend on the path.
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        let mut v = c;
+        for i in 0..N {
+            v[i] = a[i].mul_add(b[i], c[i]);
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn no_sums() -> [i32; N] {
+        [0; N]
+    }
+    #[inline(always)]
+    unsafe fn load_sums(p: *const f32) -> [i32; N] {
+        unsafe { p.cast::<[i32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
+        unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
+    }
+    #[inline(always)]
+    unsafe fn summed(s: [i32; N]) -> [f32; N] {
+        s.map(|x| x as f32)
+    }
+    #[inline(always)]
+    unsafe fn dot(c: [i32; N], a: [u32; N], b: [u32; N]) -> [i32; N] {
+        let mut v = c;
+        for i in 0..N {
+            let (a, b) = (a[i].to_le_bytes(), b[i].to_le_bytes());
+            for k in 0..4 {
+                v[i] = v[i].wrapping_add(i32::from(a[k]) * i32::from(b[k] as i8));
+            }
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn stored(v: [f32; N]) -> [f32; N] {
+        v.map(quantised)
+    }
+    #[inline(always)]
+    unsafe fn read_part(p: *const u8, n: usize) -> [f32; N] {
+        let mut v = [0.0; N];
+        for i in 0..n.min(N) {
+            v[i] = f32::from(unsafe { *p.add(i) });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn write_part(p: *mut u8, v: [f32; N], n: usize) {
+        for i in 0..n.min(N) {
+            unsafe { *p.add(i) = quantised(v[i]) as u8 };
+        }
+    }
+}
+
+/// Two i16 in a word, i32 sums: Winograd's transformed domain of the integer path.
+#[derive(Clone, Copy)]
+pub(crate) struct PortableI16;
+
+impl Dot for PortableI16 {
+    type Words = [u32; N];
+    type Sums = [i32; N];
+    const LANES: usize = N;
+
+    #[inline(always)]
+    unsafe fn no_sums() -> [i32; N] {
+        [0; N]
+    }
+    #[inline(always)]
+    unsafe fn load_sums(p: *const f32) -> [i32; N] {
+        unsafe { p.cast::<[i32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
+        unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
+    }
+    #[inline(always)]
+    unsafe fn words(p: *const u32) -> [u32; N] {
+        unsafe { p.cast::<[u32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn splat_word(p: *const u32) -> [u32; N] {
+        [unsafe { p.read_unaligned() }; N]
+    }
+    #[inline(always)]
+    unsafe fn dot(c: [i32; N], a: [u32; N], b: [u32; N]) -> [i32; N] {
+        let mut v = c;
+        for i in 0..N {
+            let low = i32::from(a[i] as u16 as i16) * i32::from(b[i] as u16 as i16);
+            let high = i32::from((a[i] >> 16) as u16 as i16) * i32::from((b[i] >> 16) as u16 as i16);
+            // The result fits; what is on the way to it need not.
+            v[i] = v[i].wrapping_add(low).wrapping_add(high);
+        }
+        v
     }
 }

@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::crowd::{Crowd, Guest, Limits, Owed, Place};
+use super::connections::{Connection, Connections, Limits, Owed, Place};
 
 /// What a connection may make us keep of a request: its head, and as much of its body.
 const BUFFER: usize = 32 << 10;
@@ -45,7 +45,7 @@ pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts and serves for ever.
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits) {
-    let crowd = Crowd::new(limits);
+    let crowd = Connections::new(limits);
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => {
@@ -121,7 +121,7 @@ impl hyper::body::Body for Answer {
 /// A connection that tells its guest of bytes that came and of answers that are written.
 struct Heard<S> {
     stream: S,
-    guest: Arc<Guest>,
+    guest: Arc<Connection>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
@@ -196,7 +196,7 @@ mod tests {
             .route("/body", axum::routing::post(|body: Bytes| async move { body.len().to_string() }))
             .route("/never", get(|| async { std::future::pending::<()>().await }));
         let (client, server) = tokio::io::duplex(pipe);
-        let place = Crowd::new(limits()).enter(IpAddr::from([127, 0, 0, 1]));
+        let place = Connections::new(limits()).enter(IpAddr::from([127, 0, 0, 1]));
         (client, tokio::spawn(attend(server, place, router)))
     }
 

@@ -1,6 +1,6 @@
 //! The overlay element with its mailbox, workers, mask slot, telemetry and stamps, before any source or sink is chosen.
 //!
-//! In: how to build an analyst, limits, style. Out: an element to put between a source and a sink, and the events of what
+//! In: how to build an analyzer, limits, style. Out: an element to put between a source and a sink, and the events of what
 //! happens there.
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use gstreamer::prelude::*;
 
 use super::compositor::{Compositor, Tap, Wiring};
 use super::controls::Controls;
-use super::copies::Copied;
-use super::stamps::Stamps;
+use super::frame_pool::FrameCopy;
+use super::timestamps::Stamps;
 use crate::Result;
 use crate::capture::Marker;
 use crate::frame::{Nanos, PictureInfo, Pts};
@@ -22,17 +22,17 @@ use crate::mask_slot::mask_slot;
 use crate::overlay::Style;
 use crate::safety::{Limits, Watch};
 use crate::telemetry::event::{Event, Events, Feed, LeftEvent, feed};
-use crate::worker::{Care, Factory, Workers};
+use crate::worker::{Factory, SupervisorSettings, Workers};
 
 /// What a session is made with.
 #[derive(Clone)]
-pub struct CoreSettings {
+pub struct OverlayGraphSettings {
     pub style: Style,
     pub threshold: f64,
     /// A mask older than this is not drawn.
     pub max_mask_age: Nanos,
     pub workers: usize,
-    pub care: Care,
+    pub supervisor: SupervisorSettings,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
     /// Marks alone go on, for a card that keys them over the signal.
@@ -40,14 +40,14 @@ pub struct CoreSettings {
     pub tap: Option<Arc<dyn Tap>>,
 }
 
-impl Default for CoreSettings {
+impl Default for OverlayGraphSettings {
     fn default() -> Self {
         Self {
             style: Style::default(),
             threshold: 0.5,
             max_mask_age: Limits::default().max_mask_age,
             workers: 1,
-            care: Care::default(),
+            supervisor: SupervisorSettings::default(),
             motion: true,
             keyed: false,
             tap: None,
@@ -56,10 +56,10 @@ impl Default for CoreSettings {
 }
 
 /// See the module. Dropping it ends the workers; the element then passes frames on with a state that says so.
-pub struct Core {
+pub struct OverlayGraph {
     marker: Marker,
-    workers: Workers<Box<Copied>>,
-    inbox: Inbox<Box<Copied>>,
+    workers: Workers<Box<FrameCopy>>,
+    inbox: Inbox<Box<FrameCopy>>,
     controls: Arc<Controls>,
     stamps: Arc<Stamps>,
     feed: Feed,
@@ -69,15 +69,15 @@ pub struct Core {
     epoch: Instant,
 }
 
-impl Core {
+impl OverlayGraph {
     /// # Errors
     /// A GStreamer that does not start, threads that cannot be started.
-    pub fn new(settings: CoreSettings, factory: Box<Factory>) -> Result<(Self, Events)> {
+    pub fn new(settings: OverlayGraphSettings, factory: Box<Factory>) -> Result<(Self, Events)> {
         crate::capture::init()?;
         let epoch = Instant::now();
         let (feed, events) = feed();
         let (outbox, inbox) = mailbox(Policy::NewestWins, 1);
-        let (giver, masks) = mask_slot(settings.workers);
+        let (mask_sender, masks) = mask_slot(settings.workers);
         let controls = Arc::new(Controls::new(&settings.style, settings.threshold));
         let stamps = Arc::new(Stamps::default());
         let limits = Limits { max_mask_age: settings.max_mask_age, ..Limits::default() };
@@ -90,10 +90,10 @@ impl Core {
             settings.workers,
             factory,
             inbox.clone(),
-            giver,
+            mask_sender,
             feed.clone(),
             threshold,
-            settings.care,
+            settings.supervisor,
             period.clone(),
             epoch,
         )?;
@@ -101,7 +101,7 @@ impl Core {
         marker.set_hook(Box::new(Compositor::new(Wiring {
             outbox,
             masks,
-            pulses: workers.pulses().to_vec(),
+            health: workers.health().to_vec(),
             watch: Watch::new(limits),
             controls: controls.clone(),
             style: settings.style,

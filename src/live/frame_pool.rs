@@ -1,4 +1,4 @@
-//! Copies of frames for the workers.
+//! FramePool of frames for the workers.
 //!
 //! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is done.
 //! Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
@@ -13,23 +13,23 @@ use crate::{Error, Result};
 
 /// A frame's bytes, its planes one after the other without padding.
 #[derive(Debug)]
-pub struct Copied {
+pub struct FrameCopy {
     pub id: FrameId,
     pub pts: Pts,
     pub captured: Nanos,
     pub offered: Nanos,
     info: PictureInfo,
     bytes: Vec<u8>,
-    home: Sender<Box<Copied>>,
+    home: Sender<Box<FrameCopy>>,
 }
 
-impl Copied {
+impl FrameCopy {
     fn picture(&self) -> Option<Picture<'_>> {
         Picture::packed(self.info, &self.bytes)
     }
 }
 
-impl Job for Box<Copied> {
+impl Job for Box<FrameCopy> {
     fn id(&self) -> FrameId {
         self.id
     }
@@ -43,7 +43,7 @@ impl Job for Box<Copied> {
     }
 }
 
-impl LiveJob for Box<Copied> {
+impl LiveJob for Box<FrameCopy> {
     fn captured(&self) -> Nanos {
         self.captured
     }
@@ -60,35 +60,35 @@ impl LiveJob for Box<Copied> {
 
 /// The copies' buffers.
 #[derive(Debug)]
-pub(super) struct Copies {
-    free: Receiver<Box<Copied>>,
-    home: Sender<Box<Copied>>,
+pub(super) struct FramePool {
+    free: Receiver<Box<FrameCopy>>,
+    home: Sender<Box<FrameCopy>>,
     /// How many may still be made.
     to_make: usize,
     epoch: Instant,
 }
 
-impl Copies {
+impl FramePool {
     /// `room`: one for each worker, one that waits, one being filled.
     pub(super) fn new(room: usize, epoch: Instant) -> Self {
         let (home, free) = crossbeam_channel::bounded(room);
         Self { free, home, to_make: room, epoch }
     }
 
-    /// Copies a picture; `None` while every buffer is with a worker.
+    /// FramePool a picture; `None` while every buffer is with a worker.
     pub(super) fn copy(
         &mut self,
         picture: &Picture,
         id: FrameId,
         pts: Pts,
         captured: Nanos,
-    ) -> Option<Box<Copied>> {
+    ) -> Option<Box<FrameCopy>> {
         let mut copy = match self.free.try_recv() {
             Ok(copy) => copy,
             Err(_) if self.to_make > 0 => {
                 self.to_make -= 1;
                 let (info, home) = (picture.info, self.home.clone());
-                Box::new(Copied { id, pts, captured, offered: captured, info, bytes: Vec::new(), home })
+                Box::new(FrameCopy { id, pts, captured, offered: captured, info, bytes: Vec::new(), home })
             }
             Err(_) => return None,
         };
@@ -102,7 +102,7 @@ impl Copies {
         Some(copy)
     }
 
-    pub(super) fn give_back(&self, copy: Box<Copied>) {
+    pub(super) fn give_back(&self, copy: Box<FrameCopy>) {
         copy.recycle();
     }
 }
@@ -123,7 +123,7 @@ mod tests {
             Plane { data: &[], stride: 0 },
         ];
         let picture = Picture { info, planes };
-        let mut copies = Copies::new(1, Instant::now());
+        let mut copies = FramePool::new(1, Instant::now());
         let copy = copies.copy(&picture, FrameId(1), Pts(2), Nanos(3)).expect("there is room");
         let seen = copy.picture().expect("it is whole");
         assert_eq!(seen.planes[0].data[5], 8);

@@ -15,7 +15,7 @@ macro_rules! by_cpu {
                 fn wide($($arg: $type),*) $(-> $out)? {
                     plain($($arg),*)
                 }
-                if std::arch::is_x86_feature_detected!("avx2") && $crate::phantom::by_cpu::wide_wanted() {
+                if std::arch::is_x86_feature_detected!("avx2") && $crate::phantom::simd_dispatch::wide_wanted() {
                     // SAFETY: the processor has just been found to have AVX2.
                     return unsafe { wide($($arg),*) };
                 }

@@ -7,7 +7,7 @@ use crate::frame::Nanos;
 
 /// What a worker says of itself. Instants are since the session began.
 #[derive(Debug, Default)]
-pub struct Pulse {
+pub struct WorkerHealth {
     /// When it began the frame it works on; 0 while it waits for one.
     busy_since: AtomicU64,
     /// Median of what a frame takes; 0 until the first.
@@ -17,7 +17,7 @@ pub struct Pulse {
     restarts: AtomicU32,
 }
 
-impl Pulse {
+impl WorkerHealth {
     pub fn begin(&self, now: Nanos) {
         self.busy_since.store(now.0.max(1), Ordering::Relaxed);
     }

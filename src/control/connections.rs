@@ -71,14 +71,14 @@ struct Now {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Connection {
     address: IpAddr,
     limits: Limits,
     now: Mutex<Now>,
     changed: Notify,
 }
 
-impl Guest {
+impl Connection {
     fn now(&self) -> MutexGuard<'_, Now> {
         lock(&self.now)
     }
@@ -154,7 +154,7 @@ impl Guest {
 
 /// An answer that is being made.
 #[derive(Debug)]
-pub(super) struct Owed(Arc<Guest>);
+pub(super) struct Owed(Arc<Connection>);
 
 impl Drop for Owed {
     fn drop(&mut self) {
@@ -165,25 +165,29 @@ impl Drop for Owed {
 
 /// All connections of a listener.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(super) struct Connections {
     limits: Limits,
-    guests: Mutex<Vec<Arc<Guest>>>,
+    guests: Mutex<Vec<Arc<Connection>>>,
 }
 
-impl Crowd {
+impl Connections {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, guests: Mutex::default() })
     }
 
-    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Guest>>> {
+    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
         lock(&self.guests)
     }
 
     /// Lets somebody in, at another's cost if need be.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
         let now = Now { phase: Phase::Head, since: Instant::now(), open: 0, known: false, given_up: false };
-        let guest =
-            Arc::new(Guest { address, limits: self.limits, now: Mutex::new(now), changed: Notify::new() });
+        let guest = Arc::new(Connection {
+            address,
+            limits: self.limits,
+            now: Mutex::new(now),
+            changed: Notify::new(),
+        });
         let mut guests = self.guests();
         // Those known may have become too many since the last one came in.
         for (known, most) in [(false, self.limits.strangers.saturating_sub(1)), (true, self.limits.known)] {
@@ -199,8 +203,8 @@ impl Crowd {
 }
 
 /// Who of those known, or of the strangers, goes first.
-fn last_in_line(guests: &[Arc<Guest>], known: bool) -> Option<usize> {
-    let of_kind = |g: &Arc<Guest>| g.now().known == known;
+fn last_in_line(guests: &[Arc<Connection>], known: bool) -> Option<usize> {
+    let of_kind = |g: &Arc<Connection>| g.now().known == known;
     let from = |address| guests.iter().filter(|g| of_kind(g) && g.address == address).count();
     guests
         .iter()
@@ -217,8 +221,8 @@ fn last_in_line(guests: &[Arc<Guest>], known: bool) -> Option<usize> {
 /// A connection's place, kept until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    crowd: Arc<Crowd>,
-    pub guest: Arc<Guest>,
+    crowd: Arc<Connections>,
+    pub guest: Arc<Connection>,
 }
 
 impl Drop for Place {
@@ -241,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_address_with_most_connections_gives_one_up() {
-        let crowd = Crowd::new(Limits { strangers: 4, ..Limits::default() });
+        let crowd = Connections::new(Limits { strangers: 4, ..Limits::default() });
         let nurse = crowd.enter(ip(1));
         tokio::time::advance(Duration::from_millis(1)).await;
         let mut others = Vec::new();
@@ -256,7 +260,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_token_keeps_a_place_and_the_newest_stranger_finds_one() {
-        let crowd = Crowd::new(Limits { strangers: 4, known: 2, ..Limits::default() });
+        let crowd = Connections::new(Limits { strangers: 4, known: 2, ..Limits::default() });
         let page = crowd.enter(ip(1));
         page.guest.recognised();
         let strangers: Vec<_> = (0..1000).map(|n| crowd.enter(ip((n % 3) as u8 + 1))).collect();
@@ -274,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_goes_before_who_is_answered() {
-        let crowd = Crowd::new(Limits { strangers: 2, ..Limits::default() });
+        let crowd = Connections::new(Limits { strangers: 2, ..Limits::default() });
         let answered = crowd.enter(ip(1));
         let owed = answered.guest.asked();
         tokio::time::advance(Duration::from_millis(1)).await;

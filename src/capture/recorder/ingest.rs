@@ -1,6 +1,6 @@
 //! The streaming thread's side of the recorder.
 //!
-//! In: frames of the live picture. Out: copies of them in the keeper's queue. Nothing here waits: locks are only tried,
+//! In: frames of the live picture. Out: copies of them in the encoder thread's queue. Nothing here waits: locks are only tried,
 //! the pool is only asked for what is free, the queue only for room it has.
 
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) enum Loss {
     AfterEnd,
 }
 
-/// What the keeper is given.
+/// What the encoder thread is given.
 pub(super) enum Item {
     /// A copy of a frame, its running time in it.
     Frame { track: Track, generation: u64, buffer: gst::Buffer },
@@ -53,7 +53,7 @@ struct Entry {
     begun: bool,
 }
 
-pub(super) struct Intake {
+pub(super) struct Ingest {
     wanted: [bool; 2],
     entries: [Mutex<Entry>; 2],
     queue: Sender<Item>,
@@ -71,11 +71,11 @@ pub(super) struct Intake {
     reason: Mutex<Option<String>>,
 }
 
-impl Intake {
+impl Ingest {
     pub(super) fn new(settings: &RecorderSettings) -> (Self, Receiver<Item>) {
         // Room for every frame of both pools, and for words about formats.
         let (queue, receiver) = crossbeam_channel::bounded(2 * settings.waiting as usize + 8);
-        let intake = Self {
+        let ingest = Self {
             wanted: Track::ALL.map(|t| settings.wants(t)),
             entries: Default::default(),
             queue,
@@ -88,7 +88,7 @@ impl Intake {
             failed: AtomicBool::new(false),
             reason: Mutex::new(None),
         };
-        (intake, receiver)
+        (ingest, receiver)
     }
 
     pub(super) fn wants(&self, track: Track) -> bool {
@@ -132,7 +132,7 @@ impl Intake {
         }
     }
 
-    /// The keeper has made the track ready.
+    /// The encoder thread has made the track ready.
     pub(super) fn install(&self, track: Track, ready: Ready) {
         let mut entry = lock(&self.entries[track as usize]);
         if entry.asked.as_ref() == Some(&ready.info) {
@@ -166,7 +166,7 @@ impl Intake {
         let mut entry = match self.entries[track as usize].try_lock() {
             Ok(entry) => entry,
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
-            // The keeper is exchanging the pool.
+            // The encoder thread is exchanging the pool.
             Err(TryLockError::WouldBlock) => {
                 self.count_lost(Loss::FormatChange, 1);
                 return;
@@ -249,7 +249,7 @@ impl Intake {
         self.count_lost(why, frames);
     }
 
-    /// The end of the keeper: gives the pools back and counts what still waits as lost. A push holds its track's lock
+    /// The end of the encoder thread: gives the pools back and counts what still waits as lost. A push holds its track's lock
     /// until its frame is in the queue and counted, and finds nothing ready once the pools are gone, so that no frame
     /// comes after this.
     pub(super) fn drain(&self, queue: &Receiver<Item>) {

@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::adapting::Sides;
+use super::adaptive_size::Sides;
 use super::controls::Controls;
-use super::taps::Taps;
+use super::frame_taps::Taps;
 use crate::capture::{Recorder, RecorderSettings};
-use crate::control::{Desk, Status};
+use crate::control::{SessionControl, Status};
 use crate::telemetry::Snapshot;
 use crate::tracks::SharedFilter;
 use crate::{Error, Result};
 
-/// A session's desk.
-pub struct LiveDesk {
+/// A session's session_control.
+pub struct LiveSessionControl {
     pub(super) controls: Arc<Controls>,
     pub(super) taps: Arc<Taps>,
     pub(super) reader: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
@@ -31,7 +31,7 @@ pub struct LiveDesk {
     pub(super) recorder: Option<RecorderSettings>,
 }
 
-impl Desk for LiveDesk {
+impl SessionControl for LiveSessionControl {
     fn status(&self) -> Status {
         let s = (self.reader)();
         let recording = self.taps.recording();

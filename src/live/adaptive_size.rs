@@ -1,4 +1,4 @@
-//! An analyst that takes a smaller network when the machine has become slower than it was.
+//! An analyzer that takes a smaller network when the machine has become slower than it was.
 //!
 //! In: pictures. Out: masks, within the annotation delay where any of the [`sizing`](super::sizing) sizes allows it. The size
 //! chosen when the session began was measured on the machine as it was then; hours later another program or a warm
@@ -17,7 +17,8 @@ use super::sizing;
 use crate::Result;
 use crate::frame::{Mask, Nanos, Picture};
 use crate::lock::lock;
-use crate::worker::{Analyst, Spans};
+use crate::segment::Spans;
+use crate::worker::FrameAnalyzer;
 
 /// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at most
 /// so many.
@@ -25,10 +26,10 @@ const LEAST: usize = 30;
 const WORK: Nanos = Nanos(5_000_000_000);
 const MOST: usize = 600;
 
-/// An analyst that one thread builds and another one runs.
-pub type Built = Box<dyn Analyst + Send>;
+/// An analyzer that one thread builds and another one runs.
+pub type Built = Box<dyn FrameAnalyzer + Send>;
 
-/// Builds an analyst whose network has square input of so many pixels a side.
+/// Builds an analyzer whose network has square input of so many pixels a side.
 pub type Build = dyn Fn(usize) -> Result<Built> + Send + Sync;
 
 /// The input sizes of a session's workers. Each worker has its own: devices differ in speed.
@@ -98,7 +99,7 @@ impl Seat {
 }
 
 /// See the module.
-pub struct Adapting {
+pub struct AdaptiveAnalyzer {
     inner: Built,
     build: Arc<Build>,
     sides: Arc<Sides>,
@@ -113,7 +114,7 @@ pub struct Adapting {
     threshold: Option<f64>,
 }
 
-impl Adapting {
+impl AdaptiveAnalyzer {
     /// `limit`: what a frame may take, see [`sizing::beside`]. The worker's own network is built at once.
     ///
     /// # Errors
@@ -168,7 +169,7 @@ impl Adapting {
     }
 }
 
-impl Analyst for Adapting {
+impl FrameAnalyzer for AdaptiveAnalyzer {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
         if let Some(inner) = self.sides.seat(self.worker).take() {
             self.inner = inner;
@@ -205,7 +206,7 @@ mod tests {
         slowness: Arc<AtomicUsize>,
     }
 
-    impl Analyst for Timed {
+    impl FrameAnalyzer for Timed {
         fn analyse(&mut self, _: &Picture, _: &mut Mask) -> Result<Spans> {
             let ns = (self.side * self.side * 400 * self.slowness.load(Ordering::Relaxed) / 1000) as u64;
             Ok(Spans { network: Nanos(ns), ..Spans::default() })
@@ -214,17 +215,17 @@ mod tests {
         fn set_threshold(&mut self, _: f64) {}
     }
 
-    /// Analysts that take no time and say how much they would have taken.
+    /// Analyzers that take no time and say how much they would have taken.
     fn timed(slowness: &Arc<AtomicUsize>) -> Arc<Build> {
         let slowness = slowness.clone();
         Arc::new(move |side| Ok(Box::new(Timed { side, slowness: slowness.clone() }) as Built))
     }
 
-    fn frames(analyst: &mut Adapting, n: usize) {
+    fn frames(analyzer: &mut AdaptiveAnalyzer, n: usize) {
         let bytes = [0; 16];
         let picture = Picture::packed(PictureInfo::new(PixelFormat::Gray8, 4, 4), &bytes).unwrap();
         for _ in 0..n {
-            analyst.analyse(&picture, &mut Mask::default()).unwrap();
+            analyzer.analyse(&picture, &mut Mask::default()).unwrap();
         }
     }
 
@@ -238,9 +239,9 @@ mod tests {
         }
     }
 
-    fn adapted(analyst: &mut Adapting, sides: &Sides, n: usize) {
+    fn adapted(analyzer: &mut AdaptiveAnalyzer, sides: &Sides, n: usize) {
         for _ in 0..n {
-            frames(analyst, 1);
+            frames(analyzer, 1);
             settle(sides);
         }
     }
@@ -252,19 +253,19 @@ mod tests {
     fn a_machine_that_slows_down_gets_a_smaller_network_and_keeps_it() {
         let slowness = Arc::new(AtomicUsize::new(1000));
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyst = Adapting::new(timed(&slowness), sides.clone(), 0, LIMIT, 0).unwrap();
-        adapted(&mut analyst, &sides, 400);
+        let mut analyzer = AdaptiveAnalyzer::new(timed(&slowness), sides.clone(), 0, LIMIT, 0).unwrap();
+        adapted(&mut analyzer, &sides, 400);
         assert_eq!(sides.smallest(), 352);
         slowness.store(1300, Ordering::Relaxed);
-        adapted(&mut analyst, &sides, 160);
+        adapted(&mut analyzer, &sides, 160);
         assert_eq!(sides.smallest(), 320);
-        adapted(&mut analyst, &sides, 400);
+        adapted(&mut analyzer, &sides, 400);
         assert_eq!(sides.smallest(), 320);
         slowness.store(1000, Ordering::Relaxed);
-        adapted(&mut analyst, &sides, 400);
+        adapted(&mut analyzer, &sides, 400);
         assert_eq!(sides.smallest(), 320);
         slowness.store(20_000, Ordering::Relaxed);
-        adapted(&mut analyst, &sides, 400);
+        adapted(&mut analyzer, &sides, 400);
         assert_eq!(sides.smallest(), 160);
     }
 
@@ -281,17 +282,17 @@ mod tests {
             inner(side)
         });
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyst = Adapting::new(build.clone(), sides.clone(), 0, LIMIT, 0).unwrap();
-        frames(&mut analyst, 2000);
+        let mut analyzer = AdaptiveAnalyzer::new(build.clone(), sides.clone(), 0, LIMIT, 0).unwrap();
+        frames(&mut analyzer, 2000);
         assert_eq!(sides.smallest(), 352, "it is not built yet, and every frame was analysed");
         // The worker is given up meanwhile. Its successor does not begin again.
-        drop(analyst);
-        let mut analyst = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
-        frames(&mut analyst, 10);
+        drop(analyzer);
+        let mut analyzer = AdaptiveAnalyzer::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        frames(&mut analyzer, 10);
         assert_eq!(sides.smallest(), 352);
         open.send(()).unwrap();
         settle(&sides);
-        frames(&mut analyst, 1);
+        frames(&mut analyzer, 1);
         assert_eq!(sides.smallest(), 320);
     }
 
@@ -299,8 +300,8 @@ mod tests {
     fn each_worker_has_its_own_size() {
         let (slow, fast) = (Arc::new(AtomicUsize::new(1300)), Arc::new(AtomicUsize::new(1000)));
         let sides = Arc::new(Sides::new(2, 352));
-        let mut first = Adapting::new(timed(&slow), sides.clone(), 0, LIMIT, 0).unwrap();
-        let mut second = Adapting::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
+        let mut first = AdaptiveAnalyzer::new(timed(&slow), sides.clone(), 0, LIMIT, 0).unwrap();
+        let mut second = AdaptiveAnalyzer::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
         adapted(&mut first, &sides, 200);
         adapted(&mut second, &sides, 200);
         let side = |k: usize| sides.seat(k).side.load(Ordering::Relaxed);
@@ -321,8 +322,8 @@ mod tests {
             _ => panic!("a defect"),
         });
         let sides = Arc::new(Sides::new(1, 352));
-        let mut analyst = Adapting::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
-        adapted(&mut analyst, &sides, 500);
+        let mut analyzer = AdaptiveAnalyzer::new(build, sides.clone(), 0, LIMIT, 0).unwrap();
+        adapted(&mut analyzer, &sides, 500);
         assert_eq!(sides.smallest(), 352);
     }
 }

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::capture::{Recorder, RecorderStatus, Track};
 use crate::frame::Rect;
 use crate::lock::lock;
-use crate::telemetry::{Beside, RecordingRecord};
+use crate::telemetry::{RecordingRecord, SidecarLines};
 
 /// See the module.
 pub struct Taps {
@@ -60,7 +60,7 @@ impl Taps {
     }
 
     /// From now on JSON lines lie beside recordings.
-    pub(super) fn write_beside(&self, beside: Beside) {
+    pub(super) fn write_beside(&self, beside: SidecarLines) {
         self.recordings.write_beside(beside);
     }
 

@@ -1,6 +1,6 @@
 //! The thread that feeds the encoders and watches them.
 //!
-//! In: copies of frames from the intake. Out: the tracks' pipelines kept running, started anew when the format changes,
+//! In: copies of frames from the ingest. Out: the tracks' pipelines kept running, started anew when the format changes,
 //! and ended with a reason when one of them fails. It polls rather than be woken, so that pushing a frame costs the
 //! streaming thread no system call.
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use gstreamer_video as gst_video;
 
-use super::intake::{Intake, Item, Loss};
+use super::ingest::{Ingest, Item, Loss};
 use super::writer::{Files, Writer, segment};
 use super::{PATIENCE, RecorderSettings, Track};
 use crate::{Error, Result};
@@ -27,25 +27,25 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) fn spawn(
     settings: RecorderSettings,
     stem: PathBuf,
-    intake: Arc<Intake>,
+    ingest: Arc<Ingest>,
     queue: Receiver<Item>,
 ) -> Result<Receiver<()>> {
     let (done, ended) = crossbeam_channel::bounded(1);
     std::thread::Builder::new()
         .name("recorder".into())
         .spawn(move || {
-            let mut keeper = Keeper {
+            let mut encoder_thread = EncoderThread {
                 settings,
                 stem,
-                intake,
+                ingest,
                 tracks: BTreeMap::new(),
                 closing: Vec::new(),
                 generation: 0,
             };
-            keeper.run(&queue);
-            keeper.intake.drain(&queue);
-            keeper.remove_unused();
-            keeper.intake.ended.store(true, Ordering::Release);
+            encoder_thread.run(&queue);
+            encoder_thread.ingest.drain(&queue);
+            encoder_thread.remove_unused();
+            encoder_thread.ingest.ended.store(true, Ordering::Release);
             let _ = Sender::try_send(&done, ());
         })
         .map_err(|e| Error::machine("the recorder's thread cannot be started").because(e))?;
@@ -58,10 +58,10 @@ struct TrackState {
     files: Arc<Files>,
 }
 
-struct Keeper {
+struct EncoderThread {
     settings: RecorderSettings,
     stem: PathBuf,
-    intake: Arc<Intake>,
+    ingest: Arc<Ingest>,
     /// By the track's number.
     tracks: BTreeMap<usize, TrackState>,
     /// Pipelines of former formats that complete their last file.
@@ -69,11 +69,11 @@ struct Keeper {
     generation: u64,
 }
 
-impl Keeper {
+impl EncoderThread {
     fn run(&mut self, queue: &Receiver<Item>) {
         let mut looked = Instant::now();
         let outcome = loop {
-            let closed = self.intake.is_closed();
+            let closed = self.ingest.is_closed();
             if let Err(e) = self.feed(queue) {
                 break Err(e);
             }
@@ -93,7 +93,7 @@ impl Keeper {
         self.count();
         if let Err(e) = outcome {
             tracing::debug!("recording stopped: {e}");
-            self.intake.stopped(e.to_string());
+            self.ingest.stopped(e.to_string());
         }
     }
 
@@ -105,7 +105,7 @@ impl Keeper {
                 Item::Frame { track, generation, buffer } => {
                     match self.tracks.get_mut(&(track as usize)).and_then(|t| t.writer.as_mut()) {
                         Some(writer) if writer.is(generation) => writer.push(buffer)?,
-                        _ => self.intake.lose(Loss::FormatChange, 1),
+                        _ => self.ingest.lose(Loss::FormatChange, 1),
                     }
                 }
             }
@@ -135,14 +135,14 @@ impl Keeper {
         let (writer, ready) =
             Writer::start(&self.settings, &self.stem, track, info, &state.files, self.generation)?;
         state.writer = Some(writer);
-        self.intake.install(track, ready);
+        self.ingest.install(track, ready);
         Ok(())
     }
 
     fn count(&self) {
         let sum = |of: fn(&Files) -> u64| self.tracks.values().map(|t| of(&t.files)).sum::<u64>();
-        self.intake.bytes.store(sum(Files::bytes), Ordering::Relaxed);
-        self.intake.segments.store(sum(Files::count), Ordering::Relaxed);
+        self.ingest.bytes.store(sum(Files::bytes), Ordering::Relaxed);
+        self.ingest.segments.store(sum(Files::count), Ordering::Relaxed);
     }
 
     /// Whether the disk has room to go on.
@@ -183,7 +183,7 @@ impl Keeper {
         }
         for closing in self.closing.drain(..) {
             if let Ok((unwritten, ended)) = closing.join() {
-                self.intake.lose(Loss::NotWritten, unwritten);
+                self.ingest.lose(Loss::NotWritten, unwritten);
                 outcome = outcome.and(ended);
             }
         }
