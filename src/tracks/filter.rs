@@ -548,23 +548,44 @@ impl Tracks {
         }
     }
 
-    /// Which polyp a newly confirmed track is.
+    /// Which polyp a newly confirmed track is: one whose track has ended, or is not seen any more, and would lie here by now.
     fn name(&mut self, slot: usize) {
         let place = self.now.place;
-        let Some(t) = &mut self.slots[slot] else { return };
-        let r = place.rect(&t.bounds);
-        let centre = (f64::from(r.x) + f64::from(r.w) / 2.0, f64::from(r.y) + f64::from(r.h) / 2.0);
-        let diagonal = f64::from(r.w).hypot(f64::from(r.h));
-        let apart = |p: &Past| {
-            (p.centre.0 - centre.0).hypot(p.centre.1 - centre.1) / ((p.diagonal + diagonal) / 2.0).max(1.0)
+        let measure = |b: &Box2| {
+            let r = place.rect(b);
+            let centre = (f64::from(r.x) + f64::from(r.w) / 2.0, f64::from(r.y) + f64::from(r.h) / 2.0);
+            (centre, f64::from(r.w).hypot(f64::from(r.h)))
         };
-        let nearest =
-            (0..self.past.len()).min_by(|&a, &b| apart(&self.past[a]).total_cmp(&apart(&self.past[b])));
-        if let Some(i) = nearest.filter(|&i| apart(&self.past[i]) <= SAME_POLYP) {
-            t.polyp = Some(self.past.swap_remove(i).polyp);
-        } else {
-            t.polyp = Some(self.next_polyp);
-            self.next_polyp += 1;
+        let Some((centre, diagonal)) = self.slots[slot].as_ref().map(|t| measure(&t.bounds)) else { return };
+        let apart = |at: (f64, f64), size: f64| {
+            (at.0 - centre.0).hypot(at.1 - centre.1) / ((size + diagonal) / 2.0).max(1.0)
+        };
+        // Ended ones first in the count, then those that coast unseen.
+        let mut nearest: Option<(f64, usize, u64)> = None;
+        let ended = self.past.iter().map(|p| (apart(p.centre, p.diagonal), p.polyp));
+        let unseen = self.slots.iter().flatten().filter(|t| t.unseen_ms > 0.0).filter_map(|t| {
+            let (at, size) = measure(&t.bounds);
+            Some((apart(at, size), t.polyp?))
+        });
+        for (k, (distance, polyp)) in ended.chain(unseen).enumerate() {
+            if distance <= SAME_POLYP && nearest.is_none_or(|(least, ..)| distance < least) {
+                nearest = Some((distance, k, polyp));
+            }
+        }
+        let polyp = match nearest {
+            Some((_, k, polyp)) => {
+                if k < self.past.len() {
+                    self.past.swap_remove(k);
+                }
+                polyp
+            }
+            None => {
+                self.next_polyp += 1;
+                self.next_polyp - 1
+            }
+        };
+        if let Some(t) = &mut self.slots[slot] {
+            t.polyp = Some(polyp);
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sharpness: 0.16, glints: 0.03, white: 0.25, tissue: 0.2 }
+        Self { sharpness: 0.16, glints: 0.05, white: 0.25, tissue: 0.2 }
     }
 }
 
@@ -169,7 +169,11 @@ pub(super) fn detail(pixels: &[u8], w: usize, h: usize, out: &mut Features) {
             far_x += (2 * c - ll - rr).unsigned_abs();
             far_y += (2 * c - uu - dd).unsigned_abs();
             // Brighter than all around it, and much brighter than a little further off.
-            let around = (ll + rr + uu + dd) / 4;
+            let around = (i32::from(row[x - 2])
+                + i32::from(row[x + 2])
+                + i32::from(pixels[(y - 2) * w + x])
+                + i32::from(pixels[(y + 2) * w + x]))
+                / 4;
             glints += u32::from(c > around + 30 && c >= l && c >= r && c >= u && c >= d);
             sum += c as u64;
             squares += (c * c) as u64;

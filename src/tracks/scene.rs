@@ -214,7 +214,7 @@ mod tests {
         let mut out = Vec::new();
         for y in 0..H {
             for x in 0..W {
-                let (u, v) = (f64::from(x + shift) * 0.11, f64::from(y) * 0.13);
+                let (u, v) = (f64::from(x + shift) * 0.06, f64::from(y) * 0.07);
                 let k = f64::from(kind);
                 let wave = (u + k).sin() * (v * (1.0 + k)).cos()
                     + 0.4 * (2.3 * u - v + k).sin()
@@ -290,15 +290,15 @@ mod tests {
         let smear: Vec<u8> = (0..H)
             .flat_map(|y| (0..W).map(move |x| (x, y)))
             .flat_map(|(x, y)| {
-                let light = 0.5 + 0.3 * (f64::from(x) * 0.02).sin() * (f64::from(y) * 0.02).cos();
+                let light = 0.5 + 0.3 * (f64::from(x) * 0.012).sin() * (f64::from(y) * 0.012).cos();
                 RED.map(|c| (f64::from(c) * light) as u8)
             })
             .collect();
         assert_eq!(gate(&smear), Some(Gate::Blurred));
         let mut foam = clear;
-        for cy in (6..H - 6).step_by(10) {
-            for cx in (6..W - 6).step_by(10) {
-                for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2), (2, 2)] {
+        for cy in (6..H - 6).step_by(16) {
+            for cx in (6..W - 6).step_by(16) {
+                for (dx, dy) in (0..5).flat_map(|dy| (0..5).map(move |dx| (dx, dy))) {
                     let at = (((cy + dy) * W + cx + dx) * 3) as usize;
                     foam[at..at + 3].fill(235);
                 }

@@ -278,6 +278,19 @@ fn a_gap_at_one_place_is_one_polyp_and_another_place_another() {
 }
 
 #[test]
+fn what_is_lost_and_found_beside_it_is_one_polyp() {
+    // The old track still coasts when the new one is confirmed.
+    let n = Numbers { coast_ms: 1000.0, ..Numbers::BALANCED };
+    let mut run = Run::with(n);
+    let mut last = Vec::new();
+    for k in 0..30 {
+        let x = if k < 15 { 40.0 } else { 52.0 };
+        last = run.frame(k, k * 40 * MS, &map(&[((x, 40.0), if k < 15 { 4.0 } else { 9.0 }, 4.0)]));
+    }
+    assert!(last.len() == 2 && last.iter().all(|m| m.polyp_id == Some(1)), "{last:?}");
+}
+
+#[test]
 fn a_region_that_falls_apart_stays_one_track_and_a_sudden_giant_is_another() {
     let mut run = Run::new(Confirm::Balanced);
     for n in 0..20 {
