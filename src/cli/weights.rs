@@ -13,6 +13,7 @@ use crate::frame::{Picture, PictureInfo, PixelFormat};
 use crate::model::checkpoint::{Checkpoint, Described, Description, Deviation, Form, read_expected};
 use crate::model::{Parameter, parameters};
 use crate::preprocess::{FieldOfView, Preprocessor};
+use crate::result_file::Outputs;
 use crate::segment::quantisation::{self, Quantised};
 use crate::shown::{Lines, OneLine};
 use crate::still::{load_rgb, names::is_picture};
@@ -267,6 +268,9 @@ fn quantise(
     verbose: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
+    let mut outputs = Outputs::new(force);
+    outputs.reads(file).reads(folder).file("--output", output)?;
+    outputs.file("--output", &Description::path_beside(output))?;
     let checkpoint = Checkpoint::open(file)?;
     let inputs = pictures(&checkpoint, folder, frames)?;
     let bar = Progress::new(None, json, "calibrating");
