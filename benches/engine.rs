@@ -102,7 +102,7 @@ fn frames(c: &mut Criterion) {
     let checkpoint = checkpoint();
     let mut group = c.benchmark_group("frame 352x352");
     group.sample_size(10);
-    for precision in Precision::of_this_cpu() {
+    for precision in Precision::of_this_cpu(&checkpoint) {
         for threads in [Some(1), None] {
             let options = Options { precision, threads, ..Default::default() };
             let mut engine = open_cpu(&checkpoint, options).expect("an engine");

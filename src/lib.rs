@@ -9,11 +9,40 @@
 //!
 //! Which module may use which is in ARCHITECTURE.md, and `tests/rooms` holds them to it.
 //!
-//! `model`, `engine`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
+//! A library's user opens a checkpoint, has a network built for this machine, and asks for the probability of a polyp at each pixel
+//! of a picture ([`segment::Probabilities`]); with the feature `video` also for masks with their polyps
+//! (`segment::Segmenter`), for a replay of a recording (`replay`) and for a live session (`live`):
+//!
+//! ```no_run
+//! use polypscope::engine::{self, Options};
+//! use polypscope::frame::{Picture, PictureInfo, PixelFormat};
+//! use polypscope::model::Checkpoint;
+//! use polypscope::preprocess::FieldOfView;
+//! use polypscope::segment::Probabilities;
+//!
+//! # fn main() -> polypscope::Result<()> {
+//! // The checkpoint that comes with the program, on the fastest device and in the fastest precision that keeps the mask.
+//! let checkpoint = Checkpoint::open(&Checkpoint::locate(None)?)?;
+//! let network = engine::open(&checkpoint, Options::default())?;
+//! let mut probabilities = Probabilities::new(network, checkpoint.description(), FieldOfView::Full);
+//!
+//! let image = polypscope::still::load_rgb("frame.png".as_ref())?;
+//! let info = PictureInfo::new(PixelFormat::Rgb, image.width(), image.height());
+//! let picture = Picture::packed(info, image.as_raw()).expect("a picture has bytes for all of its pixels");
+//! let map = probabilities.of(&picture)?;
+//! let marked = map.iter().filter(|p| f64::from(**p) >= checkpoint.description().threshold).count();
+//! println!("{marked} of {} pixels belong to a polyp", map.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `model`, `engine`, `segment::Probabilities`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+#[doc(hidden)]
 pub mod bench;
 #[cfg(feature = "video")]
 pub mod capture;
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "video")]
 pub mod control;
@@ -22,13 +51,15 @@ pub mod engine;
 pub mod error;
 pub mod evaluation;
 pub mod frame;
-pub mod json_path;
+#[cfg(feature = "video")]
+pub(crate) mod json_path;
 #[cfg(feature = "video")]
 pub mod live;
 mod lock;
 pub mod mailbox;
-pub mod mask_slot;
-pub mod memory;
+#[cfg(feature = "video")]
+pub(crate) mod mask_slot;
+pub(crate) mod memory;
 pub mod model;
 pub mod motion;
 pub mod overlay;
@@ -43,7 +74,7 @@ mod result_file;
 pub mod safety;
 pub mod segment;
 mod shown;
-pub mod small_file;
+pub(crate) mod small_file;
 pub mod still;
 pub mod telemetry;
 pub mod tracks;

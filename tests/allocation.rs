@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::generator;
 use polypscope::engine::{Options, Precision, open};
-use polypscope::model::Architecture;
+use polypscope::model::{Architecture, program};
 
 struct Counting;
 
@@ -41,11 +41,17 @@ static ALLOCATOR: Counting = Counting;
 /// The only test of this binary: others would allocate beside it.
 #[test]
 fn a_frame_allocates_nothing() {
-    let checkpoint = generator::checkpoint(Architecture::default());
+    let plain = generator::checkpoint(Architecture::default());
+    // So that the integer path runs as well; what it computes is not looked at.
+    let mut description = plain.description().clone();
+    for fact in program(Architecture::default(), (32, 32)).facts() {
+        description.activations.insert(fact.name.clone(), 10.0);
+    }
+    let checkpoint = plain.with_description(description).unwrap();
     let (h, w) = (96, 128);
     let input: Vec<f32> = generator::input(h, w).flatten_all().unwrap().to_vec1().unwrap();
     let mut logits = vec![0.0; h * w];
-    for precision in Precision::of_this_cpu() {
+    for precision in Precision::of_this_cpu(&checkpoint) {
         let options = Options { precision, threads: Some(3), size: Some((h, w)), ..Default::default() };
         let mut network = open(&checkpoint, options).unwrap();
         for _ in 0..2 {

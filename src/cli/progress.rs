@@ -40,6 +40,11 @@ impl Progress {
         self.0.set_position(frames);
     }
 
+    /// What is being done now.
+    pub fn say(&self, what: &str) {
+        self.0.set_message(OneLine(what).to_string());
+    }
+
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -8,9 +8,15 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
+use super::progress::Progress;
+use crate::frame::{Picture, PictureInfo, PixelFormat};
 use crate::model::checkpoint::{Checkpoint, Described, Description, Deviation, Form, read_expected};
 use crate::model::{Parameter, parameters};
+use crate::preprocess::{FieldOfView, Preprocessor};
+use crate::result_file::Outputs;
+use crate::segment::quantisation::{self, Quantised};
 use crate::shown::{Lines, OneLine};
+use crate::still::{load_rgb, names::is_picture};
 use crate::{Error, Result};
 
 /// Inspect, convert and verify checkpoints.
@@ -44,6 +50,24 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Find out how large the activations are on pictures, so that the network can run in 8-bit integers, and write that
+    /// into the checkpoint's description.
+    Quantise {
+        /// Checkpoint to read.
+        file: PathBuf,
+        /// Folder of pictures such as the network will see: half of them are calibrated on, half are held out to judge.
+        #[arg(long, value_name = "DIR")]
+        calibrate: PathBuf,
+        /// Pictures taken of the folder at most, evenly spread.
+        #[arg(long, value_name = "N", default_value_t = 96, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+        frames: u32,
+        /// File to write, kernels in the compact form; its description takes the same name in .json.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Overwrite.
+        #[arg(long)]
+        force: bool,
+    },
     /// Check keys, shapes, values and SHA-256; with --expected also what the network answers.
     Verify {
         /// Checkpoint to check.
@@ -68,6 +92,9 @@ pub fn run(args: &Args, json: bool, verbose: bool, out: &mut dyn Write) -> Resul
         Command::Inspect { file } => inspect(file, json, verbose, out),
         Command::Convert { file, to, output, description, force } => {
             convert(file, *to, output, description.as_deref(), *force, json, out)
+        }
+        Command::Quantise { file, calibrate, frames, output, force } => {
+            quantise(file, calibrate, *frames as usize, output, *force, json, verbose, out)
         }
         Command::Verify { file, expected } => verify(file, expected.as_deref(), json, out),
     }
@@ -220,6 +247,92 @@ fn convert(
             OneLine(beside.display())
         ),
     )
+}
+
+#[derive(Serialize)]
+struct Quantisation<'a> {
+    input: &'a Path,
+    output: &'a Path,
+    sha256: String,
+    #[serde(flatten)]
+    quantised: &'a Quantised,
+}
+
+fn quantise(
+    file: &Path,
+    folder: &Path,
+    frames: usize,
+    output: &Path,
+    force: bool,
+    json: bool,
+    verbose: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut outputs = Outputs::new(force);
+    outputs.reads(file).reads(folder).file("--output", output)?;
+    outputs.file("--output", &Description::path_beside(output))?;
+    let checkpoint = Checkpoint::open(file)?;
+    let inputs = pictures(&checkpoint, folder, frames)?;
+    let bar = Progress::new(None, json, "calibrating");
+    let quantised = quantisation::quantise(&checkpoint, &inputs, &mut |what| bar.say(what))?;
+    bar.finish();
+    let description =
+        Description { activations: quantised.activations.clone(), ..checkpoint.description().clone() };
+    let sha256 = checkpoint.with_description(description)?.save(output, Form::Compact, force)?;
+    if json {
+        return write_json(out, &Quantisation { input: file, output, sha256, quantised: &quantised });
+    }
+    let in_f32 = quantised.maps.iter().filter(|m| m.f32).count();
+    let mut text = format!(
+        "{}: {} maps in 8-bit integers, {in_f32} put back into f32; calibrated on {} pictures; on {} held out the masks have a pooled IoU of {:.4} with those in f32; SHA-256 {sha256}\n",
+        OneLine(output.display()),
+        quantised.activations.len(),
+        quantised.calibrated_on,
+        quantised.held_out,
+        quantised.pooled_iou
+    );
+    if verbose {
+        for m in &quantised.maps {
+            let kept = if m.f32 { "f32" } else { "i8" };
+            text += &format!(
+                "  {:<40} largest {:>10.3}, kept {:>10.3}, {:>5.1} dB, {kept}\n",
+                m.name, m.largest, m.clip, m.sqnr_db
+            );
+        }
+    }
+    write_text(out, &text)
+}
+
+/// The network's inputs of a folder's pictures, at most so many, evenly spread over it.
+fn pictures(checkpoint: &Checkpoint, folder: &Path, most: usize) -> Result<Vec<Vec<f32>>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| {
+        Error::input(format!("{}: cannot be read as a folder", OneLine(folder.display())))
+            .remedy("name a folder of pictures")
+            .because(e)
+    })?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_picture(p)).collect();
+    files.sort();
+    let [height, width] = checkpoint.description().input_size;
+    let mut preprocessor = Preprocessor::new(checkpoint.description(), height, width, FieldOfView::Auto);
+    let step = files.len().div_ceil(most).max(1);
+    let mut inputs = Vec::new();
+    for path in files.iter().step_by(step) {
+        let image = load_rgb(path)?;
+        let (w, h) = image.dimensions();
+        let picture = Picture::packed(PictureInfo::new(PixelFormat::Rgb, w, h), image.as_raw())
+            .ok_or_else(|| Error::input(format!("{}: is an empty picture", OneLine(path.display()))))?;
+        let mut input = vec![0.0; 3 * height * width];
+        // The pictures have nothing to do with each other.
+        preprocessor.restart();
+        preprocessor.run(&picture, &mut input)?;
+        inputs.push(input);
+    }
+    if inputs.len() < 2 {
+        return Err(Error::input(format!("{}: holds {} pictures", OneLine(folder.display()), inputs.len()))
+            .remedy("name a folder with at least two, better a hundred"));
+    }
+    Ok(inputs)
 }
 
 #[derive(Serialize)]

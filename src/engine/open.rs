@@ -62,6 +62,8 @@ pub enum Precision {
     Bf16,
     /// On GPUs only.
     F16,
+    /// 8-bit integers, on processors only, for checkpoints that say how large their activations are.
+    I8,
 }
 
 impl Precision {
@@ -71,14 +73,18 @@ impl Precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
+            Precision::I8 => "i8",
         }
     }
 
     /// What the CPU engine can run here, slowest first.
-    pub fn of_this_cpu() -> Vec<Precision> {
+    pub fn of_this_cpu(checkpoint: &Checkpoint) -> Vec<Precision> {
         let mut list = vec![Precision::F32];
         if KernelSet::best_bf16().is_some() {
             list.push(Precision::Bf16);
+        }
+        if KernelSet::best_i8().is_some() && !checkpoint.description().activations.is_empty() {
+            list.push(Precision::I8);
         }
         list
     }
@@ -94,11 +100,11 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        [Precision::Auto, Precision::F32, Precision::Bf16, Precision::F16]
+        [Precision::Auto, Precision::F32, Precision::Bf16, Precision::F16, Precision::I8]
             .into_iter()
             .find(|p| p.name() == s)
             .ok_or_else(|| {
-                Error::usage(format!("unknown precision {s:?}")).remedy("use auto, f32, bf16 or f16")
+                Error::usage(format!("unknown precision {s:?}")).remedy("use auto, f32, bf16, f16 or i8")
             })
     }
 }
@@ -151,6 +157,9 @@ fn open_cuda(checkpoint: &Checkpoint, ordinal: usize, options: Options) -> Resul
         }
         Precision::F32 => DType::F32,
         Precision::Bf16 => DType::BF16,
+        Precision::I8 => {
+            return Err(Error::usage("i8 is for processors").remedy("use --precision f16 or auto on a GPU"));
+        }
     };
     Ok(Box::new(open_candle(checkpoint, ordinal, dtype, options.size)?))
 }
@@ -194,6 +203,10 @@ pub fn open_cpu(checkpoint: &Checkpoint, options: Options) -> Result<Cpu> {
         Precision::F32 => KernelSet::best_f32(),
         Precision::Bf16 => KernelSet::best_bf16().ok_or_else(|| {
             Error::machine("this processor has no bf16 instructions (AVX512_BF16)")
+                .remedy("use --precision f32 or auto")
+        })?,
+        Precision::I8 => KernelSet::best_i8().ok_or_else(|| {
+            Error::machine("this processor has no kernels for 8-bit integers (AVX2)")
                 .remedy("use --precision f32 or auto")
         })?,
         Precision::F16 => {

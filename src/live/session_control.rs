@@ -16,7 +16,7 @@ use crate::telemetry::Snapshot;
 use crate::tracks::SharedFilter;
 use crate::{Error, Result};
 
-/// A session's session_control.
+/// A session, as HTTP may steer and watch it.
 pub struct LiveSessionControl {
     pub(super) controls: Arc<Controls>,
     pub(super) taps: Arc<Taps>,

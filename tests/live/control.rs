@@ -11,7 +11,7 @@ use polypscope::control::{Access, Control, Routes, SessionControl, Status, Token
 use polypscope::telemetry::Snapshot;
 use polypscope::telemetry::collector::Point;
 
-/// A session_control that remembers what it was told.
+/// A session that remembers what it was told.
 #[derive(Default)]
 struct Notebook {
     status: Mutex<Status>,

@@ -218,7 +218,7 @@ pub fn run(args: &Args, json: bool, out: &mut dyn Write) -> Result<()> {
         return on_gpu(args, &checkpoint, ordinal, json, out);
     }
     let precisions = match args.precision {
-        Precision::Auto => Precision::of_this_cpu(),
+        Precision::Auto => Precision::of_this_cpu(&checkpoint),
         one => vec![one],
     };
     let mut subjects = Vec::new();

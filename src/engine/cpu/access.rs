@@ -13,12 +13,9 @@ pub(crate) fn is_other<L: Lanes>(view: &View) -> bool {
     L::SCALED && view.storage() == Storage::F32
 }
 
-/// A pixel's first channel.
-///
-/// # Safety
-/// The pixel lies in the map or in its border.
+/// A pixel's first channel; an address only, which need not lie in the map before it is used.
 #[inline(always)]
-pub(crate) unsafe fn pixel<L: Lanes>(view: &View, y: isize, x: isize) -> Pixel {
+pub(crate) fn pixel<L: Lanes>(view: &View, y: isize, x: isize) -> Pixel {
     Pixel { start: view.bytes_at(y, x).cast_mut(), other: is_other::<L>(view) }
 }
 

@@ -319,14 +319,8 @@ pub(crate) unsafe fn finish<L: Lanes>(
         for p in 0..pixels {
             let sums = sums.add(p * step);
             let px = x + p as isize;
-            let residual = match &e.residual {
-                Some(view) => Some(access::pixel::<L>(view, y, px)),
-                None => None,
-            };
-            let only = match e.outs.first() {
-                Some(out) => Some(access::pixel::<L>(&out.view, y, px)),
-                None => None,
-            };
+            let residual = e.residual.as_ref().map(|view| access::pixel::<L>(view, y, px));
+            let only = e.outs.first().map(|out| access::pixel::<L>(&out.view, y, px));
             let mut c = first;
             while c < end {
                 let n = (end - c).min(L::COUNT);

@@ -16,12 +16,14 @@ pub(crate) unsafe fn multiply_accumulate<L: Lanes>(turns: usize) -> f32 {
     unsafe {
         // Small positive numbers in either format; sums neither overflow nor turn denormal.
         let word = L::STORAGE.word(|_| 0.0078125);
-        let word = std::hint::black_box(word);
-        let factor = L::splat_word(&word);
+        // Factors that the compiler does not know and that change: it can neither take a product out of the loop nor use one
+        // for several sums.
+        let words = std::hint::black_box([word; CHAINS * 16]);
         let mut sums = [L::no_sums(); CHAINS];
         for _ in 0..turns {
-            for sum in &mut sums {
-                *sum = L::dot(*sum, factor, factor);
+            let factor = L::splat_word(&std::ptr::read_volatile(&word));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = L::dot(*sum, factor, L::words(words.as_ptr().add(i * L::COUNT)));
             }
         }
         let mut total = L::zero();
