@@ -146,6 +146,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "overlay",
             "postprocess",
             "preprocess",
+            "program",
             "safety",
             "still",
             "tracks",
