@@ -7,6 +7,10 @@ use super::lanes::Lanes;
 /// Independent sums: more than any processor's latency times its units.
 pub(crate) const CHAINS: usize = 12;
 
+/// Words that no vector of them crosses a cache line.
+#[repr(align(64))]
+struct Aligned([u32; CHAINS * 16]);
+
 /// `turns` rounds of [`CHAINS`] multiply-accumulates.
 ///
 /// # Safety
@@ -16,14 +20,24 @@ pub(crate) unsafe fn multiply_accumulate<L: Lanes>(turns: usize) -> f32 {
     unsafe {
         // Small positive numbers in either format; sums neither overflow nor turn denormal.
         let word = L::STORAGE.word(|_| 0.0078125);
-        // Factors that the compiler does not know and that change: it can neither take a product out of the loop nor use one
-        // for several sums.
-        let words = std::hint::black_box([word; CHAINS * 16]);
         let mut sums = [L::no_sums(); CHAINS];
-        for _ in 0..turns {
-            let factor = L::splat_word(&std::ptr::read_volatile(&word));
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = L::dot(*sum, factor, L::words(words.as_ptr().add(i * L::COUNT)));
+        if L::SCALED {
+            // Where product and sum are two instructions, factors must change and differ: else the compiler takes the
+            // products out of the loop, or uses one for several sums.
+            let words = std::hint::black_box(Aligned([word; CHAINS * 16]));
+            for _ in 0..turns {
+                let factor = L::splat_word(&std::ptr::read_volatile(&word));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::dot(*sum, factor, L::words(words.0.as_ptr().add(i * L::COUNT)));
+                }
+            }
+        } else {
+            let word = std::hint::black_box(word);
+            let factor = L::splat_word(&word);
+            for _ in 0..turns {
+                for sum in &mut sums {
+                    *sum = L::dot(*sum, factor, factor);
+                }
             }
         }
         let mut total = L::zero();
