@@ -78,6 +78,7 @@ pub(crate) mod small_file;
 pub mod still;
 pub mod telemetry;
 pub mod tracks;
+pub mod training;
 #[cfg(feature = "video")]
 pub mod worker;
 

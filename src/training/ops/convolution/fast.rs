@@ -1,0 +1,422 @@
+//! The three passes of a convolution in f32 on our own kernels.
+//!
+//! In: planes `[batch, channels, rows, columns]` and weights `[out, in, k, k]`. Out: planes, or the weights' gradient.
+//!
+//! Sixteen output pixels that follow each other in memory read, for one tap of the kernel, sixteen input pixels that
+//! follow each other too, across the ends of rows: all taps of a stride of one are shifts of the flat plane. What a shift
+//! brings in from the neighbouring row is masked. So nothing is padded, and a panel of pixels is packed with two loads and
+//! two stores a tap. Every sum is taken in an order that does not depend on the number of threads.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::geometry::Geometry;
+use super::kernel::{DOT_COLUMNS, DOT_ROWS, Kernels, LANES, ROWS};
+
+/// Pixel tiles that share a packed panel, and products in it at most: together they fill half of a second-level cache.
+const TILES: usize = 12;
+const DEPTH: usize = 256;
+
+/// Values of both operands that a block of the weights' gradient keeps at hand.
+const BLOCK: usize = 80_000;
+
+thread_local! {
+    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's buffer, at least `len` long, holding anything.
+fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    PANEL.with_borrow_mut(|buffer| {
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
+        work(&mut buffer[..len])
+    })
+}
+
+/// Output memory that tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+// SAFETY: each task writes its own pixels of its own picture, or its own channels.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// `at` lies in the memory, and nobody else writes what is written from there.
+    unsafe fn at(self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(at) }
+    }
+}
+
+/// Weights in panels of [`ROWS`] output channels: `[out / ROWS][depth][ROWS]`, zeros where channels are missing.
+fn pack_rows(rows: usize, depth: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
+    let mut panels = vec![0f32; rows.div_ceil(ROWS) * ROWS * depth];
+    panels.par_chunks_mut(ROWS * depth).enumerate().for_each(|(block, panel)| {
+        for (k, column) in panel.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            for (r, value) in column.iter_mut().enumerate() {
+                let row = block * ROWS + r;
+                if row < rows {
+                    *value = at(row, k);
+                }
+            }
+        }
+    });
+    panels
+}
+
+/// `out = conv(x, weights) + bias`.
+pub fn forward(
+    g: &Geometry,
+    kernels: Kernels,
+    x: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let depth = g.depth();
+    let panels = pack_rows(g.cout, depth, |o, k| weights[o * depth + k]);
+    multiply(g, kernels, x, &panels, bias, out);
+}
+
+/// The input's gradient: the gradient of the output, correlated with the mirrored weights. `spread` is scratch memory.
+pub fn backward_input(
+    g: &Geometry,
+    kernels: Kernels,
+    weights: &[f32],
+    grad: &[f32],
+    spread: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let back = g.backwards();
+    let (depth, taps) = (g.depth(), g.taps());
+    let panels = pack_rows(g.cin, g.cout * taps, |c, k| {
+        let (o, tap) = (k / taps, k % taps);
+        weights[o * depth + c * taps + (taps - 1 - tap)]
+    });
+    if g.stride == 1 {
+        return multiply(&back, kernels, grad, &panels, None, out);
+    }
+    // With a stride, the gradient stands at every second pixel of an otherwise empty plane.
+    spread.clear();
+    spread.resize(g.batch * g.cout * g.px(), 0.0);
+    let (oh, ow) = (g.out_h(), g.out_w());
+    spread.par_chunks_mut(g.px()).zip(grad.par_chunks(oh * ow)).for_each(|(plane, small)| {
+        for (y, row) in small.chunks_exact(ow).enumerate() {
+            for (x, &v) in row.iter().enumerate() {
+                plane[y * g.stride * g.w + x * g.stride] = v;
+            }
+        }
+    });
+    multiply(&back, kernels, spread, &panels, None, out);
+}
+
+/// Packed weights times the shifted planes.
+fn multiply(
+    g: &Geometry,
+    kernels: Kernels,
+    x: &[f32],
+    panels: &[f32],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    assert_eq!((x.len(), out.len()), (g.input_len(), g.output_len()), "planes of a convolution");
+    let (depth, px) = (g.depth(), g.out_px());
+    let blocks = g.cout.div_ceil(ROWS);
+    let mut starts = vec![0f32; blocks * ROWS];
+    if let Some(bias) = bias {
+        starts[..g.cout].copy_from_slice(bias);
+    }
+    // Whole channels, so that a packed piece begins at a tap.
+    let channels = (DEPTH / g.taps()).max(1);
+    let tiles = px.div_ceil(LANES);
+    let groups = tiles.div_ceil(TILES);
+    let shared = Shared(out.as_mut_ptr());
+    (0..g.batch * groups).into_par_iter().for_each(|task| {
+        let (picture, group) = (task / groups, task % groups);
+        let tiles = group * TILES..tiles.min((group + 1) * TILES);
+        let planes = &x[picture * g.cin * g.px()..][..g.cin * g.px()];
+        let taps = Taps::new(g, tiles.clone());
+        with_buffer(tiles.len() * channels * g.taps() * LANES, |panel| {
+            let mut c0 = 0;
+            while c0 < g.cin {
+                let n = channels.min(g.cin - c0);
+                let k = n * g.taps();
+                for c in 0..n {
+                    let plane = &planes[(c0 + c) * g.px()..][..g.px()];
+                    taps.pack(plane, c * g.taps(), k, panel);
+                }
+                for block in 0..blocks {
+                    let a = panels[(block * depth + c0 * g.taps()) * ROWS..][..k * ROWS].as_ptr();
+                    let rows = ROWS.min(g.cout - block * ROWS);
+                    let start = if c0 == 0 { starts[block * ROWS..].as_ptr() } else { std::ptr::null() };
+                    for (i, tile) in tiles.clone().enumerate() {
+                        let b = panel[i * k * LANES..][..k * LANES].as_ptr();
+                        let lanes = LANES.min(px - tile * LANES);
+                        let at = (picture * g.cout + block * ROWS) * px + tile * LANES;
+                        // SAFETY: the panels were sliced to their lengths; the tile lies in this task's pixels of this
+                        // picture, whole, or goes through a buffer of its own size.
+                        unsafe {
+                            let to = shared.at(at);
+                            if rows == ROWS && lanes == LANES {
+                                kernels.tile(k, a, b, to, px, start);
+                                continue;
+                            }
+                            let mut edge = [0f32; ROWS * LANES];
+                            if start.is_null() {
+                                for r in 0..rows {
+                                    let from = to.add(r * px);
+                                    edge[r * LANES..][..lanes]
+                                        .copy_from_slice(std::slice::from_raw_parts(from, lanes));
+                                }
+                            }
+                            kernels.tile(k, a, b, edge.as_mut_ptr(), LANES, start);
+                            for r in 0..rows {
+                                let row = std::slice::from_raw_parts_mut(to.add(r * px), lanes);
+                                row.copy_from_slice(&edge[r * LANES..][..lanes]);
+                            }
+                        }
+                    }
+                }
+                c0 += n;
+            }
+        });
+    });
+}
+
+/// Where the pixels of some tiles come from, for every tap.
+struct Taps<'a> {
+    g: &'a Geometry,
+    first: usize,
+    /// For each tile and tap: whether its sixteen pixels lie in the plane as they are, the first one's place, and which
+    /// of them count.
+    places: Vec<(bool, isize, [u32; LANES])>,
+}
+
+impl<'a> Taps<'a> {
+    fn new(g: &'a Geometry, tiles: std::ops::Range<usize>) -> Self {
+        let (ow, px) = (g.out_w(), g.out_px());
+        let half = (g.kernel / 2) as isize;
+        let mut places = Vec::with_capacity(tiles.len() * g.taps());
+        for tile in tiles.clone() {
+            let mut at = [(0isize, 0isize); LANES];
+            for (l, at) in at.iter_mut().enumerate() {
+                let p = tile * LANES + l;
+                // Beyond the end: rows that lie nowhere.
+                *at = match p < px {
+                    true => (((p / ow) * g.stride) as isize, ((p % ow) * g.stride) as isize),
+                    false => (isize::MIN / 2, 0),
+                };
+            }
+            for ky in 0..g.kernel as isize {
+                for kx in 0..g.kernel as isize {
+                    let (dy, dx) = (ky - half, kx - half);
+                    let mask = at.map(|(y, x)| {
+                        let inside =
+                            (0..g.h as isize).contains(&(y + dy)) && (0..g.w as isize).contains(&(x + dx));
+                        if inside { u32::MAX } else { 0 }
+                    });
+                    let start = (tile * LANES) as isize + dy * g.w as isize + dx;
+                    let whole = g.stride == 1 && start >= 0 && start + LANES as isize <= g.px() as isize;
+                    places.push((whole, start, mask));
+                }
+            }
+        }
+        Self { g, first: tiles.start, places }
+    }
+
+    /// Packs one channel's taps from row `k0` of panels `[tiles][depth][LANES]`.
+    fn pack(&self, plane: &[f32], k0: usize, depth: usize, panel: &mut [f32]) {
+        let taps = self.g.taps();
+        for (i, places) in self.places.chunks_exact(taps).enumerate() {
+            let rows = panel[(i * depth + k0) * LANES..][..taps * LANES].as_chunks_mut::<LANES>().0;
+            for ((tap, &(whole, start, ref mask)), row) in places.iter().enumerate().zip(rows) {
+                if whole {
+                    let from = &plane[start as usize..][..LANES];
+                    for ((to, &v), &m) in row.iter_mut().zip(from).zip(mask) {
+                        *to = f32::from_bits(v.to_bits() & m);
+                    }
+                } else {
+                    self.gather(plane, self.first + i, tap, mask, row);
+                }
+            }
+        }
+    }
+
+    /// One by one: at the plane's ends, and with a stride.
+    fn gather(&self, plane: &[f32], tile: usize, tap: usize, mask: &[u32; LANES], row: &mut [f32; LANES]) {
+        let g = self.g;
+        let ow = g.out_w();
+        let half = g.kernel / 2;
+        let (ky, kx) = (tap / g.kernel, tap % g.kernel);
+        let p = tile * LANES;
+        let (mut y, mut x) = (p / ow, p % ow);
+        for (to, &m) in row.iter_mut().zip(mask) {
+            *to = if m == 0 {
+                0.0
+            } else {
+                // The mask says that neither falls below zero.
+                plane[(y * g.stride + ky - half) * g.w + x * g.stride + kx - half]
+            };
+            x += 1;
+            if x == ow {
+                (x, y) = (0, y + 1);
+            }
+        }
+    }
+}
+
+/// The weights' gradient, added to `out`.
+pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], out: &mut [f32]) {
+    assert_eq!((x.len(), grad.len()), (g.input_len(), g.output_len()), "planes of a convolution");
+    assert_eq!(out.len(), g.weight_len(), "weights of a convolution");
+    let shared = Shared(out.as_mut_ptr());
+    // A task owns some input channels of the weights; pictures follow each other inside it.
+    let share = if g.kernel == 1 { DOT_COLUMNS } else { 1 };
+    let units = g.cin.div_ceil(share);
+    let tasks = units.min(4 * rayon::current_num_threads());
+    (0..tasks).into_par_iter().for_each(|task| {
+        let units = task * units / tasks..(task + 1) * units / tasks;
+        let channels = units.start * share..(units.end * share).min(g.cin);
+        for picture in 0..g.batch {
+            let planes = &x[picture * g.cin * g.px()..][..g.cin * g.px()];
+            let grads = &grad[picture * g.cout * g.out_px()..][..g.cout * g.out_px()];
+            if g.kernel == 1 && g.stride == 1 {
+                flat_weights(g, kernels, planes, grads, channels.clone(), shared);
+            } else {
+                spatial_weights(g, kernels, planes, grads, channels.clone(), shared);
+            }
+        }
+    });
+}
+
+/// Rows of the gradient for one call, the last repeated where there are fewer.
+fn rows_from(grads: &[f32], px: usize, o: usize, cout: usize, p: usize) -> [*const f32; DOT_ROWS] {
+    std::array::from_fn(|r| grads[(o + r).min(cout - 1) * px + p..].as_ptr())
+}
+
+/// Kernels of one pixel: products of planes with planes.
+fn flat_weights(
+    g: &Geometry,
+    kernels: Kernels,
+    planes: &[f32],
+    grads: &[f32],
+    channels: std::ops::Range<usize>,
+    out: Shared,
+) {
+    let px = g.px();
+    let block = (BLOCK / (g.cout + channels.len())).clamp(128, 2048) / 8 * 8;
+    for p in (0..px).step_by(block) {
+        let n = block.min(px - p);
+        for o in (0..g.cout).step_by(DOT_ROWS) {
+            let rows = rows_from(grads, px, o, g.cout, p);
+            for c in channels.clone().step_by(DOT_COLUMNS) {
+                let columns =
+                    std::array::from_fn(|i| planes[(c + i).min(channels.end - 1) * px + p..].as_ptr());
+                let mut sums = [0f32; 12];
+                // SAFETY: every row and column has `n` pixels from `p` on; the weights are this task's channels.
+                unsafe {
+                    kernels.dots(n, rows, columns, &mut sums);
+                    for r in 0..DOT_ROWS.min(g.cout - o) {
+                        for i in 0..DOT_COLUMNS.min(channels.end - c) {
+                            *out.at((o + r) * g.cin + c + i) += sums[DOT_COLUMNS * r + i];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Larger kernels: for every tap the plane as that tap sees it, then products of planes with planes. With a stride of one
+/// the three taps of a kernel's row need one copy each, and the rows of taps are shifts of it.
+fn spatial_weights(
+    g: &Geometry,
+    kernels: Kernels,
+    planes: &[f32],
+    grads: &[f32],
+    channels: std::ops::Range<usize>,
+    out: Shared,
+) {
+    let (oh, ow, px) = (g.out_h(), g.out_w(), g.out_px());
+    let half = g.kernel / 2;
+    // Rows of the output in one block.
+    let rows_at_once = (BLOCK / g.cout / ow).clamp(1, 2048 / ow.min(2048)).max(1);
+    // A copy for each column of taps holds the rows above and below too; with a stride there is a copy a tap.
+    let copy_rows = if g.stride == 1 { rows_at_once + 2 * half } else { rows_at_once };
+    let copies = if g.stride == 1 { g.kernel } else { g.taps() };
+    with_buffer(copies * copy_rows * ow, |scratch| {
+        for y0 in (0..oh).step_by(rows_at_once) {
+            let rows_here = rows_at_once.min(oh - y0);
+            let n = rows_here * ow;
+            for c in channels.clone() {
+                let plane = &planes[c * g.px()..][..g.px()];
+                for (copy, to) in scratch.chunks_exact_mut(copy_rows * ow).enumerate() {
+                    let (ky, kx) = if g.stride == 1 { (0, copy) } else { (copy / g.kernel, copy % g.kernel) };
+                    let lines = if g.stride == 1 { rows_here + 2 * half } else { rows_here };
+                    for (i, line) in to.chunks_exact_mut(ow).take(lines).enumerate() {
+                        let y = ((y0 + i) * g.stride + ky).wrapping_sub(half);
+                        if y >= g.h {
+                            line.fill(0.0);
+                            continue;
+                        }
+                        shifted(&plane[y * g.w..][..g.w], kx, half, g.stride, line);
+                    }
+                }
+                for ky in 0..g.kernel {
+                    for kx in (0..g.kernel).step_by(DOT_COLUMNS) {
+                        let columns = std::array::from_fn(|i| {
+                            let kx = (kx + i).min(g.kernel - 1);
+                            let at = if g.stride == 1 {
+                                (kx * copy_rows + ky) * ow
+                            } else {
+                                (ky * g.kernel + kx) * copy_rows * ow
+                            };
+                            scratch[at..][..n].as_ptr()
+                        });
+                        for o in (0..g.cout).step_by(DOT_ROWS) {
+                            let rows = rows_from(grads, px, o, g.cout, y0 * ow);
+                            let mut sums = [0f32; 12];
+                            // SAFETY: rows and columns have `n` pixels from here on; the weights are this task's
+                            // channels.
+                            unsafe {
+                                kernels.dots(n, rows, columns, &mut sums);
+                                for r in 0..DOT_ROWS.min(g.cout - o) {
+                                    for i in 0..DOT_COLUMNS.min(g.kernel - kx) {
+                                        let at = ((o + r) * g.cin + c) * g.taps() + ky * g.kernel + kx + i;
+                                        *out.at(at) += sums[DOT_COLUMNS * r + i];
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A row as one column of taps sees it: `line[x] = row[x · stride + kx − half]`, zeros outside.
+fn shifted(row: &[f32], kx: usize, half: usize, stride: usize, line: &mut [f32]) {
+    if stride == 1 {
+        let n = line.len();
+        if kx < half {
+            let by = (half - kx).min(n);
+            line[..by].fill(0.0);
+            line[by..].copy_from_slice(&row[..n - by]);
+        } else {
+            let by = (kx - half).min(n);
+            line[..n - by].copy_from_slice(&row[by..]);
+            line[n - by..].fill(0.0);
+        }
+        return;
+    }
+    for (x, to) in line.iter_mut().enumerate() {
+        let from = (x * stride + kx).wrapping_sub(half);
+        *to = row.get(from).copied().unwrap_or(0.0);
+    }
+}

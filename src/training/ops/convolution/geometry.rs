@@ -1,0 +1,62 @@
+//! Sizes of a convolution with "same" padding.
+
+/// Channels, sizes, kernel and stride; the padding is half of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub batch: usize,
+    /// Input channels, rows and columns.
+    pub cin: usize,
+    pub h: usize,
+    pub w: usize,
+    pub cout: usize,
+    /// Side of the kernel, odd.
+    pub kernel: usize,
+    pub stride: usize,
+}
+
+impl Geometry {
+    pub fn out_h(&self) -> usize {
+        (self.h - 1) / self.stride + 1
+    }
+
+    pub fn out_w(&self) -> usize {
+        (self.w - 1) / self.stride + 1
+    }
+
+    /// Pixels of an output plane.
+    pub fn out_px(&self) -> usize {
+        self.out_h() * self.out_w()
+    }
+
+    /// Pixels of an input plane.
+    pub fn px(&self) -> usize {
+        self.h * self.w
+    }
+
+    /// Taps of a kernel's plane.
+    pub fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Products that make one output value.
+    pub fn depth(&self) -> usize {
+        self.cin * self.taps()
+    }
+
+    pub fn input_len(&self) -> usize {
+        self.batch * self.cin * self.px()
+    }
+
+    pub fn output_len(&self) -> usize {
+        self.batch * self.cout * self.out_px()
+    }
+
+    pub fn weight_len(&self) -> usize {
+        self.cout * self.depth()
+    }
+
+    /// The convolution that carries a gradient back to the input: outputs become inputs, at the input's size.
+    pub fn backwards(&self) -> Self {
+        Self { cin: self.cout, cout: self.cin, stride: 1, ..*self }
+    }
+}

@@ -1,0 +1,82 @@
+//! Convolutions with "same" padding: planes and weights flow in, planes and gradients flow out.
+//!
+//! [`Passes::fast`] runs on our own kernels in f32, [`Passes::plain`] writes the convolution out as a matrix product
+//! (im2col) in any precision: the reference of the tests, and what checks in f64 run on.
+
+mod fast;
+mod geometry;
+mod kernel;
+mod plain;
+
+pub use geometry::Geometry;
+use kernel::Kernels;
+
+use super::super::real::Real;
+
+/// The three passes of one convolution.
+pub struct Passes<T: Real> {
+    g: Geometry,
+    /// Only where `T` is f32.
+    kernels: Option<Kernels>,
+    of: std::marker::PhantomData<T>,
+}
+
+impl Passes<f32> {
+    pub fn fast(g: Geometry) -> Self {
+        Self { g, kernels: Some(Kernels::best()), of: std::marker::PhantomData }
+    }
+
+    /// Our kernels as they run on processors without vector instructions.
+    #[cfg(test)]
+    pub fn portable(g: Geometry) -> Self {
+        Self { g, kernels: Some(Kernels::plain()), of: std::marker::PhantomData }
+    }
+}
+
+/// The same memory as f32, which it is wherever kernels were chosen.
+fn narrow<T: Real>(values: &[T]) -> &[f32] {
+    assert_eq!(T::DTYPE, candle_core::DType::F32, "our kernels are f32");
+    // SAFETY: `T` is f32, as was just asked.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
+}
+
+fn narrow_mut<T: Real>(values: &mut [T]) -> &mut [f32] {
+    assert_eq!(T::DTYPE, candle_core::DType::F32, "our kernels are f32");
+    // SAFETY: `T` is f32, as was just asked.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
+impl<T: Real> Passes<T> {
+    pub fn plain(g: Geometry) -> Self {
+        Self { g, kernels: None, of: std::marker::PhantomData }
+    }
+
+    /// `out = conv(x, weights) + bias`; every value of `out` is written.
+    pub fn forward(&self, x: &[T], weights: &[T], bias: Option<&[T]>, out: &mut [T]) {
+        match self.kernels {
+            Some(k) => {
+                fast::forward(&self.g, k, narrow(x), narrow(weights), bias.map(narrow), narrow_mut(out));
+            }
+            None => plain::forward(&self.g, x, weights, bias, out),
+        }
+    }
+
+    /// The gradient of the input from that of the output; every value of `out` is written.
+    pub fn backward_input(&self, weights: &[T], grad: &[T], out: &mut [T]) {
+        match self.kernels {
+            Some(k) => {
+                let mut spread = Vec::new();
+                fast::backward_input(&self.g, k, narrow(weights), narrow(grad), &mut spread, narrow_mut(out));
+            }
+            None => plain::backward_input(&self.g, weights, grad, out),
+        }
+    }
+
+    /// Adds the gradient of the weights to `out`.
+    pub fn backward_weight(&self, x: &[T], grad: &[T], out: &mut [T]) {
+        match self.kernels {
+            Some(k) => fast::backward_weight(&self.g, k, narrow(x), narrow(grad), narrow_mut(out)),
+            None => plain::backward_weight(&self.g, x, grad, out),
+        }
+    }
+}
