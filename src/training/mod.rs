@@ -3,7 +3,9 @@
 //! Everything up to a step's gradients is plain functions over slices of numbers ([`ops`]), recorded on a [`tape`] and walked
 //! backwards; the losses of the paper start the walk, an optimiser ends it.
 
+pub mod loss;
 pub mod ops;
+pub mod optimiser;
 pub mod parameters;
 pub mod real;
 pub mod tape;

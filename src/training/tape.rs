@@ -402,6 +402,11 @@ impl<'p, T: Real> Tape<'p, T> {
 
     /// Walks back from `value`, whose gradient is `grad`. The maps are given up on the way.
     pub fn backward(self, value: Value, grad: Vec<T>) -> Backward<T> {
+        self.backward_from(vec![(value, grad)])
+    }
+
+    /// Walks back from several maps at once; a map that others were made of keeps its own share.
+    pub fn backward_from(self, seeds: Vec<(Value, Vec<T>)>) -> Backward<T> {
         let mut walk = Walk {
             gradients: Gradients::of(self.parameters),
             maps: self.slots.iter().map(|_| None).collect(),
@@ -409,7 +414,9 @@ impl<'p, T: Real> Tape<'p, T> {
             slots: self.slots,
             spare: self.spare,
         };
-        walk.maps[value.0] = Some(grad);
+        for (value, grad) in seeds {
+            walk.maps[value.0] = Some(grad);
+        }
         for (value, step) in self.steps.into_iter().rev() {
             let grad = walk.maps[value.0].take();
             let own = std::mem::take(&mut walk.slots[value.0].values);

@@ -20,6 +20,7 @@ mod budget;
 mod compact;
 mod description;
 mod expected;
+pub mod foreign;
 mod locate;
 mod pickle;
 mod prefix;

@@ -20,4 +20,4 @@ pub mod resize;
 pub mod subtraction;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::training) mod tests;

@@ -1,0 +1,56 @@
+//! A running mean of the parameters (EMA), which judges better than the last step's: parameters flow in, their mean flows
+//! out. Running statistics are averaged with the rest.
+
+use super::super::parameters::Parameters;
+use super::super::real::Real;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Average<T> {
+    /// Share of the old mean that stays, in the long run.
+    decay: f64,
+    parameters: Parameters<T>,
+}
+
+impl<T: Real> Average<T> {
+    pub fn new(decay: f64, parameters: &Parameters<T>) -> Self {
+        Self { decay, parameters: parameters.clone() }
+    }
+
+    /// After step `step`, counted from 1. At first the mean follows faster, so that it does not remember the start.
+    pub fn follow(&mut self, parameters: &Parameters<T>, step: u64) {
+        let step = step as f64;
+        let keep = self.decay.min((1.0 + step) / (10.0 + step));
+        let (keep, take) = (T::of(keep), T::of(1.0 - keep));
+        for ((_, mean), (_, now)) in self.parameters.iter_mut().zip(parameters.iter()) {
+            for (mean, &now) in mean.values.iter_mut().zip(&now.values) {
+                *mean = keep * *mean + take * now;
+            }
+        }
+    }
+
+    pub fn parameters(&self) -> &Parameters<T> {
+        &self.parameters
+    }
+
+    pub fn parameters_mut(&mut self) -> &mut Parameters<T> {
+        &mut self.parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_follows() {
+        let mut p = Parameters::new();
+        let id = p.insert("a", &[1], vec![1.0f64], true);
+        let mut mean = Average::new(0.5, &p);
+        p.values_mut(id)[0] = 3.0;
+        mean.follow(&p, 1_000);
+        assert_eq!(mean.parameters().values(id)[0], 2.0);
+        mean.follow(&p, 1);
+        assert!((mean.parameters().values(id)[0] - (2.0 * 2.0 / 11.0 + 3.0 * 9.0 / 11.0)).abs() < 1e-12);
+    }
+}
