@@ -4,9 +4,12 @@
 //! backwards; the losses of the paper start the walk, an optimiser ends it.
 
 pub mod loss;
+pub mod network;
+pub mod objective;
 pub mod ops;
 pub mod optimiser;
 pub mod parameters;
+pub mod random;
 pub mod real;
 pub mod tape;
 

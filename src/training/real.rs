@@ -4,8 +4,6 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::ops::convolution::{Geometry, Passes};
-
 /// A number of a training step.
 pub trait Real:
     Copy
@@ -33,9 +31,6 @@ pub trait Real:
     fn wide(self) -> f64;
     fn magnitude(self) -> Self;
     fn finite(self) -> bool;
-
-    /// The convolution of this precision: our own kernels in f32, matrix products in f64.
-    fn convolution(g: &Geometry) -> Passes<Self>;
 
     /// `max(self, 0)`, NaN kept.
     fn rectified(self) -> Self {
@@ -75,10 +70,6 @@ impl Real for f32 {
     fn finite(self) -> bool {
         self.is_finite()
     }
-
-    fn convolution(g: &Geometry) -> Passes<Self> {
-        Passes::fast(*g)
-    }
 }
 
 impl Real for f64 {
@@ -99,10 +90,6 @@ impl Real for f64 {
 
     fn finite(self) -> bool {
         self.is_finite()
-    }
-
-    fn convolution(g: &Geometry) -> Passes<Self> {
-        Passes::plain(*g)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::ops::batch_norm::{self, Statistics};
-use super::ops::convolution::Geometry;
+use super::ops::convolution::{Convolve, Geometry};
 use super::ops::subtraction::{self, Norms, Saved, Scale};
 use super::ops::{pool, resize};
 use super::parameters::{Gradients, ParameterId, Parameters};
@@ -133,7 +133,7 @@ impl<T: Real> Spare<T> {
 }
 
 /// See the module.
-pub struct Tape<'p, T: Real> {
+pub struct Tape<'p, T: Convolve> {
     parameters: &'p Parameters<T>,
     mode: Mode,
     slots: Vec<Slot<T>>,
@@ -143,7 +143,7 @@ pub struct Tape<'p, T: Real> {
     spare: &'p mut Spare<T>,
 }
 
-impl<'p, T: Real> Tape<'p, T> {
+impl<'p, T: Convolve> Tape<'p, T> {
     pub fn new(parameters: &'p Parameters<T>, mode: Mode, spare: &'p mut Spare<T>) -> Self {
         Self { parameters, mode, slots: Vec::new(), steps: Vec::new(), statistics: Vec::new(), spare }
     }
@@ -478,7 +478,7 @@ fn add<T: Real>(to: &mut [T], from: &[T]) {
     });
 }
 
-struct Walk<'p, T: Real> {
+struct Walk<'p, T: Convolve> {
     parameters: &'p Parameters<T>,
     slots: Vec<Slot<T>>,
     maps: Vec<Option<Vec<T>>>,
@@ -486,7 +486,7 @@ struct Walk<'p, T: Real> {
     spare: &'p mut Spare<T>,
 }
 
-impl<T: Real> Walk<'_, T> {
+impl<T: Convolve> Walk<'_, T> {
     fn planes(&self, value: Value) -> Planes {
         self.slots[value.0].planes
     }

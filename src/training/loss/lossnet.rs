@@ -4,8 +4,9 @@
 //! sum of the four stages' mean squared differences. The paper adds a tenth of it. The mask's maps are computed once a step
 //! and carry no gradient. Pictures do not meet in VGG-16, so they are taken one by one and only one's maps are held.
 
+use super::super::ops::convolution::Convolve;
 use super::super::ops::resize;
-use super::super::real::{Real, squares_about};
+use super::super::real::squares_about;
 use super::super::tape::{Mode, Planes, Spare, Tape};
 use super::vgg::Vgg;
 use super::{Maps, probabilities, through_probabilities};
@@ -20,12 +21,12 @@ const STD: [f64; 3] = [0.229, 0.224, 0.225];
 pub type StageLosses = [f64; 4];
 
 /// See the module.
-pub struct LossNet<T: Real> {
+pub struct LossNet<T: Convolve> {
     vgg: Vgg<T>,
     spare: Spare<T>,
 }
 
-impl<T: Real> LossNet<T> {
+impl<T: Convolve> LossNet<T> {
     pub fn new(vgg: Vgg<T>) -> Self {
         Self { vgg, spare: Spare::default() }
     }

@@ -21,7 +21,7 @@ pub fn uniform(name: &str, n: usize) -> impl Iterator<Item = f64> {
     })
 }
 
-pub fn generated_vgg<T: Real>() -> Vgg<T> {
+pub fn generated_vgg<T: super::super::ops::convolution::Convolve>() -> Vgg<T> {
     Vgg::new(|key, shape| {
         let n = shape.iter().product();
         let scale = match shape {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use super::super::ops::convolution::Convolve;
 use super::super::parameters::{ParameterId, Parameters};
-use super::super::real::Real;
 use super::super::tape::{Kernel, Tail, Tape, Value};
 use crate::model::checkpoint::foreign;
 use crate::{Error, Result};
@@ -35,7 +35,7 @@ pub struct Vgg<T> {
     kernels: Vec<(ParameterId, ParameterId)>,
 }
 
-impl<T: Real> Vgg<T> {
+impl<T: Convolve> Vgg<T> {
     /// Reads a file in torchvision's key layout, `.pth` or safetensors; what it holds beyond these layers is not read.
     ///
     /// # Errors

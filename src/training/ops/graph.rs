@@ -11,12 +11,11 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
 
-use super::super::real::Real;
 use super::batch_norm::{self, Statistics};
-use super::convolution::Geometry;
+use super::convolution::{Convolve, Geometry};
 use super::{pool, resize};
 
-fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+fn slice<'a, T: Convolve>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
         None => bail!("a training operation wants contiguous tensors"),
@@ -24,7 +23,7 @@ fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T
 }
 
 /// Runs `work` on a tensor's values.
-fn with<T: Real, R>(tensor: &Tensor, work: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
+fn with<T: Convolve, R>(tensor: &Tensor, work: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(cpu) => work(slice(cpu, layout)?),
@@ -69,7 +68,7 @@ impl CustomOp2 for Convolution {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(
+        fn run<T: Convolve>(
             g: Geometry,
             x: &CpuStorage,
             xl: &Layout,
@@ -92,7 +91,7 @@ impl CustomOp2 for Convolution {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Real>(
+        fn run<T: Convolve>(
             g: Geometry,
             x: &Tensor,
             w: &Tensor,
@@ -137,7 +136,7 @@ impl CustomOp3 for BatchNorm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(
+        fn run<T: Convolve>(
             op: &BatchNorm,
             px: usize,
             [x, gamma, beta]: [(&CpuStorage, &Layout); 3],
@@ -162,7 +161,7 @@ impl CustomOp3 for BatchNorm {
         out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Real>(
+        fn run<T: Convolve>(
             op: &BatchNorm,
             [x, gamma, beta, out, grad]: [&Tensor; 5],
         ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
@@ -205,7 +204,7 @@ impl Reshape {
         }
     }
 
-    fn forward<T: Real>(self, x: &[T], size: (usize, usize), out: &mut [T]) {
+    fn forward<T: Convolve>(self, x: &[T], size: (usize, usize), out: &mut [T]) {
         match self {
             Self::Resize(h, w) => resize::forward(x, size, (h, w), None, out),
             Self::Max3 => pool::max3(x, size, out, &mut vec![0; out.len()]),
@@ -214,7 +213,7 @@ impl Reshape {
         }
     }
 
-    fn backward<T: Real>(self, x: &[T], size: (usize, usize), grad: &[T], out: &mut [T]) {
+    fn backward<T: Convolve>(self, x: &[T], size: (usize, usize), grad: &[T], out: &mut [T]) {
         match self {
             Self::Resize(h, w) => resize::backward(grad, size, (h, w), out),
             Self::Max3 => {
@@ -235,7 +234,7 @@ impl CustomOp1 for Reshape {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(op: Reshape, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn run<T: Convolve>(op: Reshape, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
             let (b, c, h, w) = layout.shape().dims4()?;
             let (oh, ow) = op.size((h, w));
             let mut out = vec![T::ZERO; b * c * oh * ow];
@@ -246,7 +245,7 @@ impl CustomOp1 for Reshape {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        fn run<T: Real>(op: Reshape, x: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        fn run<T: Convolve>(op: Reshape, x: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
             let (_, _, h, w) = x.dims4()?;
             let mut out = vec![T::ZERO; x.elem_count()];
             with(&grad.contiguous()?, |g: &[T]| with(x, |x| Ok(op.backward(x, (h, w), g, &mut out))))?;

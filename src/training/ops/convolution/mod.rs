@@ -13,6 +13,23 @@ use kernel::Kernels;
 
 use super::super::real::Real;
 
+/// A precision with its convolution: our own kernels in f32, matrix products in f64.
+pub trait Convolve: Real {
+    fn convolution(g: &Geometry) -> Passes<Self>;
+}
+
+impl Convolve for f32 {
+    fn convolution(g: &Geometry) -> Passes<Self> {
+        Passes::fast(*g)
+    }
+}
+
+impl Convolve for f64 {
+    fn convolution(g: &Geometry) -> Passes<Self> {
+        Passes::plain(*g)
+    }
+}
+
 /// The three passes of one convolution.
 pub struct Passes<T: Real> {
     g: Geometry,
