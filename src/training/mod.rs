@@ -3,6 +3,8 @@
 //! Everything up to a step's gradients is plain functions over slices of numbers ([`ops`]), recorded on a [`tape`] and walked
 //! backwards; the losses of the paper start the walk, an optimiser ends it.
 
+pub mod augment;
+pub mod data;
 pub mod loss;
 pub mod network;
 pub mod objective;

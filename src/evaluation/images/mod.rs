@@ -20,6 +20,7 @@ pub use classes::Classes;
 pub use levels::MaskLevels;
 pub use note::{Note, NoteKind, Problem, ProblemKind};
 pub(in crate::evaluation) use pairing::list_pictures;
+pub use read::masks as read_masks;
 pub use report::{CSV_HEADER, DataSetReport, Row, Worst, csv_line, json, protocol_line, table};
 pub use score::{DataSet, Event, Options, Predict, Rank, score};
 pub use sheet::contact_sheet;

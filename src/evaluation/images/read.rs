@@ -90,11 +90,10 @@ pub(in crate::evaluation) fn identities(path: &Path) -> Result<GrayImage> {
 }
 
 /// A mask per class, in the classes' order.
-pub(in crate::evaluation) fn masks(
-    path: &Path,
-    classes: &Classes,
-    rule: MaskLevels,
-) -> Result<(Vec<Mask>, Vec<NoteKind>)> {
+///
+/// # Errors
+/// Unreadable, no mask, or levels that could mean two things: said in one sentence that names the file.
+pub fn masks(path: &Path, classes: &Classes, rule: MaskLevels) -> Result<(Vec<Mask>, Vec<NoteKind>)> {
     let still = plain(Still::open(path)?);
     let (w, h) = (still.width() as usize, still.height() as usize);
     let mut notes = Vec::new();
