@@ -5,6 +5,7 @@
 
 pub mod augment;
 pub mod data;
+pub mod loader;
 pub mod loss;
 pub mod network;
 pub mod objective;
@@ -13,6 +14,7 @@ pub mod optimiser;
 pub mod parameters;
 pub mod random;
 pub mod real;
+pub mod run;
 pub mod tape;
 
 pub use real::Real;

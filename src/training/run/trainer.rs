@@ -1,0 +1,129 @@
+//! Parameters, optimiser and average, and the step that moves them: a batch flows in, its losses flow out.
+
+use super::super::loader::Batch;
+use super::super::loss::{LossNet, Maps, Structure, Vgg};
+use super::super::network::Network;
+use super::super::objective::{Losses, Objective};
+use super::super::ops::convolution::Convolve;
+use super::super::optimiser::{Average, Optimiser, clip};
+use super::super::parameters::{Gradients, Parameters};
+use super::super::tape::{Mode, Planes, Spare, Tape, update_running};
+use super::settings::Settings;
+use crate::model::Architecture;
+use crate::{Error, Fault, Result};
+
+/// What a step said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    pub losses: Losses,
+    /// Of the gradients, before clipping.
+    pub norm: f64,
+    pub rate: f64,
+}
+
+/// See the module.
+pub struct Trainer<T: Convolve> {
+    pub settings: Settings,
+    pub parameters: Parameters<T>,
+    pub optimiser: Optimiser<T>,
+    pub average: Option<Average<T>>,
+    /// Steps done.
+    pub steps: u64,
+    network: Network,
+    objective: Objective<T>,
+    spare: Spare<T>,
+    last_size: (usize, usize),
+}
+
+impl<T: Convolve> Trainer<T> {
+    /// # Errors
+    /// Parameters of another network.
+    pub fn new(
+        settings: Settings,
+        architecture: Architecture,
+        mut parameters: Parameters<T>,
+        vgg: Option<Vgg<T>>,
+    ) -> Result<Self> {
+        settings.check()?;
+        if settings.freeze_backbone {
+            parameters.freeze(|key| key.starts_with("resnet."));
+        }
+        let network = Network::new(architecture, &parameters)?;
+        let objective = Objective {
+            structure: Structure { weighting: settings.weighting, silence: settings.silence },
+            lossnet: vgg.map(|vgg| (LossNet::new(vgg), settings.lossnet.unwrap_or(0.1))),
+        };
+        Ok(Self {
+            optimiser: Optimiser::new(settings.rule),
+            average: settings.average.map(|decay| Average::new(decay, &parameters)),
+            parameters,
+            settings,
+            steps: 0,
+            network,
+            objective,
+            spare: Spare::default(),
+            last_size: (0, 0),
+        })
+    }
+
+    pub fn architecture(&self) -> Architecture {
+        self.network.architecture()
+    }
+
+    /// The parameters a run gives: the average where there is one.
+    pub fn result(&self) -> &Parameters<T> {
+        self.average.as_ref().map_or(&self.parameters, Average::parameters)
+    }
+
+    /// Losses and gradients of a batch, and the running statistics it would leave; nothing is moved.
+    fn gradients(&mut self, batch: &Batch) -> (Losses, Gradients<T>, Vec<Moved>) {
+        if self.last_size != batch.size {
+            // Maps of another size are of no use to this step.
+            self.spare.clear();
+            self.last_size = batch.size;
+        }
+        let (h, w) = batch.size;
+        let n = batch.names.len();
+        let planes = Planes { batch: n, channels: 3, h, w };
+        let mut tape = Tape::new(&self.parameters, Mode::Training, &mut self.spare);
+        let x = batch.planes.iter().map(|&v| T::of(f64::from(v))).collect();
+        let x = tape.input(planes, x, false);
+        let logits = self.network.forward(&mut tape, x);
+        let maps = Maps { batch: n, classes: self.network.architecture().classes, h, w };
+        let (losses, grad) = self.objective.run(maps, tape.values(logits), &batch.labels);
+        let back = tape.backward(logits, grad);
+        (losses, back.gradients, back.statistics)
+    }
+
+    /// One step. `progress` is the share of the run that has passed.
+    ///
+    /// # Errors
+    /// Losses or gradients that are no numbers; then nothing has moved.
+    pub fn step(&mut self, batch: &Batch, progress: f64) -> Result<Step> {
+        let (losses, mut gradients, statistics) = self.gradients(batch);
+        let norm = clip(&mut gradients, self.settings.clip);
+        if !losses.total.is_finite() || !norm.is_finite() {
+            let what = if losses.total.is_finite() { "gradients are" } else { "loss is" };
+            return Err(Error::inference(format!(
+                "step {}: the {what} not a number, on the batch {}",
+                batch.step,
+                batch.names.join(", ")
+            ))
+            .remedy("look at these pictures and their masks, or lower --rate; the state from before is kept")
+            .caused_by(Fault::NotANumber));
+        }
+        update_running(&mut self.parameters, &statistics);
+        let rate = self.settings.rate * self.settings.schedule.factor(self.steps, progress);
+        let backbone = rate * self.settings.backbone;
+        self.optimiser.step(&mut self.parameters, &gradients, |key| {
+            if key.starts_with("resnet.") { backbone } else { rate }
+        });
+        self.steps += 1;
+        if let Some(average) = &mut self.average {
+            average.follow(&self.parameters, self.steps);
+        }
+        Ok(Step { losses, norm, rate })
+    }
+}
+
+type Moved = (super::super::tape::Norm, super::super::ops::batch_norm::Statistics);
