@@ -1,6 +1,6 @@
 //! `polypscope bench`: how fast this machine is, and how near to what it could be.
 
-use super::{Context, Outcome, bench_compare};
+use super::{Context, Outcome, bench_compare, bench_train};
 #[cfg(feature = "video")]
 use super::{bench_motion, bench_pipeline};
 use crate::Result;
@@ -23,6 +23,8 @@ enum Command {
     /// The whole pipeline: every stage, queue and delay.
     #[cfg(feature = "video")]
     Pipeline(bench_pipeline::Args),
+    /// A training step: time, memory and parts.
+    Train(bench_train::Args),
     /// What changed between two results of `bench pipeline --json` beyond the spread between runs.
     Compare(bench_compare::Args),
 }
@@ -34,6 +36,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         Command::Motion(args) => bench_motion::run(args, context),
         #[cfg(feature = "video")]
         Command::Pipeline(args) => bench_pipeline::run(args, context),
+        Command::Train(args) => bench_train::run(args, context),
         Command::Compare(args) => bench_compare::run(args, context),
     }
 }

@@ -4,22 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use image::RgbImage;
 
 use super::arguments::threshold;
 use super::interrupt::interrupt_flag;
+use super::predictor::NetworkPredictor;
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::images::{
     CSV_HEADER, Classes, DataSet, DataSetReport, Event, MaskLevels, Options, Predict, Rank, contact_sheet,
     csv_line, json, protocol_line, score, table,
 };
-use crate::evaluation::metrics::{Prediction, Protocol};
-use crate::frame::{Picture, PictureInfo, PixelFormat};
+use crate::evaluation::metrics::Protocol;
 use crate::model::checkpoint::Description;
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile, write_whole};
-use crate::segment::Probabilities;
 use crate::{Error, Result};
 
 /// Predictions come from --predictions, or from the network over --images. Several data sets: repeat the folders, in the
@@ -214,18 +212,6 @@ fn data_set_name(masks: &Path) -> String {
     }
 }
 
-/// The network as the judge of pictures.
-struct NetworkPredictor(Probabilities);
-
-impl Predict for NetworkPredictor {
-    fn predict(&mut self, image: &RgbImage) -> Result<Prediction<'static>> {
-        let (w, h) = image.dimensions();
-        let picture = Picture::packed(PictureInfo::new(PixelFormat::Rgb, w, h), image.as_raw())
-            .ok_or_else(|| Error::input("an empty picture"))?;
-        Prediction::from_probability(w as usize, h as usize, self.0.of(&picture)?)
-    }
-}
-
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let sets = args.data_sets()?;
     // What is wrong with the command is said before the network is built.
@@ -249,7 +235,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         tracing::debug!("{}", built.describe());
         checkpoint_name = Some(format!("{} on {}", description.name, built.describe()));
         let options = args.options(Some(description))?;
-        network = Some(NetworkPredictor(Probabilities::new(built, description, args.field_of_view)));
+        network = Some(NetworkPredictor::new(built, description, args.field_of_view));
         options
     } else {
         args.options(None)?

@@ -10,6 +10,7 @@ mod bench_compare;
 mod bench_motion;
 #[cfg(feature = "video")]
 mod bench_pipeline;
+mod bench_train;
 #[cfg(feature = "video")]
 mod devices;
 #[cfg(feature = "video")]
@@ -24,11 +25,13 @@ mod live;
 mod log_format;
 #[cfg(feature = "video")]
 mod phantom;
+mod predictor;
 mod progress;
 #[cfg(feature = "video")]
 mod replay;
 #[cfg(feature = "video")]
 mod segment;
+mod train;
 mod weights;
 
 use std::io::{IsTerminal, Write};
@@ -73,6 +76,8 @@ enum Command {
     Eval(eval::Args),
     /// Measure detection on a video with its truth: sensitivity, specificity, delay, false alarms, flicker.
     EvalVideo(eval_video::Args),
+    /// Fine-tune a network on pictures and masks of one's own, or train one from nothing.
+    Train(Box<train::Args>),
     /// Look into, convert and verify checkpoints.
     Weights(weights::Args),
     /// Measure this machine.
@@ -159,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Phantom(args) => phantom::run(args, &mut context),
         Command::Eval(args) => eval::run(args, &mut context),
         Command::EvalVideo(args) => eval_video::run(args, &mut context),
+        Command::Train(args) => train::run(args, &mut context),
         Command::Bench(args) => bench::run(args, &mut context),
         Command::Weights(args) => weights::run(args, json, verbose > 0, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
