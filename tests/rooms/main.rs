@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "evaluation",
             "frame",
             "live",
+            "memory",
             "model",
             "overlay",
             "phantom",
@@ -68,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "small_file",
             "still",
             "telemetry",
+            "training",
             "tracks",
             "worker",
         ],
@@ -156,6 +158,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("small_file", &["error"]),
     ("still", &["error"]),
     ("telemetry", &["distribution", "error", "frame", "lock", "mailbox", "result_file", "safety"]),
+    (
+        "training",
+        &[
+            "error",
+            "evaluation",
+            "frame",
+            "model",
+            "phantom",
+            "program",
+            "result_file",
+            "shown",
+            "small_file",
+            "still",
+        ],
+    ),
     ("tracks", &["error", "frame", "motion", "postprocess"]),
     ("worker", &["error", "frame", "mailbox", "mask_slot", "priority", "safety", "segment", "telemetry"]),
 ];
@@ -163,7 +180,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Libraries that decide on which machine a room builds, and the rooms that may name them. Whoever uses one of these rooms
 /// is linked to the library as well.
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("candle_core", &["bench", "cli", "engine", "model"]),
+    ("candle_core", &["bench", "cli", "engine", "model", "training"]),
     ("candle_nn", &["model"]),
     ("gstreamer", &["capture", "cli", "live"]),
     ("opencv", &["postprocess"]),
