@@ -21,6 +21,9 @@ const DEPTH: usize = 256;
 /// Values of both operands that a block of the weights' gradient keeps at hand.
 const BLOCK: usize = 80_000;
 
+/// Planes of fewer pixels are joined over the batch for the weights' gradient.
+const JOINED: usize = 2000;
+
 thread_local! {
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
@@ -275,23 +278,52 @@ pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], 
     assert_eq!((x.len(), grad.len()), (g.input_len(), g.output_len()), "planes of a convolution");
     assert_eq!(out.len(), g.weight_len(), "weights of a convolution");
     let shared = Shared(out.as_mut_ptr());
-    // A task owns some input channels of the weights; pictures follow each other inside it.
-    let share = if g.kernel == 1 { DOT_COLUMNS } else { 1 };
+    let flat = g.kernel == 1 && g.stride == 1;
+    // Small planes make short sums, whose ends cost more than they: then all pictures' planes of a channel are put behind
+    // one another first. Larger kernels see rows of zeros between pictures.
+    let joined = (g.batch > 1 && g.out_px() < JOINED && g.stride == 1).then(|| {
+        let rows = if flat { 0 } else { g.kernel / 2 };
+        let x = join(x, (g.batch, g.cin, g.h, g.w), rows);
+        (join(grad, (g.batch, g.cout, g.h, g.w), rows), x, rows)
+    });
+    let (g, x, grad) = match &joined {
+        Some((grad, x, rows)) => {
+            (&Geometry { batch: 1, h: g.batch * (g.h + rows) + rows, ..*g }, x.as_slice(), grad.as_slice())
+        }
+        None => (g, x, grad),
+    };
+    // A task owns some input channels of the weights; pictures follow each other inside it. Every task reads the whole
+    // gradient, so there are no more of them than threads.
+    let share = if flat { DOT_COLUMNS } else { 1 };
     let units = g.cin.div_ceil(share);
-    let tasks = units.min(4 * rayon::current_num_threads());
+    let tasks = units.min(rayon::current_num_threads());
     (0..tasks).into_par_iter().for_each(|task| {
         let units = task * units / tasks..(task + 1) * units / tasks;
         let channels = units.start * share..(units.end * share).min(g.cin);
         for picture in 0..g.batch {
             let planes = &x[picture * g.cin * g.px()..][..g.cin * g.px()];
             let grads = &grad[picture * g.cout * g.out_px()..][..g.cout * g.out_px()];
-            if g.kernel == 1 && g.stride == 1 {
+            if flat {
                 flat_weights(g, kernels, planes, grads, channels.clone(), shared);
             } else {
                 spatial_weights(g, kernels, planes, grads, channels.clone(), shared);
             }
         }
     });
+}
+
+/// `[batch, channels, rows, columns]` to `[channels, batch · rows, columns]`, with `zeros` rows of zeros before each picture
+/// and at the end.
+fn join(x: &[f32], (batch, channels, h, w): (usize, usize, usize, usize), zeros: usize) -> Vec<f32> {
+    let px = h * w;
+    let each = px + zeros * w;
+    let mut out = vec![0f32; channels * (batch * each + zeros * w)];
+    out.par_chunks_mut(batch * each + zeros * w).enumerate().for_each(|(c, plane)| {
+        for n in 0..batch {
+            plane[n * each + zeros * w..][..px].copy_from_slice(&x[(n * channels + c) * px..][..px]);
+        }
+    });
+    out
 }
 
 /// Rows of the gradient for one call, the last repeated where there are fewer.
@@ -309,7 +341,7 @@ fn flat_weights(
     out: Shared,
 ) {
     let px = g.px();
-    let block = (BLOCK / (g.cout + channels.len())).clamp(128, 2048) / 8 * 8;
+    let block = (BLOCK / (g.cout + g.cin)).clamp(256, 2048) / 8 * 8;
     for p in (0..px).step_by(block) {
         let n = block.min(px - p);
         for o in (0..g.cout).step_by(DOT_ROWS) {
