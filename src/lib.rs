@@ -36,7 +36,7 @@
 //! # }
 //! ```
 //!
-//! `model`, `engine`, `segment::Probabilities`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
+//! `model`, `engine`, `segment::Probabilities`, `training`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
 #[doc(hidden)]
 pub mod bench;

@@ -1,6 +1,6 @@
 //! `polypscope train`: data sets in, a checkpoint with its description, card, logs and page out.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ use crate::training::run::trainer::Trainer;
 use crate::{Error, Result, memory};
 
 /// Bytes that a step holds for each pixel of its batch, and for the parameters, at most: measured.
-const BYTES_PER_PIXEL: u64 = 7200;
+const BYTES_PER_PIXEL: u64 = 4500;
 const BYTES_OF_PARAMETERS: u64 = 700 << 20;
 
 /// DATA: a folder with images/ and masks/ (or image/ and mask/), a COCO json, or a text list of pairs; PATH=WEIGHT draws its
@@ -723,7 +723,8 @@ impl Job<'_> {
             let predictor = NetworkPredictor::new(network, checkpoint.description(), FieldOfView::Full);
             Ok(Box::new(predictor))
         };
-        let show = |event: Event| show(&bar, &event);
+        let quiet = context.quiet;
+        let mut watch = |event: Event| show(&bar, quiet, &event);
         let validation_sets = match args.folds {
             Some(_) => vec![format!("a fold of the training data: {} pictures", self.validation.len())],
             None => label(&self.data.validation),
@@ -745,9 +746,9 @@ impl Job<'_> {
             data: self.data.fingerprint(),
             open: &mut open,
             stop: &stop,
-            watch: &mut { show },
+            watch: &mut watch,
         };
-        let outcome = in_pool(pool, session);
+        let outcome = pool.install(|| session.run());
         bar.finish_and_clear();
         let outcome = outcome?;
         if context.json {
@@ -782,19 +783,6 @@ impl Job<'_> {
     }
 }
 
-/// Runs the session on the pool's threads. The session itself stays on one of them.
-fn in_pool(pool: &rayon::ThreadPool, session: Session) -> Result<crate::training::run::session::Outcome> {
-    struct Moved<'a>(Session<'a>);
-    // SAFETY: what is not `Send` in a session are closures over this thread's bar and settings; this thread waits inside
-    // `install` until the session is through, so they are used by one thread at a time and outlive it.
-    unsafe impl Send for Moved<'_> {}
-    let moved = Moved(session);
-    pool.install(move || {
-        let moved = moved;
-        moved.0.run()
-    })
-}
-
 fn in_words(v: &Verdict) -> String {
     let f = &v.all;
     let mut parts = Vec::new();
@@ -817,7 +805,7 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, event: &Event) {
+fn show(bar: &ProgressBar, quiet: bool, event: &Event) {
     match event {
         Event::Step { step, share, loss, seconds } => {
             bar.set_position((share * 1e4) as u64);
@@ -826,7 +814,12 @@ fn show(bar: &ProgressBar, event: &Event) {
         Event::Judging { done, of } => bar.set_message(format!("validating {done} of {of}")),
         Event::Judged { epoch, verdict, best } => {
             let note = if *best { ", the best so far" } else { "" };
-            bar.suspend(|| tracing::info!("after {epoch}: {}{note}", in_words(verdict)));
+            if !quiet {
+                // Also where there is no terminal: a run takes hours.
+                bar.suspend(|| {
+                    let _ = writeln!(std::io::stderr(), "after {epoch}: {}{note}", in_words(verdict));
+                });
+            }
         }
     }
 }

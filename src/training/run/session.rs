@@ -72,7 +72,7 @@ pub struct Outcome {
 }
 
 /// Makes a network that answers pictures from a checkpoint.
-pub type Open<'a> = &'a mut dyn FnMut(&Checkpoint) -> Result<Box<dyn Predict>>;
+pub type Open<'a> = &'a mut (dyn FnMut(&Checkpoint) -> Result<Box<dyn Predict>> + Send);
 
 /// Everything a run needs.
 pub struct Session<'a> {
@@ -95,7 +95,7 @@ pub struct Session<'a> {
     pub data: String,
     pub open: Open<'a>,
     pub stop: &'a AtomicBool,
-    pub watch: &'a mut dyn FnMut(Event),
+    pub watch: &'a mut (dyn FnMut(Event) + Send),
 }
 
 struct Run {
@@ -257,6 +257,8 @@ impl Session<'_> {
         description.trained_steps = Some(description.trained_steps.unwrap_or(0) + self.trainer.steps);
         description.sha256 = None;
         description.heldout.clear();
+        // The parameters moved, and with them what the maps reach: `weights quantise` measures it again.
+        description.activations.clear();
         description.thresholded = verdict
             .into_iter()
             .flat_map(|v| &v.sets)
@@ -280,7 +282,7 @@ impl Session<'_> {
         let mut each = || {
             watch(Event::Judging { done, of });
             done += 1;
-            match stop.load(Ordering::Relaxed) && steps > 0 {
+            match stop.load(Ordering::Relaxed) {
                 true => Err(Error::output("validation was interrupted")),
                 false => Ok(()),
             }
@@ -290,7 +292,7 @@ impl Session<'_> {
         let judged = judge(&self.validation, masks, network.as_mut(), threshold, WORST, &mut each);
         let (verdict, worst) = match judged {
             // The loop sees the flag itself and ends in a whole `last`.
-            Err(_) if self.stop.load(Ordering::Relaxed) && steps > 0 => return Ok(false),
+            Err(_) if self.stop.load(Ordering::Relaxed) => return Ok(false),
             other => other?,
         };
         run.worst = self.shown(&worst, network.as_mut());
