@@ -232,14 +232,14 @@ fn forms() -> impl TypedValueParser<Value = Form> {
 }
 
 impl Args {
-    fn from_nothing(&self) -> bool {
+    fn starts_with_nothing(&self) -> bool {
         self.init.as_deref() == Some(Path::new("none"))
     }
 
     /// Settings of a new run.
     fn settings(&self) -> Result<Settings> {
         let published = Settings::published();
-        let recipe = self.recipe.unwrap_or(match self.from_nothing() {
+        let recipe = self.recipe.unwrap_or(match self.starts_with_nothing() {
             true => RecipeName::Published,
             false => RecipeName::FineTune,
         });
@@ -619,7 +619,7 @@ impl Job<'_> {
             let parameters = fresh(description.architecture(), self.settings.seed);
             return Ok((description, parameters, "a run that goes on".into()));
         }
-        let mut parts = if self.args.from_nothing() {
+        let mut parts = if self.args.starts_with_nothing() {
             let architecture =
                 Architecture { variant: self.args.network.unwrap_or(Variant::M2SNet), classes };
             let mut description = Description::published(&name, architecture);
@@ -660,7 +660,7 @@ impl Job<'_> {
     fn terms(&self, of_start: Option<&str>) -> String {
         match (&self.args.terms, of_start) {
             (Some(terms), _) => terms.clone(),
-            (None, Some(old)) if !self.args.from_nothing() => {
+            (None, Some(old)) if !self.args.starts_with_nothing() => {
                 format!("Not stated for the data. Those of the checkpoint it started from: {old}")
             }
             _ => "Not stated.".into(),

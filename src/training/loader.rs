@@ -198,7 +198,7 @@ impl Loader {
     ///
     /// # Errors
     /// What made it impossible.
-    pub fn next(&mut self) -> Result<Batch> {
+    pub fn take(&mut self) -> Result<Batch> {
         let at = ((self.next - self.first) % self.queues.len() as u64) as usize;
         self.next += 1;
         self.queues[at]
@@ -268,7 +268,7 @@ mod tests {
         let faults = Faults::default();
         let run = |first, threads| {
             let mut loader = Loader::start(recipe.clone(), first, threads, &faults).unwrap();
-            (first..8).map(|_| loader.next().unwrap()).collect::<Vec<_>>()
+            (first..8).map(|_| loader.take().unwrap()).collect::<Vec<_>>()
         };
         let all = run(0, 3);
         assert_eq!(all, run(0, 1));

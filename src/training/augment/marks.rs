@@ -10,6 +10,11 @@ pub fn highlights(canvas: &mut Canvas, random: &mut Random) {
     }
     for _ in 0..1 + random.below(8) {
         let (x, y) = place(canvas, random);
+        // The lamp is mirrored where it shines.
+        let at = (y as usize).min(canvas.h - 1) * canvas.w + (x as usize).min(canvas.w - 1);
+        if canvas.rgb[at].iter().sum::<f32>() < 0.3 {
+            continue;
+        }
         let radius = random.between(0.004, 0.025) * canvas.side();
         let length = random.between(1.0, 4.0);
         let angle = random.between(0.0, std::f64::consts::PI);

@@ -101,8 +101,14 @@ impl CustomOp2 for Convolution {
             let (mut dx, mut dw) = (vec![T::ZERO; g.input_len()], vec![T::ZERO; g.weight_len()]);
             let passes = T::convolution(&g);
             with(&grad, |grad| {
-                with(w, |w| Ok(passes.backward_input(w, grad, &mut dx)))?;
-                with(x, |x| Ok(passes.backward_weight(x, grad, &mut dw)))
+                with(w, |w| {
+                    passes.backward_input(w, grad, &mut dx);
+                    Ok(())
+                })?;
+                with(x, |x| {
+                    passes.backward_weight(x, grad, &mut dw);
+                    Ok(())
+                })
             })?;
             Ok((
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?),
@@ -248,7 +254,12 @@ impl CustomOp1 for Reshape {
         fn run<T: Convolve>(op: Reshape, x: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
             let (_, _, h, w) = x.dims4()?;
             let mut out = vec![T::ZERO; x.elem_count()];
-            with(&grad.contiguous()?, |g: &[T]| with(x, |x| Ok(op.backward(x, (h, w), g, &mut out))))?;
+            with(&grad.contiguous()?, |g: &[T]| {
+                with(x, |x| {
+                    op.backward(x, (h, w), g, &mut out);
+                    Ok(())
+                })
+            })?;
             Tensor::from_vec(out, x.shape(), x.device()).map(Some)
         }
         by_precision!(x.dtype(), run::<_>(*self, x, grad))

@@ -204,7 +204,7 @@ impl Session<'_> {
                 break;
             }
             let began = Instant::now();
-            let batch = loader.next()?;
+            let batch = loader.take()?;
             let step = self.trainer.step(&batch, share)?;
             let seconds = began.elapsed().as_secs_f64();
             run.progress.seconds += seconds;
