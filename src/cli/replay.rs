@@ -323,8 +323,12 @@ fn tell(summary: &Summary, job: &Job, skipped: &[Skipped], context: &mut Context
         (Some(_), Some(ms)) => {
             let n = summary.polyps.len();
             format!(
-                "{n} polyp{}, first alarm {ms:.0} ms after the first sight ({})",
+                "{n} polyp{}{}, first alarm {ms:.0} ms after the first sight ({})",
                 several(n),
+                match summary.brief_alarms.len() {
+                    0 => String::new(),
+                    b => format!(" and {b} brief alarm{}", several(b)),
+                },
                 summary.confirm.setting
             )
         }

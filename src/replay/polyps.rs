@@ -7,6 +7,8 @@
 //! confirmed where that one would lie by then, no longer than a stated gap after it ended. A polyp begins, *tentatively*, with
 //! the first frame on which its first track was seen, although nothing was drawn then.
 //!
+//! What is drawn for less than half a second in all is told apart: a brief alarm.
+//!
 //! *Its best frame* is the drawn one where the network was surest of it, by the measure of [`super::episodes`].
 
 use super::clock::Moment;
@@ -14,6 +16,10 @@ use super::episodes::Surety;
 use super::record::{FrameRecord, PolypRecord};
 use crate::frame::{TrackMark, TrackState};
 use crate::tracks::Numbers;
+
+/// What is drawn for less than this is an alarm but is not counted as a polyp: the shortest false alarm of clinical studies,
+/// and less than a person needs to look at a polyp.
+pub(super) const BRIEF_NS: u64 = 500_000_000;
 
 /// One track on the report's own line.
 #[derive(Clone, Copy, Debug, PartialEq)]

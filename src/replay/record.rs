@@ -150,6 +150,9 @@ pub struct Summary {
     /// Tracks joined across short gaps; none with `--confirm off`. Filled by the report.
     #[serde(default)]
     pub polyps: Vec<PolypRecord>,
+    /// The same, drawn for less than half a second: alarms, too short to be counted as polyps.
+    #[serde(default)]
+    pub brief_alarms: Vec<PolypRecord>,
     /// From a polyp's first sight to its first alarm, in milliseconds; filled by the report.
     #[serde(default)]
     pub first_alarm_after_ms: Option<f64>,

@@ -23,7 +23,7 @@ use self::staging::Staging;
 use self::thumbnail::Jpeg;
 use self::timeline::Timeline;
 use super::episodes::{Ended, EpisodeBuilder};
-use super::polyps::{Found, PolypBuilder, TrackSpan};
+use super::polyps::{BRIEF_NS, Found, PolypBuilder, TrackSpan};
 use super::record::{Episode, FrameRecord, PolypRecord, Summary};
 use crate::frame::{Polyp, Rect};
 use crate::telemetry::StageHistograms;
@@ -53,6 +53,8 @@ pub struct Report {
     episodes: Vec<Episode>,
     /// Where tracks are followed, they are shown instead of the episodes.
     polyps: Option<PolypBuilder>,
+    /// Polyps too short to be counted.
+    brief: Vec<PolypRecord>,
     /// What the page shows: polyps, or else episodes.
     shown: Vec<Shown>,
     /// Those that have a thumbnail, shortest on top.
@@ -130,6 +132,7 @@ impl Report {
             timeline: Timeline::default(),
             episodes: Vec::new(),
             polyps: None,
+            brief: Vec::new(),
             shown: Vec::new(),
             pictured: BinaryHeap::new(),
             pending: Vec::new(),
@@ -198,6 +201,11 @@ impl Report {
 
     fn close_polyp(&mut self, found: Found) {
         let p = &found.record;
+        if found.to_ns - found.confirmed_ns < BRIEF_NS {
+            self.pending.retain(|(who, _)| *who != p.polyp_id);
+            self.brief.push(found.record);
+            return;
+        }
         let episode = Episode {
             start_ns: p.confirmed_ns,
             end_ns: p.end_ns,
@@ -260,6 +268,8 @@ impl Report {
         summary.irregular_timestamps = clock.irregular();
         summary.episodes.clone_from(&self.episodes);
         summary.polyps = self.shown.iter().filter_map(|s| Some(s.polyp.as_ref()?.0.clone())).collect();
+        self.brief.sort_by_key(|p| p.confirmed_ns);
+        summary.brief_alarms.clone_from(&self.brief);
         let delays: f64 = summary.polyps.iter().map(|p| p.confirmed_after_ms).sum();
         summary.first_alarm_after_ms =
             (!summary.polyps.is_empty()).then(|| delays / summary.polyps.len() as f64);

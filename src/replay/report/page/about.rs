@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::replay::episodes::GAP_TOLERANCE_NS;
+use crate::replay::polyps::BRIEF_NS;
 
 pub(super) fn section(h: &mut String, c: &Contents) {
     let (s, m) = (c.summary, &c.summary.machine);
@@ -95,9 +96,12 @@ pub(super) fn section(h: &mut String, c: &Contents) {
             h,
             "<p>A <b>polyp</b> is what was followed from frame to frame until it had been seen for {} ms: before that it is \
              <b>tentative</b> and nothing is drawn, so the first alarm comes that much later than the first sight. A track that \
-             is confirmed no more than {} s after another ended, where that one would lie by then, is the same polyp. ",
+             is confirmed no more than {} s after another ended, where that one would lie by then, is the same polyp. What was drawn for less than {} is a <b>brief alarm</b> and \
+             not counted as a polyp; this recording has {}. ",
             n.confirm_ms,
-            n.gap_ms / 1000.0
+            n.gap_ms / 1000.0,
+            span(BRIEF_NS),
+            c.summary.brief_alarms.len()
         ),
         None => put!(
             h,

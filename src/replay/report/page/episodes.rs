@@ -19,7 +19,13 @@ pub(super) fn section(h: &mut String, c: &Contents) {
     if c.episodes.is_empty() {
         put!(h, "</div>\n<div class=\"card empty\"><p><strong>No polyp was marked.</strong></p><p>");
         let tracks = c.summary.confirm.tracks;
+        let brief = c.summary.brief_alarms.len() as u64;
         match c.surest {
+            Some(_) if brief > 0 => put!(
+                h,
+                "{} drawn, each for less than half a second, too short to be counted as a polyp.",
+                count(brief, "brief alarm was", "brief alarms were"),
+            ),
             Some(s) if c.followed && tracks > 0 => put!(
                 h,
                 "{} seen, none for long enough to be shown. The largest probability was {}, on frame {} at {}.",
