@@ -278,7 +278,8 @@ fn an_rtsp_stream_is_decoded_in_its_own_layout() {
 fn virtual_display() -> Option<(std::process::Child, String)> {
     use std::io::BufRead;
     let spawned = std::process::Command::new("Xvfb")
-        .args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"])
+        // Without -noreset the server starts anew, and drops whoever is just connecting, each time its last client leaves.
+        .args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn();
