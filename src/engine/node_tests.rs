@@ -71,9 +71,11 @@ fn both() -> impl Iterator<Item = Architecture> {
         .map(|(variant, classes)| Architecture { variant, classes })
 }
 
-/// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude.
+/// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude. Random weights
+/// were not trained to be robust, and in bf16 the rounding of every layer adds up; a wrong wave, slice or sum is off by as much
+/// as the values themselves.
 fn tolerance(path: KernelSet) -> f64 {
-    if path.is_bf16() { 6e-2 } else { 1e-4 }
+    if path.is_bf16() { 0.12 } else { 1e-4 }
 }
 
 #[test]
