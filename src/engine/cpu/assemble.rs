@@ -49,6 +49,20 @@ impl Finish {
     pub(crate) fn relu_to(view: View, channels: usize) -> Self {
         Self { relu: true, outs: vec![Out { channels: (0, channels), view }], ..Default::default() }
     }
+
+    fn epilogue(self, isa: &Isa, channels: usize, scale: &[f32], shift: &[f32]) -> Epilogue {
+        Epilogue {
+            channels,
+            scale: padded(isa, scale),
+            bias: padded(isa, shift),
+            residual: self.residual,
+            relu: self.relu,
+            outs: self.outs,
+            also: self.also,
+            sum: self.sum,
+            factors: self.factors,
+        }
+    }
 }
 
 /// A convolution's source: a map or some channels of it.
@@ -166,17 +180,7 @@ impl Assembly {
         }
         let panels = pack(isa, &mut self.store, &packed);
         let last = parts[count - 1].1;
-        let epilogue = Epilogue {
-            channels: last.out,
-            scale: padded(isa, &last.scale),
-            bias: padded(isa, &shift),
-            residual: finish.residual,
-            relu: finish.relu,
-            outs: finish.outs,
-            also: finish.also,
-            sum: finish.sum,
-            factors: finish.factors,
-        };
+        let epilogue = finish.epilogue(isa, last.out, &last.scale, &shift);
         // The stem's first convolution reads f32 at any precision.
         let own = parts[0].0.view.storage() == isa.storage;
         let kernels = if own { &isa.tiles } else { isa.f32_tiles };
@@ -197,33 +201,18 @@ impl Assembly {
         finish: Finish,
     ) {
         let isa = self.isa;
-        let count = layer.cin.div_ceil(BLOCK);
-        let each = layer.cin.div_ceil(count).next_multiple_of(2);
-        let blocks: Vec<(usize, usize)> =
-            (0..layer.cin).step_by(each).map(|c| (c, each.min(layer.cin - c))).collect();
+        let blocks = blocks(layer.cin);
         let panels = pack_winograd(isa, &mut self.store, layer, tile, &blocks);
         self.macs += layer.macs() * (height * width) as u64;
-        let epilogue = Epilogue {
-            channels: layer.out,
-            scale: padded(isa, &layer.scale),
-            bias: padded(isa, &layer.shift),
-            residual: finish.residual,
-            relu: finish.relu,
-            outs: finish.outs,
-            also: finish.also,
-            sum: finish.sum,
-            factors: finish.factors,
-        };
-        let (down, across) = (height.div_ceil(tile), width.div_ceil(tile));
+        let epilogue = finish.epilogue(isa, layer.out, &layer.scale, &layer.shift);
         // About 24 tiles at a time: transformed maps stay in the second-level cache.
-        let most = (24usize.div_ceil(across)).clamp(1, down);
-        let tasks = down.div_ceil(most).next_multiple_of(self.threads).min(down);
+        let band = band((height.div_ceil(tile), width.div_ceil(tile)), 24, self.threads);
         self.steps.push(Step::Winograd(Winograd {
             height,
             width,
             source: source.view,
             tile,
-            band: down.div_ceil(tasks),
+            band,
             blocks,
             panels,
             epilogue,
@@ -242,32 +231,17 @@ impl Assembly {
     ) {
         let isa = self.isa;
         // A word is two channels.
-        let channels = layer.cin.next_multiple_of(2);
-        let each = channels.div_ceil(channels.div_ceil(BLOCK)).next_multiple_of(2);
-        let blocks: Vec<(usize, usize)> =
-            (0..channels).step_by(each).map(|c| (c, each.min(channels - c))).collect();
+        let blocks = blocks(layer.cin.next_multiple_of(2));
         let panels = pack_winograd_i16(isa, &mut self.store, layer, &blocks);
         self.macs += layer.macs() * (height * width) as u64;
-        let epilogue = Epilogue {
-            channels: layer.out,
-            scale: padded(isa, &layer.scale),
-            bias: padded(isa, &layer.shift),
-            residual: finish.residual,
-            relu: finish.relu,
-            outs: finish.outs,
-            also: finish.also,
-            sum: finish.sum,
-            factors: finish.factors,
-        };
-        let (down, across) = (height.div_ceil(2), width.div_ceil(2));
+        let epilogue = finish.epilogue(isa, layer.out, &layer.scale, &layer.shift);
         // About 48 tiles at a time: transformed maps stay in the second-level cache.
-        let most = (48usize.div_ceil(across)).clamp(1, down);
-        let tasks = down.div_ceil(most).next_multiple_of(self.threads).min(down);
+        let band = band((height.div_ceil(2), width.div_ceil(2)), 48, self.threads);
         self.steps.push(Step::WinogradI16(WinogradI16 {
             height,
             width,
             source: source.view,
-            band: down.div_ceil(tasks),
+            band,
             blocks,
             panels,
             epilogue,
@@ -281,6 +255,19 @@ fn padded(isa: &Isa, v: &[f32]) -> Vec<f32> {
     let mut v = v.to_vec();
     v.resize(v.len().next_multiple_of(isa.lanes) + isa.lanes * isa.vectors, 0.0);
     v
+}
+
+/// Channels cut into nearly equal blocks that are transformed together: first channel and number, even.
+fn blocks(channels: usize) -> Vec<(usize, usize)> {
+    let each = channels.div_ceil(channels.div_ceil(BLOCK)).next_multiple_of(2);
+    (0..channels).step_by(each).map(|c| (c, each.min(channels - c))).collect()
+}
+
+/// Rows of tiles of a task: about `at_once` tiles, and equal shares for all threads.
+fn band((down, across): (usize, usize), at_once: usize, threads: usize) -> usize {
+    let most = at_once.div_ceil(across).clamp(1, down);
+    let tasks = down.div_ceil(most).next_multiple_of(threads).min(down);
+    down.div_ceil(tasks)
 }
 
 /// Whether a convolution is done by Winograd's algorithm, and with which tile.

@@ -203,42 +203,50 @@ macro_rules! tiles {
     (@list $tile:ident, $v:literal, $($p:literal)*) => { [$($tile::<$p, $v> as tile::TileKernel),*] };
 }
 
+/// The kernels that every path has, generic over its lanes.
+macro_rules! kernels {
+    ($lanes:ty $(, $features:literal)?) => {
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+            unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
+            unsafe { conv::task::<$lanes>(c, task, scratch) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
+            unsafe { subtract::task::<$lanes>(s, task, scratch) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn pool(p: &Pool, task: usize) {
+            unsafe { pool::task::<$lanes>(p, task) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn join(j: &Join, task: usize) {
+            unsafe { resize::join::<$lanes>(j, task) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn peak(turns: usize) -> f32 {
+            unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
+        }
+    };
+}
+
 macro_rules! compile {
     ($name:ident, $lanes:ty, $width:ident, $f32:ident $(, $features:literal)?) => {
         mod $name {
             use super::*;
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
-                unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
-                unsafe { conv::task::<$lanes>(c, task, scratch) }
-            }
+            kernels!($lanes $(, $features)?);
+
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
                 unsafe { winograd::task::<$lanes>(w, task, scratch) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
-                unsafe { subtract::task::<$lanes>(s, task, scratch) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn pool(p: &Pool, task: usize) {
-                unsafe { pool::task::<$lanes>(p, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn join(j: &Join, task: usize) {
-                unsafe { resize::join::<$lanes>(j, task) }
-            }
-            $(#[target_feature(enable = $features)])?
             unsafe fn output_conv(c: &OutputConv, task: usize) {
                 unsafe { output_conv::output_conv::<$lanes>(c, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn peak(turns: usize) -> f32 {
-                unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
             }
 
             pub(super) static ISA: Isa = Isa {
@@ -267,37 +275,15 @@ macro_rules! compile_integer {
         mod $name {
             use super::*;
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
-                unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
-            }
+            kernels!($lanes $(, $features)?);
+
             $(#[target_feature(enable = $features)])?
             unsafe fn i16_tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
                 unsafe { tile::accumulate::<$i16, PIXELS, VECTORS>(t) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
-                unsafe { conv::task::<$lanes>(c, task, scratch) }
-            }
-            $(#[target_feature(enable = $features)])?
             unsafe fn winograd_i16(w: &WinogradI16, task: usize, scratch: *mut f32) {
                 unsafe { winograd_i16::task::<$lanes>(w, task, scratch) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
-                unsafe { subtract::task::<$lanes>(s, task, scratch) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn pool(p: &Pool, task: usize) {
-                unsafe { pool::task::<$lanes>(p, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn join(j: &Join, task: usize) {
-                unsafe { resize::join::<$lanes>(j, task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn peak(turns: usize) -> f32 {
-                unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
             }
 
             static I16_TILES: TileKernels = tiles!(i16_tile, $width);

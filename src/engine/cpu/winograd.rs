@@ -61,6 +61,60 @@ impl Winograd {
     }
 }
 
+/// The matrix products of one block of channels, one for each point of the transformed domain.
+pub(crate) struct Products {
+    pub(crate) points: usize,
+    /// Tiles of the task.
+    pub(crate) tiles: usize,
+    /// Of a tile at one point.
+    pub(crate) words: usize,
+    /// `[point][tile][word]`.
+    pub(crate) source: *const u32,
+    /// Words before this block in a panel's packed weights.
+    pub(crate) weights_before: usize,
+    /// Whether sums of earlier blocks are there to go on from.
+    pub(crate) more: bool,
+    /// `[point][tile][out]`, 32 bits each.
+    pub(crate) sums: *mut f32,
+    pub(crate) out: usize,
+}
+
+impl Products {
+    /// # Safety
+    /// Source, weights and sums are as long as the fields say; see [`Lanes`].
+    #[inline(always)]
+    pub(crate) unsafe fn run<L: Lanes>(&self, panels: &[Panel], kernels: &TileKernels) {
+        unsafe {
+            let run = Run { offset: 0, words: self.words };
+            let mut column = 0;
+            for panel in panels {
+                let width = panel.vectors * L::COUNT;
+                let tiles = Tiles::of(self.tiles, L::pixels(panel.vectors));
+                for point in 0..self.points {
+                    let source = self.source.add(point * self.tiles * self.words);
+                    let weights = panel.weights.add((self.weights_before + point * self.words) * width);
+                    for t in 0..tiles.count {
+                        let (at, pixels) = tiles.at(t);
+                        let sums = self.sums.add((point * self.tiles + at) * self.out + column);
+                        let tile = Tile {
+                            source: source.add(at * self.words),
+                            step: self.words,
+                            runs: &run,
+                            run_count: 1,
+                            weights,
+                            start: if self.more { sums } else { std::ptr::null() },
+                            sums,
+                            sums_step: self.out,
+                        };
+                        kernels[panel.vectors - 1][pixels - 1](&tile);
+                    }
+                }
+                column += width;
+            }
+        }
+    }
+}
+
 /// The kernel's transform, `G g Gᵀ`: `alpha²` values from nine.
 pub(crate) fn transform_weights(tile: usize, g: &[f32], to: &mut [f32]) {
     const G2: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
@@ -125,32 +179,17 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
                 }
             }
             let words = channels / w.per_word;
-            let run = Run { offset: 0, words };
-            let mut column = 0;
-            for panel in &w.panels {
-                let width = panel.vectors * L::COUNT;
-                let tiles = Tiles::of(count, L::pixels(panel.vectors));
-                for point in 0..points {
-                    let source = transformed.add(point * count * channels).cast_const().cast::<u32>();
-                    let weights = panel.weights.add((weights_before + point * words) * width);
-                    for t in 0..tiles.count {
-                        let (at, pixels) = tiles.at(t);
-                        let sums = sums.add((point * count + at) * out + column);
-                        let tile = Tile {
-                            source: source.add(at * words),
-                            step: words,
-                            runs: &run,
-                            run_count: 1,
-                            weights,
-                            start: if b == 0 { std::ptr::null() } else { sums },
-                            sums,
-                            sums_step: out,
-                        };
-                        w.kernels[panel.vectors - 1][pixels - 1](&tile);
-                    }
-                }
-                column += width;
-            }
+            let products = Products {
+                points,
+                tiles: count,
+                words,
+                source: transformed.cast_const().cast(),
+                weights_before,
+                more: b > 0,
+                sums,
+                out,
+            };
+            products.run::<L>(&w.panels, w.kernels);
             weights_before += points * words;
         }
 

@@ -7,10 +7,10 @@
 //!
 //! The blocks and tasks are those of [`super::winograd`].
 
-use super::conv::{Epilogue, Panel, TileKernels, Tiles, finish};
+use super::conv::{Epilogue, Panel, TileKernels, finish};
 use super::lanes::Lanes;
 use super::maps::View;
-use super::tile::{Run, Tile};
+use super::winograd::Products;
 
 /// Points of the transformed domain.
 pub(crate) const POINTS: usize = 16;
@@ -104,32 +104,17 @@ pub(crate) unsafe fn task<L: Lanes>(w: &WinogradI16, task: usize, scratch: *mut 
                 }
             }
             let words = channels / 2;
-            let run = Run { offset: 0, words };
-            let mut column = 0;
-            for panel in &w.panels {
-                let width = panel.vectors * L::COUNT;
-                let tiles = Tiles::of(count, L::pixels(panel.vectors));
-                for point in 0..POINTS {
-                    let source = transformed.add(point * count * channels).cast_const().cast::<u32>();
-                    let weights = panel.weights.add((weights_before + point * words) * width);
-                    for t in 0..tiles.count {
-                        let (at, pixels) = tiles.at(t);
-                        let sums = sums.add((point * count + at) * out + column);
-                        let tile = Tile {
-                            source: source.add(at * words),
-                            step: words,
-                            runs: &run,
-                            run_count: 1,
-                            weights,
-                            start: if b == 0 { std::ptr::null() } else { sums },
-                            sums,
-                            sums_step: out,
-                        };
-                        w.kernels[panel.vectors - 1][pixels - 1](&tile);
-                    }
-                }
-                column += width;
-            }
+            let products = Products {
+                points: POINTS,
+                tiles: count,
+                words,
+                source: transformed.cast_const().cast(),
+                weights_before,
+                more: b > 0,
+                sums,
+                out,
+            };
+            products.run::<L>(&w.panels, w.kernels);
             weights_before += POINTS * words;
         }
 

@@ -13,10 +13,43 @@ pub(crate) struct PortableF32;
 #[derive(Clone, Copy)]
 pub(crate) struct PortableBf16;
 
+macro_rules! words {
+    () => {
+        type Words = [u32; N];
+
+        #[inline(always)]
+        unsafe fn words(p: *const u32) -> [u32; N] {
+            unsafe { p.cast::<[u32; N]>().read_unaligned() }
+        }
+        #[inline(always)]
+        unsafe fn splat_word(p: *const u32) -> [u32; N] {
+            [unsafe { p.read_unaligned() }; N]
+        }
+    };
+}
+
+macro_rules! integer_sums {
+    () => {
+        type Sums = [i32; N];
+
+        #[inline(always)]
+        unsafe fn no_sums() -> [i32; N] {
+            [0; N]
+        }
+        #[inline(always)]
+        unsafe fn load_sums(p: *const f32) -> [i32; N] {
+            unsafe { p.cast::<[i32; N]>().read_unaligned() }
+        }
+        #[inline(always)]
+        unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
+            unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
+        }
+    };
+}
+
 macro_rules! arithmetic {
     () => {
         type Vector = [f32; N];
-        type Words = [u32; N];
         const COUNT: usize = N;
         const VECTORS: usize = 2;
 
@@ -90,14 +123,7 @@ macro_rules! arithmetic {
         }
         #[inline(always)]
         unsafe fn prefetch(_p: *const u8) {}
-        #[inline(always)]
-        unsafe fn words(p: *const u32) -> [u32; N] {
-            unsafe { p.cast::<[u32; N]>().read_unaligned() }
-        }
-        #[inline(always)]
-        unsafe fn splat_word(p: *const u32) -> [u32; N] {
-            [unsafe { p.read_unaligned() }; N]
-        }
+        words!();
         #[inline(always)]
         unsafe fn read(p: *const Self::Elem) -> [f32; N] {
             unsafe { Self::read_part(p, N) }
@@ -193,7 +219,6 @@ impl Lanes for PortableI8 {
     type Elem = u8;
     const STORAGE: Storage = Storage::U8;
     const SCALED: bool = true;
-    type Sums = [i32; N];
     arithmetic!();
 
     /// Rounded once, as the processors' own instruction does: what is stored must not depend on the path.
@@ -205,18 +230,7 @@ impl Lanes for PortableI8 {
         }
         v
     }
-    #[inline(always)]
-    unsafe fn no_sums() -> [i32; N] {
-        [0; N]
-    }
-    #[inline(always)]
-    unsafe fn load_sums(p: *const f32) -> [i32; N] {
-        unsafe { p.cast::<[i32; N]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
-        unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
-    }
+    integer_sums!();
     #[inline(always)]
     unsafe fn summed(s: [i32; N]) -> [f32; N] {
         s.map(|x| x as f32)
@@ -257,30 +271,10 @@ impl Lanes for PortableI8 {
 pub(crate) struct PortableI16;
 
 impl Dot for PortableI16 {
-    type Words = [u32; N];
-    type Sums = [i32; N];
     const LANES: usize = N;
 
-    #[inline(always)]
-    unsafe fn no_sums() -> [i32; N] {
-        [0; N]
-    }
-    #[inline(always)]
-    unsafe fn load_sums(p: *const f32) -> [i32; N] {
-        unsafe { p.cast::<[i32; N]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
-        unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
-    }
-    #[inline(always)]
-    unsafe fn words(p: *const u32) -> [u32; N] {
-        unsafe { p.cast::<[u32; N]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn splat_word(p: *const u32) -> [u32; N] {
-        [unsafe { p.read_unaligned() }; N]
-    }
+    integer_sums!();
+    words!();
     #[inline(always)]
     unsafe fn dot(c: [i32; N], a: [u32; N], b: [u32; N]) -> [i32; N] {
         let mut v = c;
