@@ -227,10 +227,10 @@ pub enum Op {
     },
 }
 
-impl Op {
-    /// Values it reads, each once.
-    pub fn reads(&self) -> Vec<Value> {
-        let mut list = match self {
+/// References to everything an operation reads, shared with `iter` and mutable with `iter_mut`.
+macro_rules! operands {
+    ($op:expr, $iter:ident) => {
+        match $op {
             Op::Input { .. } => vec![],
             Op::Conv { of, .. }
             | Op::Norm { of, .. }
@@ -239,22 +239,29 @@ impl Op {
             | Op::Pool { of, .. }
             | Op::Resize { of, .. }
             | Op::Logits { of, .. }
-            | Op::Enlarge { of, .. } => vec![*of],
-            Op::Add { a, b, .. } | Op::Difference { a, b, .. } => vec![*a, *b],
-            Op::Concat { of, .. } => of.clone(),
-            Op::Fused(conv) => {
-                let mut list: Vec<Value> = conv.sources.iter().map(|s| s.of).collect();
-                list.extend(conv.residual);
-                list.extend(conv.also.map(|(add, _)| add));
+            | Op::Enlarge { of, .. } => vec![of],
+            Op::Add { a, b, .. } | Op::Difference { a, b, .. } => vec![a, b],
+            Op::Concat { of, .. } => of.$iter().collect(),
+            Op::Fused(FusedConv { sources, residual, also, .. }) => {
+                let mut list: Vec<_> = sources.$iter().map(|Source { of, .. }| of).collect();
+                list.extend(residual.$iter());
+                list.extend(also.$iter().map(|(add, _)| add));
                 list
             }
             Op::Subtract { a, b, terms, .. } => {
-                let mut list = vec![*a, *b];
-                list.extend(terms.iter().flat_map(|t| t.sums));
+                let mut list = vec![a, b];
+                list.extend(terms.$iter().flat_map(|Terms { sums, .. }| sums.$iter()));
                 list
             }
-            Op::ResizeAdd { coarse, fine, .. } => vec![*coarse, *fine],
-        };
+            Op::ResizeAdd { coarse, fine, .. } => vec![coarse, fine],
+        }
+    };
+}
+
+impl Op {
+    /// Values it reads, each once.
+    pub fn reads(&self) -> Vec<Value> {
+        let mut list: Vec<Value> = operands!(self, iter).into_iter().copied().collect();
         list.sort_unstable();
         list.dedup();
         list
@@ -288,41 +295,7 @@ impl Op {
 
     /// Reads `new` wherever it read `old`.
     fn redirect(&mut self, old: Value, new: Value) {
-        let swap = |v: &mut Value| {
-            if *v == old {
-                *v = new;
-            }
-        };
-        match self {
-            Op::Input { .. } => {}
-            Op::Conv { of, .. }
-            | Op::Norm { of, .. }
-            | Op::Relu { of, .. }
-            | Op::Slice { of, .. }
-            | Op::Pool { of, .. }
-            | Op::Resize { of, .. }
-            | Op::Logits { of, .. }
-            | Op::Enlarge { of, .. } => swap(of),
-            Op::Add { a, b, .. } | Op::Difference { a, b, .. } => {
-                swap(a);
-                swap(b);
-            }
-            Op::Concat { of, .. } => of.iter_mut().for_each(swap),
-            Op::Fused(conv) => {
-                conv.sources.iter_mut().for_each(|s| swap(&mut s.of));
-                conv.residual.iter_mut().for_each(swap);
-                conv.also.iter_mut().for_each(|(add, _)| swap(add));
-            }
-            Op::Subtract { a, b, terms, .. } => {
-                swap(a);
-                swap(b);
-                terms.iter_mut().for_each(|t| t.sums.iter_mut().for_each(swap));
-            }
-            Op::ResizeAdd { coarse, fine, .. } => {
-                swap(coarse);
-                swap(fine);
-            }
-        }
+        operands!(self, iter_mut).into_iter().filter(|v| **v == old).for_each(|v| *v = new);
     }
 }
 
