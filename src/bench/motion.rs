@@ -12,6 +12,7 @@ use crate::distribution::{Distribution, Histogram};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PixelFormat, Polyp, Rate, Rect};
 use crate::motion::{Mover, Tracker};
 use crate::phantom::{Phantom, Preset, Settings, Truth};
+use crate::still::folder::files;
 use crate::{Error, Result};
 
 /// Delays of the stand-in worker, in milliseconds.
@@ -199,9 +200,9 @@ fn phantoms(
 /// Frames of real video one after the other, each taken as one period of 30 frames a second.
 fn stills(images: &Path, masks: &Path, all: &mut (Histogram, Histogram)) -> Result<Vec<Row>> {
     let mut bench = Bench::new();
-    for (n, path) in crate::capture::list_files(images)?.iter().enumerate() {
+    for (n, path) in files(images)?.iter().enumerate() {
         let name = path.file_stem().unwrap_or_default();
-        let mask = crate::capture::list_files(masks)?
+        let mask = files(masks)?
             .into_iter()
             .find(|m| m.file_stem().unwrap_or_default() == name)
             .ok_or_else(|| Error::input(format!("{}: has no mask", path.display())))?;

@@ -52,7 +52,6 @@ pub use polypoverlay::PolypOverlay;
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
-pub(crate) use source::list as list_files;
 pub use source::{
     Discovered, Ended, Input, Next, SkipReason, Skipped, SoundPacket, Source, Span, discover, discover_inputs,
 };

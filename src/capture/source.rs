@@ -9,7 +9,8 @@ use gstreamer as gst;
 use super::content::{self, Content};
 use super::{Frame, Loss};
 use crate::frame::{Nanos, PictureInfo};
-use crate::still::names::{is_litter, is_picture, natural_order};
+use crate::still::folder::entries;
+use crate::still::names::{is_litter, is_picture};
 use crate::{Error, Result};
 
 /// The part of a recording to take, in the recording's own time.
@@ -307,23 +308,6 @@ fn name_skipped(folder: &Path, skipped: &[Skipped], others: usize) {
 
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(is_litter)
-}
-
-/// Everything in a folder, as people count.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
-        paths.push(entry.map_err(|e| Error::read(folder, e))?.path());
-    }
-    paths.sort_by(|a, b| natural_order(a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes()));
-    Ok(paths)
-}
-
-/// The files of a folder as people count: `frame9` before `frame10`. What systems leave there is left out.
-pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = entries(folder)?;
-    files.retain(|path| path.is_file() && !is_hidden(path));
-    Ok(files)
 }
 
 /// A frame that does not fit the first is reported with both sizes.

@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::arguments::{frame_rate, least_share, opacity, threshold};
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
-use crate::capture::list_files;
 use crate::frame::{FrameId, Gate, Pts, TrackMark};
 use crate::overlay::Style;
 use crate::preprocess::FieldOfView;
 use crate::result_file::{check_folder, check_free, make_folder, write_whole};
 use crate::segment::{Segmenter, StillSegmenter};
+use crate::still::folder::files;
 use crate::still::names::is_picture;
 use crate::tracks::{Confirm, SharedFilter};
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ impl Args {
         for input in &self.inputs {
             let metadata = std::fs::metadata(input).map_err(|e| Error::read(input, e))?;
             if metadata.is_dir() {
-                let found: Vec<_> = list_files(input)?.into_iter().filter(|f| is_picture(f)).collect();
+                let found: Vec<_> = files(input)?.into_iter().filter(|f| is_picture(f)).collect();
                 if found.is_empty() {
                     return Err(Error::input(format!("{}: holds no pictures", input.display()))
                         .remedy("name a folder of PNG or JPEG files"));

@@ -16,7 +16,7 @@ use crate::preprocess::{FieldOfView, Preprocessor};
 use crate::result_file::Outputs;
 use crate::segment::quantisation::{self, Quantised};
 use crate::shown::{Lines, OneLine};
-use crate::still::{load_rgb, names::is_picture};
+use crate::still::{folder::files, load_rgb, names::is_picture};
 use crate::{Error, Result};
 
 /// Inspect, convert and verify checkpoints.
@@ -305,14 +305,7 @@ fn quantise(
 
 /// The network's inputs of a folder's pictures, at most so many, evenly spread over it.
 fn pictures(checkpoint: &Checkpoint, folder: &Path, most: usize) -> Result<Vec<Vec<f32>>> {
-    let entries = std::fs::read_dir(folder).map_err(|e| {
-        Error::input(format!("{}: cannot be read as a folder", OneLine(folder.display())))
-            .remedy("name a folder of pictures")
-            .because(e)
-    })?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_picture(p)).collect();
-    files.sort();
+    let files: Vec<PathBuf> = files(folder)?.into_iter().filter(|p| is_picture(p)).collect();
     let [height, width] = checkpoint.description().input_size;
     let mut preprocessor = Preprocessor::new(checkpoint.description(), height, width, FieldOfView::Auto);
     let step = files.len().div_ceil(most).max(1);

@@ -10,6 +10,7 @@
 mod container;
 mod exif;
 mod fault;
+pub(crate) mod folder;
 mod jpeg;
 pub mod names;
 mod tiff;

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::truth::Truth;
-use crate::still::names::{is_litter, is_picture, natural_order};
+use crate::still::folder::files;
+use crate::still::names::{is_picture, natural_order};
 use crate::{Error, Result, small_file};
 
 /// How a set lies on a disk.
@@ -82,13 +83,9 @@ impl Set {
 /// Files of a folder by stem, in natural order.
 fn listed(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
-        let path = entry.map_err(|e| Error::read(folder, e))?.path();
-        let name = path.file_name().unwrap_or_default();
-        if wanted(&path) && !is_litter(name) && path.is_file() {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            found.push((stem, path));
-        }
+    for path in files(folder)?.into_iter().filter(|path| wanted(path)) {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        found.push((stem, path));
     }
     found.sort_by(|a, b| natural_order(&a.0, &b.0));
     Ok(found)
