@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::engine::Network;
 use crate::engine::cpu::{Cpu, KernelSet, Settings};
 use crate::model::Checkpoint;
+use crate::postprocess::logit;
 use crate::program::Form;
 use crate::{Error, Result};
 
@@ -150,7 +151,7 @@ pub fn quantise(
         histograms.iter().filter_map(|(name, h)| Some((name.clone(), h.clip()?))).collect();
 
     // What the reference answers.
-    let level = (checkpoint.description().threshold / (1.0 - checkpoint.description().threshold)).ln() as f32;
+    let level = logit(checkpoint.description().threshold);
     let mut masks = Vec::new();
     for input in &held_out {
         reference.run(input, &mut logits)?;
