@@ -2,38 +2,10 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use common::allocations::{Counting, allocations};
 use common::generator;
 use polypscope::engine::{Options, Precision, open};
 use polypscope::model::{Architecture, program};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        unsafe { System.realloc(at, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -57,14 +29,14 @@ fn a_frame_allocates_nothing() {
         for _ in 0..2 {
             network.run(&input, &mut logits).unwrap();
         }
-        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        let before = allocations();
         for _ in 0..20 {
             network.run(&input, &mut logits).unwrap();
         }
-        let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
+        let count = allocations() - before;
         assert_eq!(count, 0, "{precision}: 20 frames allocated {count} times");
     }
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = allocations();
     drop(std::hint::black_box(vec![1u8; 100]));
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 1, "the allocator counts");
+    assert_eq!(allocations() - before, 1, "the allocator counts");
 }

@@ -1,31 +1,10 @@
 //! After warm-up, following detections allocates nothing: a counting allocator looks on.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod common;
 
+use common::allocations::{Counting, allocations};
 use polypscope::frame::{FrameId, Picture, PictureInfo, PixelFormat, Pts, Rect};
 use polypscope::tracks::{MOST_TRACKS, Numbers, Scene, Tracks};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        unsafe { System.realloc(at, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -73,17 +52,17 @@ fn a_frame_that_is_followed_allocates_nothing() {
     for (n, (pixels, map)) in frames.iter().enumerate() {
         // The motion remembers 32 steps, and its first place stays empty until the second round.
         if n == 72 {
-            before = ALLOCATIONS.load(Ordering::SeqCst);
+            before = allocations();
         }
         let seen = Picture::packed(info, pixels);
         let glance = scene.look(FrameId(n as u64), Pts(n as u64 * 33_333_333), seen.as_ref(), view);
         tracks.observe(&mut scene, &glance, map, (SIDE, SIDE), view, (320, 240), 0.0);
         most = most.max(tracks.marks().len());
     }
-    let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    let count = allocations() - before;
     assert_eq!(count, 0, "48 frames allocated {count} times");
     assert!(most >= MOST_TRACKS, "{most}: every place was taken at times");
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = allocations();
     drop(std::hint::black_box(vec![1u8; 100]));
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 1, "the allocator counts");
+    assert_eq!(allocations() - before, 1, "the allocator counts");
 }

@@ -1,6 +1,7 @@
 //! What several integration tests share.
 #![allow(dead_code)]
 
+pub mod allocations;
 #[cfg(feature = "video")]
 pub mod field_coded;
 pub mod generator;
