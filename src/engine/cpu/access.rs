@@ -16,7 +16,10 @@ pub(crate) fn is_other<L: Lanes>(view: &View) -> bool {
 /// A pixel's first channel; an address only, which need not lie in the map before it is used.
 #[inline(always)]
 pub(crate) fn pixel<L: Lanes>(view: &View, y: isize, x: isize) -> Pixel {
-    Pixel { start: view.bytes_at(y, x).cast_mut(), other: is_other::<L>(view) }
+    // The size of a value is a constant in either branch, which an epilogue of few channels notices.
+    let other = is_other::<L>(view);
+    let start = if other { view.at::<f32>(y, x).cast() } else { view.at::<L::Elem>(y, x).cast() };
+    Pixel { start, other }
 }
 
 /// One pixel of a map.
