@@ -6,10 +6,11 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Ampere (A100; RTX 30xx), Ada (RTX 40xx), Hopper.
-const MACHINE_CODE: [&str; 4] = ["80", "86", "89", "90a"];
-/// For cards to come.
-const PTX: &str = "80";
+/// Ampere (A100; RTX 30xx; Orin), Ada (RTX 40xx), Hopper, Blackwell (B200, B300; Thor; RTX 50xx; GB10): those of them that the
+/// compiler knows.
+const MACHINE_CODE: [&str; 10] = ["80", "86", "87", "89", "90a", "100", "103", "110", "120", "121"];
+/// For cards to come: the oldest instructions that any of them has, and those from Hopper on, with launches that overlap.
+const PTX: [&str; 2] = ["80", "90"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -23,10 +24,19 @@ fn main() {
     let out = std::env::var_os("OUT_DIR").expect("cargo names a folder for results");
     let mut command = Command::new(&nvcc);
     command.args(["-std=c++17", "-O3", "-fatbin", "-Xptxas", "-v"]);
+    let known = Command::new(&nvcc).arg("--list-gpu-code").output().map(|o| o.stdout).unwrap_or_default();
+    let known = String::from_utf8_lossy(&known);
     for code in MACHINE_CODE {
+        // An architecture's own variant (90a) is not in the list, its plain form is.
+        let listed = format!("sm_{}", code.trim_end_matches('a'));
+        if !known.is_empty() && !known.lines().any(|l| l == listed) {
+            continue;
+        }
         command.args(["-gencode", &format!("arch=compute_{code},code=sm_{code}")]);
     }
-    command.args(["-gencode", &format!("arch=compute_{PTX},code=compute_{PTX}")]);
+    for ptx in PTX {
+        command.args(["-gencode", &format!("arch=compute_{ptx},code=compute_{ptx}")]);
+    }
     command.arg("src/engine/cuda/kernels/kernels.cu").arg("-o").arg(Path::new(&out).join("kernels.fatbin"));
     let done = command.output().unwrap_or_else(|e| {
         panic!(

@@ -126,8 +126,9 @@ fn cuda(d: &mut Diagnosis) {
         d.add("cuda", Verdict::Absent, detail, remedy);
         return;
     }
-    match candle_core::Device::new_cuda(0) {
-        Ok(_) => d.add("cuda", Verdict::Ok, "device cuda:0 answers", None),
+    #[cfg(feature = "cuda")]
+    match crate::engine::cuda::card(0) {
+        Ok(card) => d.add("cuda", Verdict::Ok, format!("device cuda:0 answers: {card}"), None),
         Err(e) => d.add(
             "cuda",
             Verdict::Absent,

@@ -7,9 +7,9 @@ use crate::error::{Error, Fault, Kind};
 
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "candle-cuda")]
         let fault = super::cuda::fault_of_candle(&e);
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(feature = "candle-cuda"))]
         let fault: Option<Fault> = None;
         let kind = if fault == Some(Fault::OutOfMemory) { Kind::Machine } else { Kind::Inference };
         Self::new(kind, format!("network: {e}")).caused_by(fault).because(e)

@@ -17,7 +17,7 @@ mod random;
 mod reference;
 
 pub use crate::frame::Shape;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "candle-cuda")]
 pub use open::open_candle;
 pub use open::{DeviceChoice, Options, Precision, open, open_cpu};
 pub use reference::Reference;

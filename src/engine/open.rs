@@ -6,10 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(feature = "cuda")]
-use candle_core::{DType, Device as CandleDevice};
+use candle_core::DType;
+#[cfg(feature = "candle-cuda")]
+use candle_core::Device as CandleDevice;
 
 use super::Network;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "candle-cuda")]
 use super::Reference;
 use super::cpu::{Cpu, KernelSet, Settings};
 use crate::error::Kind;
@@ -161,14 +163,21 @@ fn open_cuda(checkpoint: &Checkpoint, ordinal: usize, options: Options) -> Resul
             return Err(Error::usage("i8 is for processors").remedy("use --precision f16 or auto on a GPU"));
         }
     };
-    Ok(Box::new(open_candle(checkpoint, ordinal, dtype, options.size)?))
+    #[cfg(feature = "candle-cuda")]
+    return Ok(Box::new(open_candle(checkpoint, ordinal, dtype, options.size)?));
+    #[cfg(not(feature = "candle-cuda"))]
+    Err(Error::usage(format!(
+        "{} on a GPU is candle's own network, which this build has not",
+        dtype.as_str()
+    ))
+    .remedy("use --precision f16 or auto, or build with `--features candle-cuda`"))
 }
 
 /// candle's own network on a GPU: what the fused engine is compared with.
 ///
 /// # Errors
 /// A device that is not there, no memory.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "candle-cuda")]
 pub fn open_candle(
     checkpoint: &Checkpoint,
     ordinal: usize,

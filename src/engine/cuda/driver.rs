@@ -20,7 +20,9 @@ use cudarc::driver::{DriverError, sys};
 use super::codes;
 use super::launch::{Device, Kernel, Launch};
 use super::params::{Address, Spin};
-use crate::{Error, Fault, Result};
+#[cfg(feature = "candle-cuda")]
+use crate::Fault;
+use crate::{Error, Result};
 
 /// The kernels, compiled when this crate was: machine code for every architecture named in `build.rs`, and PTX for what
 /// comes later.
@@ -42,6 +44,11 @@ pub(crate) struct Gpu {
     processors: usize,
     /// Where the clock's kernel puts what it counts; 0 before it is asked.
     ticks: Address,
+    /// Whether a kernel may begin while the one before it still runs. The kernels for Hopper and later wait by themselves for
+    /// what they need (`let_next_begin` and `await_previous` in `kernels/device.h`).
+    programmatic: bool,
+    /// The stream's last entry is a kernel that says when the next may begin.
+    behind_kernel: bool,
 }
 
 // SAFETY: driver handles belong to a context, not to a thread; every use makes the context current first.
@@ -178,6 +185,13 @@ impl Gpu {
     /// No driver, no such device, an architecture before Ampere, no memory.
     pub(crate) fn open(ordinal: usize) -> Result<Self> {
         let at = |what: &str, e: DriverError| failed(ordinal, what, e);
+        // The driver's library is looked for now and not by the linker, so that the program starts without one.
+        // SAFETY: the library is the driver's own; opening it has no other effect.
+        #[cfg(not(feature = "candle-cuda"))]
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::machine(format!("cuda:{ordinal}: there is no NVIDIA driver (libcuda.so.1)"))
+                .remedy("install the driver and look at nvidia-smi, or use --device cpu"));
+        }
         result::init().map_err(|e| at("the driver cannot be started", e))?;
         let count = device::get_count().map_err(|e| at("devices cannot be counted", e))?;
         if ordinal as i64 >= i64::from(count) {
@@ -210,6 +224,8 @@ impl Gpu {
             pinned: Vec::new(),
             processors,
             ticks: 0,
+            programmatic: false,
+            behind_kernel: false,
         };
         gpu.bind()?;
         gpu.stream = stream::create(stream::StreamKind::NonBlocking).map_err(|e| at("no stream", e))?;
@@ -229,7 +245,23 @@ impl Gpu {
             }
             gpu.functions.insert(kernel, f);
         }
+        // What the loaded code was compiled from, not what the card could do: older code does not wait by itself.
+        gpu.programmatic = gpu.functions.values().all(|f| {
+            let version = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PTX_VERSION;
+            // SAFETY: the functions were just got.
+            unsafe { function::get_function_attribute(*f, version) }.is_ok_and(|v| v >= 90)
+        });
         Ok(gpu)
+    }
+
+    /// Whether a kernel begins while the one before it still runs.
+    pub(crate) fn programmatic(&self) -> bool {
+        self.programmatic
+    }
+
+    /// Launches each kernel only when the one before it has ended, or no longer so. Graphs stay as they were captured.
+    pub(crate) fn overlap(&mut self, overlap: bool) {
+        self.programmatic = overlap;
     }
 
     pub(crate) fn name(&self) -> String {
@@ -262,6 +294,7 @@ impl Gpu {
     pub(crate) fn send(&mut self, from: Pinned, len: usize, to: Address) -> Result<()> {
         self.bind()?;
         debug_assert!(len <= from.len);
+        self.behind_kernel = false;
         // SAFETY: both blocks are that long and live as long as `self`; whoever writes into `from` synchronises first.
         unsafe { memcpy_htod_async(to, std::slice::from_raw_parts(from.start, len), self.stream) }
             .map_err(|e| self.failed("an upload failed", e))
@@ -270,6 +303,7 @@ impl Gpu {
     pub(crate) fn fetch(&mut self, from: Address, to: Pinned, len: usize) -> Result<()> {
         self.bind()?;
         debug_assert!(len <= to.len);
+        self.behind_kernel = false;
         // SAFETY: `to` is pinned, at least `len` bytes long, and its owner waits before it reads; `from` is our own allocation.
         unsafe { memcpy_dtoh_async(std::slice::from_raw_parts_mut(to.start, len), from, self.stream) }
             .map_err(|e| self.failed("a download failed", e))
@@ -286,11 +320,13 @@ impl Gpu {
     pub(crate) fn capture(&mut self, put: impl FnOnce(&mut Self) -> Result<()>) -> Result<Graph> {
         self.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.behind_kernel = false;
         // SAFETY: our own stream, not capturing.
         unsafe { stream::begin_capture(self.stream, mode) }.map_err(|e| self.failed("no capture", e))?;
         let done = put(self);
         // SAFETY: begun above; ended whatever happened in between.
         let captured = unsafe { stream::end_capture(self.stream) };
+        self.behind_kernel = false;
         done?;
         let captured = captured.map_err(|e| self.failed("a capture failed", e))?;
         let mut nodes = 0;
@@ -310,6 +346,7 @@ impl Gpu {
     /// Starts a graph; [`Gpu::synchronize`] waits for it.
     pub(crate) fn replay(&mut self, graph: &Graph) -> Result<()> {
         self.bind()?;
+        self.behind_kernel = false;
         // SAFETY: both are alive.
         unsafe { graph::launch(graph.exec, self.stream) }
             .map_err(|e| self.failed("a graph cannot be started", e))
@@ -326,6 +363,7 @@ impl Gpu {
     }
 
     pub(crate) fn record(&mut self, events: &Events, which: usize) -> Result<()> {
+        self.behind_kernel = false;
         // SAFETY: both are alive.
         unsafe { event::record(events.events[which], self.stream) }.map_err(|e| self.failed("no event", e))
     }
@@ -366,6 +404,7 @@ impl Gpu {
         self.ticks = ticks;
         self.launch(&Launch::new(Kernel::Spin, 1, Spin { out: ticks, nanoseconds: 100_000 }))?;
         let mut counts = [0u64; 2];
+        self.behind_kernel = false;
         // SAFETY: the copy has been made when the stream is done.
         unsafe {
             memcpy_dtoh_async(&mut counts, ticks, self.stream)
@@ -416,6 +455,7 @@ impl Device for Gpu {
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
         self.bind()?;
+        self.behind_kernel = false;
         // SAFETY: `to` has room; the copy has been made when this returns.
         unsafe {
             memcpy_htod_async(to, bytes, self.stream)
@@ -427,6 +467,7 @@ impl Device for Gpu {
     #[cfg(test)]
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
         self.bind()?;
+        self.behind_kernel = false;
         // SAFETY: `bytes` is borrowed until the stream has been waited for; `from` is our own allocation.
         unsafe {
             memcpy_dtoh_async(bytes, from, self.stream)
@@ -440,18 +481,28 @@ impl Device for Gpu {
         let kernel = launch.kernel;
         let f = *self.functions.get(&kernel).ok_or_else(|| Error::internal("a kernel is not loaded"))?;
         let mut params = [launch.params().cast_mut().cast::<c_void>()];
-        // SAFETY: the one parameter is laid out as the kernel's, and read before this returns.
-        unsafe {
-            result::launch_kernel(
-                f,
-                (launch.grid, 1, 1),
-                (kernel.threads(), 1, 1),
-                kernel.shared(),
-                self.stream,
-                &mut params,
-            )
-        }
-        .map_err(|e| self.failed(&format!("kernel {} cannot be launched", kernel.name()), e))
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let waits = kernel != Kernel::Spin;
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.grid,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: kernel.threads(),
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: kernel.shared(),
+            hStream: self.stream,
+            attrs: &mut overlap,
+            numAttrs: u32::from(self.programmatic && self.behind_kernel && waits),
+        };
+        self.behind_kernel = waits;
+        // SAFETY: the one parameter is laid out as the kernel's; it and the configuration are read before this returns.
+        unsafe { sys::cuLaunchKernelEx(&config, f, params.as_mut_ptr(), null_mut()).result() }
+            .map_err(|e| self.failed(&format!("kernel {} cannot be launched", kernel.name()), e))
     }
 
     fn time(&mut self, launches: &[Launch]) -> Result<Option<Vec<f32>>> {
@@ -528,6 +579,7 @@ fn failed(ordinal: usize, what: &str, e: DriverError) -> Error {
 }
 
 /// The cause behind an error of candle's CUDA side, by the driver's number in it.
+#[cfg(feature = "candle-cuda")]
 pub(crate) fn fault_of_candle(e: &candle_core::Error) -> Option<Fault> {
     use candle_core::Error as Candle;
     use candle_core::cuda_backend::CudaError;

@@ -28,6 +28,14 @@ pub struct LaunchReport {
     pub bytes: u64,
 }
 
+/// The name of device `ordinal`, with everything the engine needs of it tried.
+///
+/// # Errors
+/// No driver, no such device, an architecture before Ampere.
+pub fn card(ordinal: usize) -> Result<String> {
+    Ok(Gpu::open(ordinal)?.name())
+}
+
 /// The network compiled for one GPU.
 ///
 /// A frame that fails leaves the engine unusable where CUDA says so: drop it and build another, which begins with a new
@@ -116,6 +124,18 @@ impl Cuda {
     /// Whatever CUDA says.
     pub fn copy_rate(&mut self) -> Result<f64> {
         self.gpu.copy_rate(1 << 30)
+    }
+
+    /// Whether each launch begins while the one before it still runs: on Hopper and later.
+    pub fn overlaps(&self) -> bool {
+        self.gpu.programmatic()
+    }
+
+    /// Lets each launch wait for the end of the one before it, or no longer so: for benchmarks.
+    pub fn overlap(&mut self, overlap: bool) {
+        self.gpu.overlap(overlap);
+        self.planes_graph = None;
+        self.picture_graph = None;
     }
 
     /// Keeps one multiprocessor busy between frames, so that the card's clock does not fall, or stops doing so.

@@ -37,7 +37,7 @@ mod picture;
 mod tests;
 mod tile;
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "candle-cuda")]
 pub(crate) use driver::fault_of_candle;
 #[cfg(feature = "cuda")]
-pub use engine::{Cuda, LaunchReport};
+pub use engine::{Cuda, LaunchReport, card};

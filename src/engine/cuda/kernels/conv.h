@@ -71,6 +71,7 @@ DEVICE void convolve(const ConvGroup &group) {
     constexpr int TILE_PITCH = COLUMNS + 4;
     static_assert(ROWS * TILE_PITCH * 4 <= STAGES * (ROWS + COLUMNS) * PITCH * 2, "sums fit where operands were");
 
+    let_next_begin();
     int block = block_index();
     int which = 0;
     while (which + 1 < group.count && block >= group.convs[which + 1].first_block) ++which;
@@ -103,7 +104,15 @@ DEVICE void convolve(const ConvGroup &group) {
     const half *weights = p.weights + (long long)(tile_x * COLUMNS + thread / VECTORS) * length + first * STEP + offset;
     Cursor cursor = seek<STEP>(p, first, offset);
 
-    auto load = [&](int stage) {
+    auto load_weights = [&](int stage) {
+#pragma unroll
+        for (int j = 0; j < B_LOADS; ++j) {
+            const half *from = weights + (long long)(j * (THREADS / VECTORS)) * length;
+            copy_async(b_shared + (stage * COLUMNS + (thread + j * THREADS) / VECTORS) * PITCH + offset, from, true);
+        }
+        weights += STEP;
+    };
+    auto load_source = [&](int stage) {
         const Part &part = p.parts[cursor.part];
         const int reach = part.kernel >> 1;
         const bool tap = cursor.ky < part.kernel;
@@ -114,12 +123,6 @@ DEVICE void convolve(const ConvGroup &group) {
             const half *from = valid ? part.source + ((long long)y * part.width + x) * part.pitch + cursor.c : part.source;
             copy_async(a_shared + (stage * ROWS + (thread + j * THREADS) / VECTORS) * PITCH + offset, from, valid);
         }
-#pragma unroll
-        for (int j = 0; j < B_LOADS; ++j) {
-            const half *from = weights + (long long)(j * (THREADS / VECTORS)) * length;
-            copy_async(b_shared + (stage * COLUMNS + (thread + j * THREADS) / VECTORS) * PITCH + offset, from, true);
-        }
-        weights += STEP;
         advance<STEP>(cursor, p, offset);
     };
 
@@ -131,9 +134,14 @@ DEVICE void convolve(const ConvGroup &group) {
 #pragma unroll
             for (int k = 0; k < 4; ++k) sums[i][j][k] = 0.f;
 
+    // No kernel writes weights: the first ones come while the launch before this one still runs.
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; ++s)
+        if (s < steps) load_weights(s);
+    await_previous();
 #pragma unroll
     for (int s = 0; s < STAGES - 1; ++s) {
-        if (s < steps) load(s);
+        if (s < steps) load_source(s);
         copy_commit();
     }
     const int warp_row = warp / WARPS_ACROSS * (DOWN * 16), warp_column = warp % WARPS_ACROSS * (ACROSS * 16);
@@ -141,7 +149,10 @@ DEVICE void convolve(const ConvGroup &group) {
         copy_wait<STAGES - 2>();
         // Everybody's copies of this step have arrived, and everybody is done with the stage that is filled next.
         barrier();
-        if (step + STAGES - 1 < steps) load((step + STAGES - 1) % STAGES);
+        if (step + STAGES - 1 < steps) {
+            load_weights((step + STAGES - 1) % STAGES);
+            load_source((step + STAGES - 1) % STAGES);
+        }
         copy_commit();
         const half *a = a_shared + (step % STAGES * ROWS + warp_row + lane % 16) * PITCH + lane / 16 * 8;
         const half *b = b_shared + (step % STAGES * COLUMNS + warp_column + lane / 16 * 8 + lane % 8) * PITCH + lane / 8 % 2 * 8;

@@ -16,6 +16,19 @@ DEVICE unsigned char *shared_memory() { return shared_bytes; }
 DEVICE void barrier() { __syncthreads(); }
 DEVICE void fence() { __threadfence(); }
 
+// From Hopper on a launch may begin while the one before it still runs (programmatic dependent launch). A kernel says at its
+// beginning that its follower may take up its place, and waits before it touches anything that another kernel writes.
+DEVICE void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DEVICE void await_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // 16 bytes from global to shared memory without passing through registers; zeros if not `valid`.
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     unsigned at = (unsigned)__cvta_generic_to_shared(to);
@@ -53,6 +66,12 @@ DEVICE half to_half(float v) { return __float2half_rn(v); }
 #else
 #include "emulator.h"
 #endif
+
+// What a kernel without constants of its own to fetch first begins with.
+DEVICE void follow() {
+    let_next_begin();
+    await_previous();
+}
 
 // Eight channels, 16 bytes.
 struct alignas(16) Eight {

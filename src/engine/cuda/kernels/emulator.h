@@ -160,6 +160,9 @@ DEVICE int block_index() { return emulator::device().block; }
 DEVICE unsigned char *shared_memory() { return emulator::device().shared.data(); }
 DEVICE void barrier() { emulator::wait(emulator::AT_BARRIER); }
 DEVICE void fence() {}
+// One launch after another.
+DEVICE void let_next_begin() {}
+DEVICE void await_previous() {}
 
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     emulator::Device &d = emulator::device();

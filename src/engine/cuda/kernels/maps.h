@@ -24,6 +24,7 @@ DEVICE float between(const float *plane, int width, Place y, Place x) {
 
 // A block takes 8x8 pixels: the planes around them, their box sums, then the channels.
 KERNEL(subtract, SubtractGroup, 256) {
+    follow();
     constexpr int SIDE = 8, REACH = 2, WIDE = SIDE + 2 * REACH;
     float *const planes = (float *)shared_memory();
     float *const boxes = planes + 2 * WIDE * WIDE;
@@ -88,6 +89,7 @@ KERNEL(subtract, SubtractGroup, 256) {
 }
 
 KERNEL(join, Join, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index();
     const int pixel = i / 8, c = i % 8 * 8;
     if (pixel >= p.height * p.width) return;
@@ -100,6 +102,7 @@ KERNEL(join, Join, 256) {
 }
 
 KERNEL(pool, Pool, 256) {
+    follow();
     const int groups = p.channels / 8;
     const int i = block_index() * 256 + thread_index();
     const int pixel = i / groups, c = i % groups * 8;
@@ -138,6 +141,7 @@ KERNEL(pool, Pool, 256) {
 }
 
 KERNEL(enter, Enter, 256) {
+    follow();
     const int pixel = block_index() * 256 + thread_index(), plane = p.height * p.width;
     if (pixel == 0) forget(p.statistics);
     if (pixel >= plane) return;
@@ -147,6 +151,7 @@ KERNEL(enter, Enter, 256) {
 
 // Eight lanes a pixel.
 KERNEL(last, Last, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index();
     const int pixel = i / 8, c = i % 8 * 8, pixels = p.height * p.width;
     const bool real = pixel < pixels;
@@ -169,6 +174,7 @@ KERNEL(last, Last, 256) {
 }
 
 KERNEL(exit_planes, Exit, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index();
     const int plane = p.height * p.width;
     if (i >= plane * p.classes) return;

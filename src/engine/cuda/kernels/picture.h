@@ -60,6 +60,7 @@ DEVICE Colour pixel_at(const Rows &p, int row, int x) {
 }
 
 KERNEL(rows, Rows, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index();
     if (i >= p.rows * p.width) return;
     const int row = i / p.width, x = i - row * p.width;
@@ -79,6 +80,7 @@ KERNEL(rows, Rows, 256) {
 }
 
 KERNEL(columns, Columns, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index();
     if (i == 0) forget(p.statistics);
     if (i >= p.height * p.width) return;
@@ -101,6 +103,7 @@ DEVICE unsigned sortable(float v) {
 
 // A thread takes four pixels of a row.
 KERNEL(mark, Mark, 256) {
+    follow();
     const int i = block_index() * 256 + thread_index(), across = (p.width + 3) / 4;
     unsigned area = 0, left = ~0u, top = ~0u, right = 0, bottom = 0, highest = 0;
     if (i < across * p.height) {
