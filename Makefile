@@ -106,7 +106,7 @@ CUDA_ENV := CUDA_HOME=$(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc
 else
 CUDA_ENV := CUDA_HOME=$(CUDA_TOOLKIT)/cuda PATH=$(CUDA_TOOLKIT)/cuda/bin:$(PATH)
 endif
-# candle's kernels are compiled for one architecture; ours for all that are named in build.rs.
+# Only with `--features candle-cuda`: candle's kernels are compiled for one architecture, ours for all that build.rs names.
 CUDA_COMPUTE_CAP ?= 90
 CUDA_ENV += CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDAFORGE_THREADS=$(shell nproc)
 
@@ -120,10 +120,12 @@ cuda-toolkit:
 cuda: setup cuda-toolkit
 	env $(CUDA_ENV) cargo build --release --locked --features cuda
 
-# Builds, links and checks the CUDA side on a machine without a GPU; the kernels' own tests are in `make test`.
+# Builds, links and checks the CUDA side on a machine without a GPU; the kernels' own tests are in `make test`. candle's own
+# network on a GPU, only there for comparisons, takes half an hour more to build: `make cuda-check FEATURE=candle-cuda`.
+FEATURE ?= cuda
 cuda-check: cuda-toolkit
-	env $(CUDA_ENV) cargo build --locked --no-default-features --features cuda
-	env $(CUDA_ENV) cargo clippy --locked --no-default-features --features cuda --all-targets -- -D warnings
+	env $(CUDA_ENV) cargo build --locked --no-default-features --features $(FEATURE)
+	env $(CUDA_ENV) cargo clippy --locked --no-default-features --features $(FEATURE) --all-targets -- -D warnings
 
 lint:
 	cargo fmt --check

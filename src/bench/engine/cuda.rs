@@ -90,7 +90,14 @@ struct Other {
 pub(super) fn measure(args: &Args, checkpoint: &Checkpoint, ordinal: usize) -> Result<Report> {
     let size = Some((args.size as usize, args.size as usize));
     let start = Instant::now();
-    let mut engine = Cuda::new(checkpoint, ordinal, size)?;
+    let mut engine = match &args.kernels {
+        None => Cuda::new(checkpoint, ordinal, size)?,
+        Some(file) => {
+            let kernels = std::fs::read(file)
+                .map_err(|e| Error::input(format!("{}: cannot be read ({e})", file.display())).because(e))?;
+            Cuda::with_kernels(checkpoint, ordinal, size, &kernels)?
+        }
+    };
     let build_ms = start.elapsed().as_secs_f64() * 1e3;
     let shape = engine.shape();
     let info = PictureInfo::new(PixelFormat::Nv12, FRAME.0, FRAME.1);
@@ -134,6 +141,7 @@ pub(super) fn measure(args: &Args, checkpoint: &Checkpoint, ordinal: usize) -> R
         e.run_without_graph(&planes, &mut planes_out)
     })?;
     let times = profile(&mut engine, launches.len())?;
+    engine.show_to_profiler()?;
     let graph_nodes = engine.nodes();
     if engine.overlaps() {
         engine.overlap(false);

@@ -44,6 +44,9 @@ pub struct Args {
     /// Print the network's operations as published, after each fusion, and wave by wave, instead of measuring
     #[arg(long)]
     plan: bool,
+    /// On a GPU: kernels compiled apart (a cubin or fat binary) instead of those in the program
+    #[arg(long, value_name = "FILE", hide = true)]
+    kernels: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::engine::folded_conv::Layer;
 
 /// Cuts of a launch that are timed.
-const TRIALS: usize = 16;
+const TRIALS: usize = 32;
 
 /// A launch with what reports say of it.
 #[derive(Clone, Debug)]
@@ -142,7 +142,6 @@ impl<'d> Assembly<'d> {
             height: height as i32,
             width: width as i32,
             channels: out.stored() as i32,
-            relu: 1,
             ..Default::default()
         };
         let pixels = height * width;

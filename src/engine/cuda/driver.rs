@@ -184,6 +184,14 @@ impl Gpu {
     /// # Errors
     /// No driver, no such device, an architecture before Ampere, no memory.
     pub(crate) fn open(ordinal: usize) -> Result<Self> {
+        Self::with_kernels(ordinal, MODULE)
+    }
+
+    /// As [`Gpu::open`], with other kernels than those compiled in: a cubin, a fat binary or PTX of the same interface.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`]; kernels that cannot be loaded or are not all there.
+    pub(crate) fn with_kernels(ordinal: usize, kernels: &[u8]) -> Result<Self> {
         let at = |what: &str, e: DriverError| failed(ordinal, what, e);
         // The driver's library is looked for now and not by the linker, so that the program starts without one.
         // SAFETY: the library is the driver's own; opening it has no other effect.
@@ -229,8 +237,8 @@ impl Gpu {
         };
         gpu.bind()?;
         gpu.stream = stream::create(stream::StreamKind::NonBlocking).map_err(|e| at("no stream", e))?;
-        // SAFETY: a fat binary with its own length in its head.
-        gpu.module = unsafe { module::load_data(MODULE.as_ptr().cast()) }
+        // SAFETY: code with its own length in its head, or text that ends in zero.
+        gpu.module = unsafe { module::load_data(kernels.as_ptr().cast()) }
             .map_err(|e| at("the kernels cannot be loaded", e))?;
         for kernel in Kernel::all().chain([Kernel::Spin]) {
             let name = CString::new(kernel.name()).map_err(|_| Error::internal("a kernel's name"))?;
@@ -262,6 +270,10 @@ impl Gpu {
     /// Launches each kernel only when the one before it has ended, or no longer so. Graphs stay as they were captured.
     pub(crate) fn overlap(&mut self, overlap: bool) {
         self.programmatic = overlap;
+    }
+
+    pub(crate) fn ordinal(&self) -> usize {
+        self.ordinal
     }
 
     pub(crate) fn name(&self) -> String {
@@ -376,6 +388,14 @@ impl Gpu {
             .map_err(|e| self.failed("no time between events", e))
     }
 
+    /// Tells a profiler that was started with the program (`ncu --profile-from-start off`) where to look.
+    pub(crate) fn show_to_profiler(&self, on: bool) -> Result<()> {
+        // SAFETY: without arguments; without a profiler nothing happens.
+        unsafe { if on { sys::cuProfilerStart() } else { sys::cuProfilerStop() } }
+            .result()
+            .map_err(|e| self.failed("the profiler cannot be told", e))
+    }
+
     /// Starts keeping the card warm.
     pub(crate) fn warmer(&mut self) -> Result<Warmer> {
         let out = self.allocate(16)?;
@@ -444,6 +464,30 @@ impl Gpu {
     }
 }
 
+impl Gpu {
+    /// Microseconds of each launch, median of several stretches.
+    fn time_each(&mut self, launches: &[Launch]) -> Result<Vec<f32>> {
+        let events = self.events(2)?;
+        let mut times = Vec::with_capacity(launches.len());
+        for launch in launches {
+            let mut stretches = [0.0; STRETCHES];
+            self.launch(launch)?;
+            for stretch in &mut stretches {
+                self.record(&events, 0)?;
+                for _ in 0..STRETCH {
+                    self.launch(launch)?;
+                }
+                self.record(&events, 1)?;
+                self.synchronize()?;
+                *stretch = self.between(&events, 0, 1)? / STRETCH as f32;
+            }
+            stretches.sort_by(f32::total_cmp);
+            times.push(stretches[STRETCHES / 2]);
+        }
+        Ok(times)
+    }
+}
+
 impl Device for Gpu {
     fn allocate(&mut self, bytes: usize) -> Result<Address> {
         self.bind()?;
@@ -506,24 +550,11 @@ impl Device for Gpu {
     }
 
     fn time(&mut self, launches: &[Launch]) -> Result<Option<Vec<f32>>> {
-        let events = self.events(2)?;
-        let mut times = Vec::with_capacity(launches.len());
-        for launch in launches {
-            let mut stretches = [0.0; STRETCHES];
-            self.launch(launch)?;
-            for stretch in &mut stretches {
-                self.record(&events, 0)?;
-                for _ in 0..STRETCH {
-                    self.launch(launch)?;
-                }
-                self.record(&events, 1)?;
-                self.synchronize()?;
-                *stretch = self.between(&events, 0, 1)? / STRETCH as f32;
-            }
-            stretches.sort_by(f32::total_cmp);
-            times.push(stretches[STRETCHES / 2]);
-        }
-        Ok(Some(times))
+        // In a frame every launch waits for the one before it: a launch is as fast as it is alone, not beside itself.
+        let overlap = std::mem::replace(&mut self.programmatic, false);
+        let times = self.time_each(launches);
+        self.programmatic = overlap;
+        times.map(Some)
     }
 
     fn processors(&self) -> usize {

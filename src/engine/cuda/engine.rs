@@ -7,7 +7,7 @@ use super::driver::{Gpu, Graph, Pinned, Warmer};
 use super::launch::Device;
 use super::lower::{Plan, lower};
 use super::params::Statistics;
-use super::picture::{PictureStage, unsorted};
+use super::picture::{PictureStage, marks_len, spread_marks, unsorted};
 use crate::engine::{Network, Pictures, Route, Shape};
 use crate::frame::{Extent, Found, Picture, Rect, packed_len};
 use crate::model::{self, Checkpoint};
@@ -64,8 +64,25 @@ impl Cuda {
     /// # Errors
     /// No such device, no memory, an input size (height, width) that is not a multiple of 32, a broken checkpoint.
     pub fn new(checkpoint: &Checkpoint, ordinal: usize, size: Option<(usize, usize)>) -> Result<Self> {
+        Self::on(Gpu::open(ordinal)?, checkpoint, size)
+    }
+
+    /// As [`Cuda::new`], with kernels from a file instead of those compiled in: to compare versions of them.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; kernels that cannot be loaded.
+    pub fn with_kernels(
+        checkpoint: &Checkpoint,
+        ordinal: usize,
+        size: Option<(usize, usize)>,
+        kernels: &[u8],
+    ) -> Result<Self> {
+        Self::on(Gpu::with_kernels(ordinal, kernels)?, checkpoint, size)
+    }
+
+    fn on(mut gpu: Gpu, checkpoint: &Checkpoint, size: Option<(usize, usize)>) -> Result<Self> {
         let shape = Shape::of(checkpoint, size)?;
-        let mut gpu = Gpu::open(ordinal)?;
+        let ordinal = gpu.ordinal();
         let published = model::program(checkpoint.architecture(), (shape.height, shape.width));
         let plan = lower(&program::fuse(published), checkpoint, &mut gpu)?;
         let input = gpu.pinned(4 * shape.input_len())?;
@@ -181,6 +198,20 @@ impl Cuda {
         (1..=count).map(|end| self.gpu.between(&events, 0, end)).collect()
     }
 
+    /// One frame's launches, shown to a profiler that was started with the program.
+    ///
+    /// # Errors
+    /// Whatever CUDA says.
+    pub fn show_to_profiler(&mut self) -> Result<()> {
+        self.gpu.synchronize()?;
+        self.gpu.show_to_profiler(true)?;
+        for step in &self.plan.steps {
+            self.gpu.launch(&step.launch)?;
+        }
+        self.gpu.synchronize()?;
+        self.gpu.show_to_profiler(false)
+    }
+
     /// One frame from planes without a graph: every launch from the host.
     pub fn run_without_graph(&mut self, input: &[f32], logits: &mut [f32]) -> Result<()> {
         self.put_planes(input, logits)?;
@@ -217,7 +248,7 @@ impl Cuda {
     fn put_picture(&mut self, picture: &Picture, view: Rect, level: f32) -> Result<()> {
         let (Self { gpu, plan, stage, shape, .. }, whole) = (&mut *self, packed_len(&picture.info));
         let changed = stage.prepare(gpu, plan, *shape, picture, view, level)?;
-        let marked = view.area() as usize;
+        let marked = marks_len(view);
         if changed || self.picture_graph.is_none() {
             self.picture_graph = None;
             if self.picture.len() < whole {
@@ -324,7 +355,8 @@ impl Pictures for Cuda {
         }
         let s = self.take_logits(logits)?;
         // SAFETY: everything has run.
-        inside.copy_from_slice(&unsafe { self.inside.bytes() }[..inside.len()]);
+        let marks = unsafe { self.inside.bytes() };
+        spread_marks(marks, view.w as usize, inside);
         let extent = match s.area {
             0 => Extent::default(),
             _ => Extent {

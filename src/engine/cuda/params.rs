@@ -62,7 +62,7 @@ pub(crate) struct Conv {
     pub(crate) height: i32,
     pub(crate) width: i32,
     pub(crate) channels: i32,
-    pub(crate) relu: i32,
+    pub(crate) unused: i32,
     pub(crate) splits: i32,
     pub(crate) tiles_across: i32,
     pub(crate) first_block: i32,

@@ -106,7 +106,7 @@ impl PictureStage {
         let info = picture.info;
         let base = self.picture.reserve(device, packed_len(&info))?;
         let narrow = self.narrow.reserve(device, source_h * 3 * shape.width)?;
-        let inside = self.inside.reserve(device, (view.w * view.h) as usize)?;
+        let inside = self.inside.reserve(device, marks_len(view))?;
         let (mut planes, mut strides, mut offset) = ([base; 3], [0; 3], 0);
         for i in 0..info.format.planes() {
             let (stride, lines) = info.format.plane_size(i, info.width, info.height);
@@ -184,8 +184,7 @@ impl PictureStage {
             Launch::each(Kernel::Rows, source_h * shape.width, first),
             Launch::each(Kernel::Columns, shape.height * shape.width, second),
         ];
-        let marked = view.h as usize * (view.w as usize).div_ceil(4);
-        self.after = Some(Launch::each(Kernel::Mark, marked, mark));
+        self.after = Some(Launch::each(Kernel::Mark, marks_len(view), mark));
         self.key = Some(key);
         Ok(true)
     }
@@ -195,7 +194,7 @@ impl PictureStage {
         self.picture.address
     }
 
-    /// Where the marked pixels are, row-major over the view.
+    /// Where the marked pixels are, as [`spread_marks`] reads them.
     pub(crate) fn inside(&self) -> Address {
         self.inside.address
     }
@@ -212,4 +211,45 @@ impl PictureStage {
 /// The float behind the kernels' integers that sort as floats do.
 pub(crate) fn unsorted(key: u32) -> f32 {
     f32::from_bits(if key >> 31 != 0 { key & 0x7fff_ffff } else { !key })
+}
+
+/// Bytes of a view's marks: a bit a pixel, each row from a byte of its own.
+pub(crate) fn marks_len(view: Rect) -> usize {
+    view.h as usize * (view.w as usize).div_ceil(8)
+}
+
+/// Marks as the device writes them, [height][width / 8 rounded up] with the lowest bit first, to a byte of 0 or 1 a pixel,
+/// row-major over the view.
+pub(crate) fn spread_marks(marks: &[u8], width: usize, inside: &mut [u8]) {
+    // Byte k keeps bit k alone, and becomes 1 where it is set.
+    let spread = |marks: u8| {
+        let bits = u64::from(marks) * 0x0101_0101_0101_0101 & 0x8040_2010_0804_0201;
+        ((bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101).to_le_bytes()
+    };
+    for (marks, inside) in marks.chunks(width.div_ceil(8)).zip(inside.chunks_mut(width)) {
+        let (whole, rest) = inside.as_chunks_mut::<8>();
+        for (inside, marks) in whole.iter_mut().zip(marks) {
+            *inside = spread(*marks);
+        }
+        if let Some(last) = marks.get(whole.len()) {
+            rest.copy_from_slice(&spread(*last)[..rest.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod marks {
+    #[test]
+    fn every_byte_of_marks_becomes_its_pixels() {
+        for width in [1usize, 7, 8, 9, 21] {
+            let across = width.div_ceil(8);
+            let marks: Vec<u8> = (0..256 * across).map(|i| (i * 37 % 256) as u8).collect();
+            let mut inside = vec![9; 256 * width];
+            super::spread_marks(&marks, width, &mut inside);
+            for (i, got) in inside.iter().enumerate() {
+                let (y, x) = (i / width, i % width);
+                assert_eq!(*got, marks[y * across + x / 8] >> (x % 8) & 1);
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::launch::{Device, Kernel, Launch, bytes_of};
 use super::lower::{Plan, Site, lower};
 use super::pack::Spread;
 use super::params::{Address, CONVS, Join, Pool, Statistics, Subtract};
-use super::picture::PictureStage;
+use super::picture::{PictureStage, marks_len, spread_marks};
 use super::tile::{Cut, Size, Tile};
 use crate::engine::cpu::{Cpu, KernelSet, Settings};
 use crate::engine::folded_conv::Layer;
@@ -689,7 +689,9 @@ fn marks_are_the_plain_steps_marks() {
             let (vh, vw) = (view.h as usize, view.w as usize);
             let mut large = Vec::new();
             Upsampler::default().run(&logits, 1, (32, 32), (vh, vw), |_, row| large.extend_from_slice(row));
-            let got: Vec<u8> = get(device, stage.inside(), vh * vw);
+            let marks: Vec<u8> = get(device, stage.inside(), marks_len(view));
+            let mut got = vec![0; vh * vw];
+            spread_marks(&marks, vw, &mut got);
             for (i, v) in large.iter().enumerate() {
                 // Positions are f32 on the device.
                 assert!((v - level).abs() < 1e-3 || got[i] == u8::from(*v >= level), "pixel {i}: {v}");
@@ -799,7 +801,9 @@ fn real_pictures_keep_their_masks() {
                             device.launch(launch).expect("a launch");
                         }
                         let got: Vec<f32> = get(device, plan.logits, shape.logits_len());
-                        let inside: Vec<u8> = get(device, stage.inside(), view.area() as usize);
+                        let marks: Vec<u8> = get(device, stage.inside(), marks_len(*view));
+                        let mut inside = vec![0; view.area() as usize];
+                        spread_marks(&marks, view.w as usize, &mut inside);
                         let top = wanted.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
                         let worst = wanted.iter().zip(&got).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
                         let flips = wanted

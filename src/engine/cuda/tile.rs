@@ -6,10 +6,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tile {
     Tall,
+    TallDeep,
     Square,
     SquareDeep,
+    SquareWide,
     Flat,
+    FlatWide,
     Narrow,
+    NarrowWide,
     Small,
 }
 
@@ -35,8 +39,18 @@ impl TileShape {
 }
 
 impl Tile {
-    pub(crate) const ALL: [Tile; 6] =
-        [Tile::Tall, Tile::Square, Tile::SquareDeep, Tile::Flat, Tile::Narrow, Tile::Small];
+    pub(crate) const ALL: [Tile; 10] = [
+        Tile::Tall,
+        Tile::TallDeep,
+        Tile::Square,
+        Tile::SquareDeep,
+        Tile::SquareWide,
+        Tile::Flat,
+        Tile::FlatWide,
+        Tile::Narrow,
+        Tile::NarrowWide,
+        Tile::Small,
+    ];
 
     pub(crate) fn shape(self) -> TileShape {
         let shape = |name, rows, columns, step, stages, threads| TileShape {
@@ -49,8 +63,13 @@ impl Tile {
         };
         match self {
             Tile::Tall => shape("conv_128x64", 128, 64, 32, 3, 256),
+            Tile::TallDeep => shape("conv_128x64_deep", 128, 64, 64, 3, 256),
             Tile::Square => shape("conv_64x64", 64, 64, 32, 4, 128),
             Tile::SquareDeep => shape("conv_64x64_deep", 64, 64, 64, 3, 128),
+            // Twice the warps for the same tile: less for each to do where there are fewer tiles than multiprocessors.
+            Tile::SquareWide => shape("conv_64x64_wide", 64, 64, 64, 4, 256),
+            Tile::FlatWide => shape("conv_32x64_wide", 32, 64, 64, 4, 256),
+            Tile::NarrowWide => shape("conv_64x32_wide", 64, 32, 64, 4, 256),
             Tile::Flat => shape("conv_32x64", 32, 64, 64, 4, 128),
             Tile::Narrow => shape("conv_64x32", 64, 32, 32, 4, 128),
             Tile::Small => shape("conv_32x32", 32, 32, 64, 4, 128),
@@ -113,6 +132,7 @@ impl Cut {
             .zip(&self.splits)
             .map(|(s, n)| {
                 let work = (s.length / n) as f64 * (shape.rows + shape.columns) as f64 / (32.0 * 128.0);
+                let work = if shape.threads > 128 { 0.7 * work } else { work };
                 work + if *n > 1 {
                     6.0 + *n as f64 * (shape.rows * shape.columns) as f64 / 4096.0
                 } else {

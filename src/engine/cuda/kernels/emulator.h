@@ -159,7 +159,6 @@ DEVICE int thread_index() { return emulator::device().thread; }
 DEVICE int block_index() { return emulator::device().block; }
 DEVICE unsigned char *shared_memory() { return emulator::device().shared.data(); }
 DEVICE void barrier() { emulator::wait(emulator::AT_BARRIER); }
-DEVICE void fence() {}
 // One launch after another.
 DEVICE void let_next_begin() {}
 DEVICE void await_previous() {}
@@ -244,6 +243,7 @@ DEVICE float shuffle_xor(float v, int mask) {
     return f;
 }
 // One block and one fiber at a time.
+DEVICE unsigned arrive(unsigned *at) { return (*at)++; }
 DEVICE unsigned atomic_add(unsigned *to, unsigned v) {
     const unsigned old = *to;
     *to = old + v;
@@ -253,3 +253,13 @@ DEVICE void atomic_min(unsigned *to, unsigned v) { *to = v < *to ? v : *to; }
 DEVICE void atomic_max(unsigned *to, unsigned v) { *to = v > *to ? v : *to; }
 DEVICE float to_float(half v) { return (float)v; }
 DEVICE half to_half(float v) { return (half)v; }
+DEVICE float positive(float v) { return v < 0.f ? 0.f : v; }
+DEVICE unsigned narrow2(float low, float high) {
+    half pair[2];
+    const float values[2] = {low, high};
+    for (int i = 0; i < 2; ++i)
+        pair[i] = to_half(values[i] > 65504.f ? 65504.f : values[i] < -65504.f ? -65504.f : values[i]);
+    unsigned r;
+    memcpy(&r, pair, sizeof r);
+    return r;
+}

@@ -36,7 +36,28 @@ KERNEL(subtract, SubtractGroup, 256) {
     const bool same = u.a_height == u.height && u.a_width == u.width;
     const int thread = thread_index();
 
+    // Two groups of channels a thread; all that the arithmetic needs is on its way before the first barrier.
+    constexpr int EACH = 2;
+    static_assert(EACH * 256 == SIDE * SIDE * 8, "whole results");
+    const int c = thread % 8 * 8;
+    Values as[EACH], bs[EACH];
+    bool real[EACH];
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int pixel = thread / 8 + e * 32, y = top + pixel / SIDE, x = left + pixel % SIDE;
+        real[e] = y < u.height && x < u.width;
+        if (!real[e]) continue;
+        as[e] = same ? read8(u.a + (y * u.width + x) * 64 + c)
+                     : between(u.a, u.a_width, 64, place(y, u.a_height, u.height), place(x, u.a_width, u.width), c);
+        bs[e] = read8(u.b + (y * u.width + x) * 64 + c);
+    }
+    Values alpha[2], beta[2];
     if (u.terms) {
+#pragma unroll
+        for (int g = 0; g < 2; ++g) {
+            alpha[g] = read8(u.terms + g * 128 + c);
+            beta[g] = read8(u.terms + g * 128 + 64 + c);
+        }
         for (int i = thread; i < 2 * WIDE * WIDE; i += 256) {
             const int at = i % (WIDE * WIDE), y = top + at / WIDE - REACH, x = left + at % WIDE - REACH;
             float v = 0.f;
@@ -54,37 +75,36 @@ KERNEL(subtract, SubtractGroup, 256) {
         // Four sums a pixel: 3 and 5 wide, of a and of b.
         const int pixel = thread / 4, kind = thread % 4;
         const float *centre = planes + (kind / 2) * WIDE * WIDE + (pixel / SIDE + REACH) * WIDE + pixel % SIDE + REACH;
-        const int reach = kind % 2 + 1;
+        const bool five = kind % 2 == 1;
         float sum = 0.f;
-        for (int dy = -reach; dy <= reach; ++dy)
-            for (int dx = -reach; dx <= reach; ++dx) sum += centre[dy * WIDE + dx];
+#pragma unroll
+        for (int dy = -2; dy <= 2; ++dy)
+#pragma unroll
+            for (int dx = -2; dx <= 2; ++dx)
+                if (five || (dy >= -1 && dy <= 1 && dx >= -1 && dx <= 1)) sum += centre[dy * WIDE + dx];
         boxes[thread] = sum;
         barrier();
     }
-    for (int i = thread; i < SIDE * SIDE * 8; i += 256) {
-        const int pixel = i / 8, c = i % 8 * 8;
-        const int y = top + pixel / SIDE, x = left + pixel % SIDE;
-        if (y >= u.height || x >= u.width) continue;
-        const long long at = ((long long)y * u.width + x) * 64 + c;
-        const Values a = same ? read8(u.a + at)
-                              : between(u.a, u.a_width, 64, place(y, u.a_height, u.height), place(x, u.a_width, u.width), c);
-        const Values b = read8(u.b + at);
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        if (!real[e]) continue;
+        const int pixel = thread / 8 + e * 32, y = top + pixel / SIDE, x = left + pixel % SIDE;
         Values r;
 #pragma unroll
-        for (int k = 0; k < 8; ++k) r.v[k] = magnitude(a.v[k] - b.v[k]);
+        for (int k = 0; k < 8; ++k) r.v[k] = magnitude(as[e].v[k] - bs[e].v[k]);
         if (u.terms) {
 #pragma unroll
-            for (int k = 0; k < 8; ++k) {
+            for (int g = 0; g < 2; ++g) {
+                const float box_a = boxes[pixel * 4 + g], box_b = boxes[pixel * 4 + 2 + g];
 #pragma unroll
-                for (int g = 0; g < 2; ++g) {
-                    const float alpha = u.terms[g * 128 + c + k], beta = u.terms[g * 128 + 64 + c + k];
-                    const float of_a = positive(alpha * boxes[pixel * 4 + g] + beta);
-                    const float of_b = positive(alpha * boxes[pixel * 4 + 2 + g] + beta);
+                for (int k = 0; k < 8; ++k) {
+                    const float of_a = positive(alpha[g].v[k] * box_a + beta[g].v[k]);
+                    const float of_b = positive(alpha[g].v[k] * box_b + beta[g].v[k]);
                     r.v[k] += magnitude(of_a - of_b);
                 }
             }
         }
-        write8(u.out + at, r);
+        write8(u.out + (y * u.width + x) * 64 + c, r);
     }
 }
 
@@ -101,6 +121,32 @@ KERNEL(join, Join, 256) {
     write8(p.out + (long long)pixel * 64 + c, r);
 }
 
+// A window of SIZE x SIZE whose values are all fetched before the first is used.
+template <int SIZE, bool GREATEST> DEVICE Values window(const Pool &p, int top, int left, int c) {
+    Eight values[SIZE * SIZE];
+#pragma unroll
+    for (int i = 0; i < SIZE * SIZE; ++i) {
+        const int y = top + i / SIZE, x = left + i % SIZE;
+        // Zeros beyond the edge: counted in the average, and never above what follows a ReLU.
+        values[i] = {};
+        if (y >= 0 && y < p.source_height && x >= 0 && x < p.source_width)
+            values[i] = *(const Eight *)(p.source + (y * p.source_width + x) * p.source_pitch + c);
+    }
+    Values r;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+        float v = 0.f;
+#pragma unroll
+        for (int i = 0; i < SIZE * SIZE; ++i) {
+            const float s = to_float(values[i].v[k]);
+            // The value is kept where it is not below the other, so that NaN is never lost.
+            v = !GREATEST ? v + s : v >= s ? v : (v != v ? v : s);
+        }
+        r.v[k] = v;
+    }
+    return r;
+}
+
 KERNEL(pool, Pool, 256) {
     follow();
     const int groups = p.channels / 8;
@@ -110,27 +156,16 @@ KERNEL(pool, Pool, 256) {
     float total = 0.f;
     if (real) {
         const int y = pixel / p.width, x = pixel % p.width;
-        // The window's first row and column, and its size.
-        const int stride = p.kind == 1 ? p.stride : 2, reach = p.kind == 2 ? 0 : 1, size = p.kind == 2 ? 2 : 3;
-        Values r;
-#pragma unroll
-        for (int k = 0; k < 8; ++k) r.v[k] = 0.f;
-        for (int dy = 0; dy < size; ++dy)
-            for (int dx = 0; dx < size; ++dx) {
-                const int sy = y * stride - reach + dy, sx = x * stride - reach + dx;
-                // Zeros beyond the edge: counted in the average, and never above what follows a ReLU.
-                if (sy < 0 || sy >= p.source_height || sx < 0 || sx >= p.source_width) continue;
-                const Values s = read8(p.source + ((long long)sy * p.source_width + sx) * p.source_pitch + c);
-#pragma unroll
-                for (int k = 0; k < 8; ++k) r.v[k] = p.kind == 0 ? (r.v[k] >= s.v[k] ? r.v[k] : s.v[k]) : r.v[k] + s.v[k];
-            }
+        Values r = p.kind == 0   ? window<3, true>(p, 2 * y - 1, 2 * x - 1, c)
+                   : p.kind == 1 ? window<3, false>(p, p.stride * y - 1, p.stride * x - 1, c)
+                                 : window<2, false>(p, 2 * y, 2 * x, c);
         const float share = p.kind == 0 ? 1.f : p.kind == 1 ? 1.f / 9.f : 0.25f;
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
             r.v[k] *= share;
             total += r.v[k];
         }
-        write8(p.out + (long long)pixel * p.out_pitch + c, r);
+        write8(p.out + pixel * p.out_pitch + c, r);
     }
     if (p.sum) {
         total += shuffle_xor(total, 1);
@@ -158,13 +193,19 @@ KERNEL(last, Last, 256) {
     const int y = pixel / p.width, x = pixel % p.width;
     for (int k = 0; k < p.classes; ++k) {
         float sum = 0.f;
+        Eight values[9];
+#pragma unroll
         for (int tap = 0; tap < 9; ++tap) {
             const int sy = y + tap / 3 - 1, sx = x + tap % 3 - 1;
-            if (!real || sy < 0 || sy >= p.height || sx < 0 || sx >= p.width) continue;
-            const Values s = read8(p.source + ((long long)sy * p.width + sx) * 64 + c);
-            const float *w = p.weights + (k * 9 + tap) * 64 + c;
+            values[tap] = {};
+            if (real && sy >= 0 && sy < p.height && sx >= 0 && sx < p.width)
+                values[tap] = *(const Eight *)(p.source + (sy * p.width + sx) * 64 + c);
+        }
 #pragma unroll
-            for (int j = 0; j < 8; ++j) sum += s.v[j] * w[j];
+        for (int tap = 0; tap < 9; ++tap) {
+            const Values w = read8(p.weights + (k * 9 + tap) * 64 + c);
+#pragma unroll
+            for (int j = 0; j < 8; ++j) sum += to_float(values[tap].v[j]) * w.v[j];
         }
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);

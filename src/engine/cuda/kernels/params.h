@@ -49,7 +49,7 @@ struct Conv {
     int height;
     int width;
     int channels;
-    int relu;
+    int unused;
     int splits;
     int tiles_across;
     int first_block;
@@ -222,6 +222,7 @@ struct Columns {
 // Logits enlarged to the view's size and compared with a level.
 struct Mark {
     const float *logits;
+    // [height][width / 8, rounded up]: bit k of a byte is its pixel k.
     unsigned char *inside;
     struct Statistics *statistics;
     int source_height;

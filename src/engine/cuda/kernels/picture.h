@@ -28,47 +28,56 @@ DEVICE Colour colour(const Rows &p, int y, int u, int v) {
     return {clip((l + v * m[3]) >> 16), clip((l + u * m[4] + v * m[5]) >> 16), clip((l + u * m[6]) >> 16)};
 }
 
-DEVICE Colour pixel_at(const Rows &p, int row, int x) {
-    const long long line_number = (long long)row * p.line_step + p.line_first;
-    const unsigned char *line = p.planes[0] + line_number * p.strides[0];
-    if (p.layout == 0) return {line[x], line[x], line[x]};
-    if (p.layout == 1) {
-        const unsigned char *at = line + x * p.places[0];
+// Where a row of the picture lies: what does not change from pixel to pixel.
+struct Line {
+    const unsigned char *luma;
+    const unsigned char *u;
+    const unsigned char *v;
+};
+
+template <int LAYOUT> DEVICE Line line_at(const Rows &p, int row) {
+    Line line = {p.planes[0] + ((long long)row * p.line_step + p.line_first) * p.strides[0], nullptr, nullptr};
+    if (LAYOUT == 2 || LAYOUT == 3) {
+        // Fields are subsampled apart.
+        const int chroma = smaller((row >> p.sub_y) * p.line_step + p.line_first, p.chroma_rows - 1);
+        const int u = LAYOUT == 2 ? p.places[1] : 1, v = LAYOUT == 2 ? p.places[2] : 1;
+        line.u = p.planes[u] + (long long)chroma * p.strides[u];
+        line.v = p.planes[v] + (long long)chroma * p.strides[v];
+    }
+    return line;
+}
+
+template <int LAYOUT> DEVICE Colour pixel_at(const Rows &p, const Line &line, int x) {
+    const unsigned char *const luma = line.luma;
+    if (LAYOUT == 0) return {luma[x], luma[x], luma[x]};
+    if (LAYOUT == 1) {
+        const unsigned char *at = luma + x * p.places[0];
         return {at[p.places[1]], at[p.places[2]], at[p.places[3]]};
     }
-    if (p.layout == 4) {
-        const unsigned char *at = line + (x >> 1) * 4;
+    if (LAYOUT == 4) {
+        const unsigned char *at = luma + (x >> 1) * 4;
         return colour(p, at[p.places[1] + (x & 1) * 2], at[p.places[2]], at[p.places[3]]);
     }
-    if (p.layout == 5) {
-        const unsigned char *group = line + x / 6 * 16;
+    if (LAYOUT == 5) {
+        const unsigned char *group = luma + x / 6 * 16;
         const int i = x % 6;
         return colour(p, v210(group, 2 * i + 1), v210(group, i / 2 * 4), v210(group, i / 2 * 4 + 2));
     }
-    // Fields are subsampled apart.
-    const int chroma = smaller((row >> p.sub_y) * p.line_step + p.line_first, p.chroma_rows - 1);
     const int c = x >> p.sub_x;
-    const int luma = p.depth == 8 ? line[x] : word10(line, x, p.shift);
-    if (p.layout == 2) {
-        const unsigned char *u = p.planes[p.places[1]] + (long long)chroma * p.strides[p.places[1]];
-        const unsigned char *v = p.planes[p.places[2]] + (long long)chroma * p.strides[p.places[2]];
-        return p.depth == 8 ? colour(p, luma, u[c], v[c]) : colour(p, luma, word10(u, c, p.shift), word10(v, c, p.shift));
-    }
-    const unsigned char *pair = p.planes[1] + (long long)chroma * p.strides[1];
-    const int u = 2 * c + p.places[1], v = 2 * c + p.places[2];
-    return p.depth == 8 ? colour(p, luma, pair[u], pair[v]) : colour(p, luma, word10(pair, u, p.shift), word10(pair, v, p.shift));
+    const int u = LAYOUT == 2 ? c : 2 * c + p.places[1], v = LAYOUT == 2 ? c : 2 * c + p.places[2];
+    if (p.depth == 8) return colour(p, luma[x], line.u[u], line.v[v]);
+    return colour(p, word10(luma, x, p.shift), word10(line.u, u, p.shift), word10(line.v, v, p.shift));
 }
 
-KERNEL(rows, Rows, 256) {
-    follow();
-    const int i = block_index() * 256 + thread_index();
-    if (i >= p.rows * p.width) return;
-    const int row = i / p.width, x = i - row * p.width;
-    const int first = p.spans[2 * x], n = p.spans[2 * x + 1];
+template <int LAYOUT> DEVICE void reduce_row(const Rows &p, int row, int x) {
+    const Line line = line_at<LAYOUT>(p, p.top + row);
+    const int first = p.x0 + p.spans[2 * x], n = p.spans[2 * x + 1];
+    const int *const weights = p.weights + x * p.taps;
     int r = 1 << (BITS - 1), g = r, b = r;
+#pragma unroll 4
     for (int k = 0; k < n; ++k) {
-        const Colour c = pixel_at(p, p.top + row, p.x0 + first + k);
-        const int w = p.weights[x * p.taps + k];
+        const Colour c = pixel_at<LAYOUT>(p, line, first + k);
+        const int w = weights[k];
         r += c.r * w;
         g += c.g * w;
         b += c.b * w;
@@ -77,6 +86,21 @@ KERNEL(rows, Rows, 256) {
     out[0] = (unsigned char)clip(r >> BITS);
     out[p.width] = (unsigned char)clip(g >> BITS);
     out[2 * p.width] = (unsigned char)clip(b >> BITS);
+}
+
+KERNEL(rows, Rows, 256) {
+    follow();
+    const int i = block_index() * 256 + thread_index();
+    if (i >= p.rows * p.width) return;
+    const int row = i / p.width, x = i - row * p.width;
+    switch (p.layout) {
+    case 0: return reduce_row<0>(p, row, x);
+    case 1: return reduce_row<1>(p, row, x);
+    case 2: return reduce_row<2>(p, row, x);
+    case 3: return reduce_row<3>(p, row, x);
+    case 4: return reduce_row<4>(p, row, x);
+    default: return reduce_row<5>(p, row, x);
+    }
 }
 
 KERNEL(columns, Columns, 256) {
@@ -101,15 +125,16 @@ DEVICE unsigned sortable(float v) {
     return b >> 31 ? ~b : b | 0x80000000u;
 }
 
-// A thread takes four pixels of a row.
+// A thread takes eight pixels of a row: one byte of marks.
 KERNEL(mark, Mark, 256) {
     follow();
-    const int i = block_index() * 256 + thread_index(), across = (p.width + 3) / 4;
+    const int i = block_index() * 256 + thread_index(), across = (p.width + 7) / 8;
     unsigned area = 0, left = ~0u, top = ~0u, right = 0, bottom = 0, highest = 0;
     if (i < across * p.height) {
-        const int row = i / across, x0 = (i - row * across) * 4;
+        const int row = i / across, x0 = (i - row * across) * 8;
         const Place y = place(row, p.source_height, p.height);
-        for (int x = x0; x < smaller(x0 + 4, p.width); ++x) {
+        unsigned marks = 0;
+        for (int x = x0; x < smaller(x0 + 8, p.width); ++x) {
             const Place at = place(x, p.source_width, p.width);
             float v = 0.f;
             // Classes are joined before the enlargement: a pixel belongs to the largest.
@@ -127,7 +152,7 @@ KERNEL(mark, Mark, 256) {
             const float above = c[0] + (c[1] - c[0]) * at.t, below = c[2] + (c[3] - c[2]) * at.t;
             v = above + (below - above) * y.t;
             const bool inside = v >= p.level;
-            p.inside[(long long)row * p.width + x] = inside ? 1 : 0;
+            marks |= (inside ? 1u : 0u) << (x - x0);
             const unsigned key = sortable(v);
             highest = key > highest ? key : highest;
             if (inside) {
@@ -138,6 +163,7 @@ KERNEL(mark, Mark, 256) {
                 bottom = (unsigned)row + 1;
             }
         }
+        p.inside[i] = (unsigned char)marks;
     }
     for (int step = 1; step < 32; step *= 2) {
         area += shuffle_xor(area, step);
