@@ -116,6 +116,11 @@ impl MaskReceiver {
         (self.current.as_deref(), fresh)
     }
 
+    /// The mask that was the newest when somebody asked last.
+    pub fn current(&self) -> Option<&FinishedMask> {
+        self.current.as_deref()
+    }
+
     /// Forgets the mask: the stream it belongs to is over.
     pub fn clear(&mut self) {
         self.newest();

@@ -31,8 +31,19 @@ pub trait Tap: Send + Sync {
     fn format(&self, _info: &gst_video::VideoInfo) {}
     /// The picture as it came.
     fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo);
-    /// The picture as it goes on.
-    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect);
+    /// The picture as it goes on, and what is shown on it.
+    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, shown: &Shown);
+}
+
+/// What a picture shows besides itself.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    pub frame: FrameId,
+    pub pts: Pts,
+    /// The part of it that is analysed.
+    pub view: Rect,
+    /// The mask that is drawn, as it was found on its own frame.
+    pub mask: Option<&'a Mask>,
 }
 
 /// Everything a compositor is connected to.
@@ -289,7 +300,9 @@ impl FrameHook for Compositor {
             self.on_picture(buffer, info, &mut event).map(|first| first_mask = first)
         };
         if let Some(tap) = &self.wiring.tap {
-            tap.marked(buffer, info, self.view);
+            let mask = self.wiring.masks.current().map(|m| &m.mask);
+            let mask = mask.filter(|m| event.shown.is_some_and(|s| s.of == m.frame));
+            tap.marked(buffer, info, &Shown { frame: event.frame, pts: event.pts, view: self.view, mask });
         }
         self.end(event, entered, first_mask);
         drawn
@@ -306,7 +319,11 @@ impl FrameHook for Compositor {
         if let Some(tap) = &self.wiring.tap {
             // The card puts picture and marks together: this machine never has the marked picture, so both taps see the clean one.
             tap.clean(buffer, info);
-            tap.marked(buffer, info, self.view);
+            tap.marked(
+                buffer,
+                info,
+                &Shown { frame: event.frame, pts: event.pts, view: self.view, mask: None },
+            );
         }
         let mut first_mask = None;
         let drawn = if self.given_up {

@@ -17,7 +17,7 @@ mod sizing;
 mod stills;
 mod timestamps;
 
-pub use compositor::Tap;
+pub use compositor::{Shown, Tap};
 pub use controls::Controls;
 pub use frame_taps::Taps;
 pub use network::{LiveNetwork, NetworkSettings, Wrap};
