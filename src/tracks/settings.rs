@@ -40,7 +40,7 @@ impl Confirm {
             Self::Off => None,
             Self::Sensitive => Some(Numbers { confirm_ms: 0.0, ..Numbers::BALANCED }),
             Self::Balanced => Some(Numbers::BALANCED),
-            Self::Quiet => Some(Numbers { confirm_ms: 400.0, ..Numbers::BALANCED }),
+            Self::Quiet => Some(Numbers { confirm_ms: 240.0, least_weight: 0.1, ..Numbers::BALANCED }),
         }
     }
 }

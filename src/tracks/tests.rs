@@ -98,7 +98,7 @@ fn every_frame_rate_confirms_at_the_same_time() {
 
 #[test]
 fn what_does_not_last_is_not_drawn() {
-    for (c, frames) in [(Confirm::Balanced, 3), (Confirm::Quiet, 9)] {
+    for (c, frames) in [(Confirm::Balanced, 3), (Confirm::Quiet, 6)] {
         let mut run = Run::new(c);
         for n in 0..200 {
             let m = if n % 40 < frames { map(&[HERE]) } else { map(&[]) };
