@@ -372,7 +372,7 @@ impl Marker {
 
         if let Some(path) = &args.maps {
             let mut kept = KeptMaps::open(path)?;
-            let more = kept.next()?;
+            let more = kept.advance()?;
             return Ok(Self::Kept(Box::new(kept), more));
         }
         if let Some(folder) = &args.predictions {
@@ -419,7 +419,7 @@ impl Marker {
             }
             Self::Kept(kept, more) => {
                 while *more && kept.frame() < id.0 {
-                    *more = kept.next()?;
+                    *more = kept.advance()?;
                 }
                 if !*more || kept.frame() != id.0 {
                     return Ok(false);
@@ -430,7 +430,7 @@ impl Marker {
                 let detected = FrameDetections { pts_ns: pts.0, ..kept.detections()? };
                 let map = FrameMap { pts, ..kept.map(Some(picture)) };
                 judge.frame(detected, size, Some(&map))?;
-                *more = kept.next()?;
+                *more = kept.advance()?;
             }
             Self::Predictions(maps, finder, ahead) => {
                 let scenery = finder.observe(picture);

@@ -117,7 +117,7 @@ impl KeptMaps {
     ///
     /// # Errors
     /// A file that is cut off or damaged.
-    pub fn next(&mut self) -> Result<bool> {
+    pub fn advance(&mut self) -> Result<bool> {
         let before = self.head.frame;
         let first = self.logits.is_empty();
         let Some(line) = self.line()? else { return Ok(false) };
@@ -232,7 +232,7 @@ mod tests {
         write(&bytes);
         let mut kept = KeptMaps::open(&path).unwrap();
         for frame in [0, 2] {
-            assert!(kept.next().unwrap());
+            assert!(kept.advance().unwrap());
             let back = kept.map(None);
             let wanted = map(frame, &logits);
             assert_eq!(
@@ -245,18 +245,18 @@ mod tests {
             // The second pixel of the second row, ten picture pixels a map pixel.
             assert!(found.regions[0].contains(10 + 15, 5 + 15));
         }
-        assert!(!kept.next().unwrap());
+        assert!(!kept.advance().unwrap());
 
         write(&bytes[..bytes.len() - 1]);
         let mut cut = KeptMaps::open(&path).unwrap();
-        assert!(cut.next().unwrap());
-        assert!(cut.next().unwrap_err().to_string().contains("cut off within frame 2"));
+        assert!(cut.advance().unwrap());
+        assert!(cut.advance().unwrap_err().to_string().contains("cut off within frame 2"));
         write(b"something else\n");
         assert!(KeptMaps::open(&path).is_err());
         let twice = [&bytes[..], &one[..]].concat();
         write(&twice);
         let mut again = KeptMaps::open(&path).unwrap();
-        assert!(again.next().unwrap() && again.next().unwrap());
-        assert!(again.next().unwrap_err().to_string().contains("frame 2 after frame 2"));
+        assert!(again.advance().unwrap() && again.advance().unwrap());
+        assert!(again.advance().unwrap_err().to_string().contains("frame 2 after frame 2"));
     }
 }
