@@ -60,7 +60,7 @@ browser:
 	$(call install,$(BROWSER_PACKAGES))
 
 build: setup
-	cargo build --release --locked
+	cargo build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
 demo: build
 	@rm -rf $(DEMO) && mkdir -m 700 $(DEMO)
@@ -91,6 +91,50 @@ size-walk: setup-test
 		sed -n 's/.*"executable":"\([^"]*deps\/live-[^"]*\)".*/\1/p' | tail -n 1); \
 	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
 		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
+
+# Archives on engines that exist (pipelines/fleet), each run for real on this machine: four phantoms in four shards, and the merged
+# result must be that of one process. FLEET_BIN names another build of the program.
+FLEET_BIN ?= $(CURDIR)/$(BIN)
+FLEET_VENV := $(CURDIR)/target/fleet-venv
+FLEET_ENV := POLYPSCOPE=$(FLEET_BIN) PYTHON=$(FLEET_VENV)/bin/python \
+	KUBERNETES_VALIDATE=$(FLEET_VENV)/bin/kubernetes-validate MOTO_SERVER=$(FLEET_VENV)/bin/moto_server
+FLEET := env $(FLEET_ENV) pipelines/fleet/check
+define fleet_python
+	@test -x $(FLEET_VENV)/bin/python || python3 -m venv $(FLEET_VENV)
+	@$(FLEET_VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
+endef
+
+.PHONY: fleet fleet-parallel fleet-slurm fleet-hyperqueue fleet-ray fleet-kubernetes fleet-s3 fleet-quick
+fleet: fleet-parallel fleet-kubernetes fleet-hyperqueue fleet-ray fleet-slurm fleet-s3
+
+$(CURDIR)/$(BIN):
+	$(MAKE) build
+
+fleet-parallel: $(FLEET_BIN)
+	$(call install,parallel)
+	$(FLEET)/parallel.sh
+
+fleet-slurm: $(FLEET_BIN)
+	$(call install,slurmctld slurmd slurm-client munge)
+	$(FLEET)/slurm.sh
+
+fleet-hyperqueue: $(FLEET_BIN)
+	$(call fleet_python,hyperqueue)
+	$(FLEET)/hyperqueue.sh
+
+fleet-ray: $(FLEET_BIN)
+	$(call fleet_python,ray)
+	$(FLEET)/ray.sh
+
+fleet-kubernetes: $(FLEET_BIN)
+	$(call fleet_python,kubernetes-validate)
+	$(FLEET)/kubernetes.sh
+
+# Needs a program with buckets: made here unless FLEET_BIN names one.
+fleet-s3:
+	$(call fleet_python,'moto[server]')
+	$(if $(filter $(CURDIR)/$(BIN),$(FLEET_BIN)),$(MAKE) build FEATURES=s3)
+	$(FLEET)/s3.sh
 
 bench: setup
 	cargo bench --locked
