@@ -15,7 +15,7 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	libopencv-core-dev libopencv-imgproc-dev
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
-TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
+TEST_PACKAGES := parallel xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
 
 BIN := target/release/polypscope
 DEMO := demo
@@ -28,6 +28,7 @@ help:
 	@echo "make build  the release binary"
 	@echo "make soak   ten minutes of live video, nothing dropped"
 	@echo "make size-walk  foreign code through changing sizes under valgrind"
+	@echo "make fleet  archives on Slurm, Kubernetes' schemas, HyperQueue, GNU parallel, Ray and S3, for real"
 	@echo "make bench  benchmarks of the kernels and parts"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting and clippy"
@@ -74,6 +75,7 @@ demo: build
 
 test: setup-test
 	cargo test --locked
+	POLYPSCOPE=$(CURDIR)/target/debug/polypscope pipelines/fleet/check/parallel.sh
 
 # Ten minutes of live video through the real network: nothing may be dropped, memory may not grow.
 SOAK_SECONDS := 600
@@ -104,7 +106,7 @@ define fleet_python
 	@$(FLEET_VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
 endef
 
-.PHONY: fleet fleet-parallel fleet-slurm fleet-hyperqueue fleet-ray fleet-kubernetes fleet-s3 fleet-quick
+.PHONY: fleet fleet-parallel fleet-slurm fleet-hyperqueue fleet-ray fleet-kubernetes fleet-s3
 fleet: fleet-parallel fleet-kubernetes fleet-hyperqueue fleet-ray fleet-slurm fleet-s3
 
 $(CURDIR)/$(BIN):

@@ -3,8 +3,9 @@
 //! In: names and bytes. Out: objects that are whole or not there, each created once and never changed. Calls wait; several reads
 //! are under way at a time where that helps.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -15,6 +16,9 @@ use tokio::task::JoinSet;
 use super::address::{Address, failure, wrong_address};
 use super::bucket;
 use crate::{Error, Result};
+
+/// What lies aside for so long was left by a worker that was killed: nobody writes one object for hours.
+const LEFT: Duration = Duration::from_secs(6 * 3600);
 
 /// Reads under way at once: what hides a bucket's latency, and is no burden for a file system.
 const AT_ONCE: usize = 32;
@@ -40,6 +44,8 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
     runtime: Runtime,
+    /// Where it is a folder.
+    folder: Option<PathBuf>,
     /// For sentences.
     address: String,
 }
@@ -57,7 +63,10 @@ impl Store {
                     .map_err(|e| failure(address, "opened", &e))?
                     // A result that stands must still stand after the power failed.
                     .with_fsync(true);
-                Self::with(Arc::new(files), Path::default(), address)
+                Ok(Self {
+                    folder: Some(path.to_owned()),
+                    ..Self::with(Arc::new(files), Path::default(), address)?
+                })
             }
             Address::Bucket { bucket, key } => {
                 let prefix = Path::parse(key).map_err(|e| wrong_address(address, &e.to_string()))?;
@@ -71,7 +80,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|e| Error::machine("the store's thread cannot be started").because(e))?;
-        Ok(Self { objects, prefix, runtime, address: address.to_owned() })
+        Ok(Self { objects, prefix, runtime, folder: None, address: address.to_owned() })
     }
 
     /// What it was opened as.
@@ -97,6 +106,24 @@ impl Store {
                 Ok(Created::ThereAlready)
             }
             Err(e) => Err(failure(&self.address, "written", &e)),
+        }
+    }
+
+    /// Removes what killed workers have left of objects under a folder of the store (`NAME#1`); a bucket keeps nothing of that kind.
+    pub(super) fn sweep(&self, name: &str) {
+        let Some(folder) = self.folder.as_ref().map(|f| f.join(name)) else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let aside = entry.file_name().to_str().is_some_and(|n| {
+                n.rsplit_once('#')
+                    .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            });
+            let age = entry.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok());
+            if aside
+                && age.is_some_and(|age| age > LEFT)
+                && let Err(e) = std::fs::remove_file(entry.path())
+            {
+                tracing::debug!(error = %e, "left by a killed worker, and cannot be removed");
+            }
         }
     }
 
@@ -228,6 +255,27 @@ pub(super) mod tests {
             (0..100).map(|i| if i % 2 == 0 { "x/y".into() } else { format!("no/{i}") }).collect();
         let read = store.read_all(&many).unwrap();
         assert!(read.iter().enumerate().all(|(i, r)| r.is_some() == (i % 2 == 0)));
+    }
+
+    #[test]
+    fn what_killed_workers_left_goes_after_some_hours() {
+        let (t, store) = folder();
+        store.create("segments/k/1-00000.gz", b"1".to_vec()).unwrap();
+        let folder = t.path().join("store/segments/k");
+        for name in ["1-00001.gz#1", "1-00001.gz#2", "a#b"] {
+            std::fs::write(folder.join(name), "x").unwrap();
+        }
+        let old = SystemTime::now() - 2 * LEFT;
+        for name in ["1-00000.gz", "1-00001.gz#1", "a#b"] {
+            std::fs::File::options().write(true).open(folder.join(name)).unwrap().set_modified(old).unwrap();
+        }
+        store.sweep("segments/k");
+        let mut left: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["1-00000.gz", "1-00001.gz#2", "a#b"]);
     }
 
     #[test]

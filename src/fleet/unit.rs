@@ -116,6 +116,7 @@ impl Job<'_> {
                 Err(e) => return Err(e),
             }
         }
+        self.store.sweep(&format!("segments/{key}"));
         let outcome = assemble(self.store, self.settings, key, round)?;
         self.publish(outcome, round)
     }

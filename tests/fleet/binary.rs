@@ -57,7 +57,7 @@ fn archive(recordings: &[(&str, usize)]) -> tempfile::TempDir {
 
 fn plan(dir: &Path, store: &str, more: &[&str]) -> String {
     let manifest = format!("{store}.jsonl");
-    let mut args = vec!["plan", "videos", "--store", store, "--manifest", &manifest, "--input-size", "64"];
+    let mut args = vec!["plan", "videos", "--store", store, "--manifest", &manifest, "--input-size", "32"];
     args.extend(["--precision", "f32", "--segment-seconds", "0.4", "--threshold", "0.3"]);
     args.extend(more);
     ended(&fleet(dir, &args), 0);
@@ -74,7 +74,7 @@ fn spawn(dir: &Path, manifest: &str) -> Child {
 
 #[test]
 fn killed_at_random_twenty_times_the_merged_result_is_the_same() {
-    let t = archive(&[("a.mkv", 60), ("b.mkv", 40)]);
+    let t = archive(&[("a.mkv", 45), ("b.mkv", 25)]);
     let dir = t.path();
     let whole = plan(dir, "whole", &[]);
     let begun = Instant::now();
@@ -129,7 +129,7 @@ fn a_polite_kill_ends_at_a_frame_and_asks_for_another_run() {
 
 #[test]
 fn a_store_without_room_ends_the_shard_and_loses_nothing() {
-    let t = archive(&[("a.mkv", 30), ("b.mkv", 20)]);
+    let t = archive(&[("a.mkv", 14), ("b.mkv", 11)]);
     let dir = t.path();
     let whole = plan(dir, "whole", &[]);
     ended(&fleet(dir, &["run", "--manifest", &whole, NETWORK[0], NETWORK[1]]), 0);

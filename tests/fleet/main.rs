@@ -173,8 +173,9 @@ fn objects(store: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![store.to_owned()];
     while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        // A worker may be at it: what is not there yet or not any more is no object.
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
             if path.is_dir() {
                 open.push(path);
             } else {
