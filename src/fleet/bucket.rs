@@ -52,7 +52,7 @@ mod with {
     use object_store::{ObjectStore, ObjectStoreExt};
     use tempfile::TempDir;
 
-    use super::super::address::failure;
+    use crate::fleet::address::failure;
     use crate::{Error, Result};
 
     /// A bucket, with what the environment says (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).

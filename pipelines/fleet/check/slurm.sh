@@ -4,6 +4,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d /tmp/polypscope-slurm.XXXXXX)
 chmod 755 "$folder"
+command -v munged >/dev/null || { echo "Slurm is not installed: make fleet-slurm"; exit 1; }
 daemons=()
 stop() {
     for daemon in "${daemons[@]}"; do kill "$daemon" 2>/dev/null || true; done
@@ -18,7 +19,7 @@ chmod 700 "$folder/munge"
 dd if=/dev/urandom of="$folder/munge/key" bs=128 count=1 status=none
 chmod 400 "$folder/munge/key"
 munged --foreground --force --key-file "$folder/munge/key" --socket "$folder/munge.socket" --pid-file "$folder/munge/pid" \
-    --log-file "$folder/munge/log" --seed-file "$folder/munge/seed" &
+    --log-file "$folder/munge/log" --seed-file "$folder/munge/seed" >"$folder/munged.log" 2>&1 &
 daemons+=($!)
 host=$(hostname -s)
 first=$((20000 + RANDOM % 10000))
@@ -47,7 +48,10 @@ KillWait=5
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=check Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
-echo "CgroupPlugin=disabled" >"$folder/cgroup.conf"
+# Nothing is to be limited here; before 23.11 slurmd does not start without a plugin all the same.
+plugin=disabled
+[ "$(slurmd --version | sed 's/[^0-9]*\([0-9]*\.[0-9]*\).*/\1/;s/\.//')" -ge 2311 ] || plugin=cgroup/v1
+echo "CgroupPlugin=$plugin" >"$folder/cgroup.conf"
 export SLURM_CONF=$folder/slurm.conf
 until [ -S "$folder/munge.socket" ]; do sleep 0.1; done
 slurmctld -D -f "$SLURM_CONF" >"$folder/slurmctld.log" 2>&1 &
