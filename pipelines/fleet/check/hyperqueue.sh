@@ -6,6 +6,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$here/archive.sh" "$folder"
 cd "$folder"
-LOGS="$folder" "$PYTHON" "$here/../hyperqueue.py" manifest.jsonl
+LOGS="$folder" "$PYTHON" "$here/../on_hyperqueue.py" manifest.jsonl
 cat "$folder"/polypscope-*.out
 "$here/result.sh" "$folder"

@@ -6,5 +6,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$here/archive.sh" "$folder"
 cd "$folder"
-RAY_USAGE_STATS_ENABLED=0 "$PYTHON" "$here/../ray.py" manifest.jsonl
+# Ray keeps a token in its user's home.
+HOME="$folder" RAY_USAGE_STATS_ENABLED=0 "$PYTHON" "$here/../on_ray.py" manifest.jsonl
 "$here/result.sh" "$folder"

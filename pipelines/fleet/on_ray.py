@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ray: one task a shard.
 
-    python pipelines/fleet/ray.py manifest.jsonl [options of `polypscope fleet run`]
+    python pipelines/fleet/on_ray.py manifest.jsonl [options of `polypscope fleet run`]
 
 Joins the cluster named by RAY_ADDRESS, or starts workers on this machine. Every node needs the program and sees the recordings
 and the store under the same names. Exit codes: 0 all is done, 1 try again, 2 never again, 3 one more try.
@@ -11,9 +11,7 @@ import os
 import subprocess
 import sys
 
-# This file is called as the module it uses.
-sys.path = [p for p in sys.path if os.path.realpath(p or ".") != os.path.dirname(os.path.realpath(__file__))]
-import ray  # noqa: E402
+import ray
 
 CPUS = int(os.environ.get("CPUS", "1"))
 RETRIES = int(os.environ.get("RETRIES", "3"))

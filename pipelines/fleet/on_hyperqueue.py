@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """HyperQueue: one task a shard, through its Python package.
 
-    python pipelines/fleet/hyperqueue.py manifest.jsonl [options of `polypscope fleet run`]
+    python pipelines/fleet/on_hyperqueue.py manifest.jsonl [options of `polypscope fleet run`]
 
 Uses the server whose folder HQ_SERVER_DIR names; without it, a server and a worker of this machine that end with the work. A task
 whose worker is lost is given to another one by HyperQueue itself; what exit codes ask for is done by shard.sh.
@@ -10,13 +10,11 @@ import json
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-# This file is called as the module it uses.
-sys.path = [p for p in sys.path if os.path.realpath(p or ".") != HERE]
-from hyperqueue import Client, Job, LocalCluster  # noqa: E402
-from hyperqueue.cluster import WorkerConfig  # noqa: E402
-from hyperqueue.ffi.protocol import ResourceRequest  # noqa: E402
+from hyperqueue import Client, Job, LocalCluster
+from hyperqueue.cluster import WorkerConfig
+from hyperqueue.ffi.protocol import ResourceRequest
 
+HERE = os.path.dirname(os.path.realpath(__file__))
 CPUS = int(os.environ.get("CPUS", "1"))
 
 
