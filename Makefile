@@ -15,7 +15,7 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	libopencv-core-dev libopencv-imgproc-dev
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
-TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
+TEST_PACKAGES := parallel xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
 
 BIN := target/release/polypscope
 DEMO := demo
@@ -28,6 +28,7 @@ help:
 	@echo "make build  the release binary"
 	@echo "make soak   ten minutes of live video, nothing dropped"
 	@echo "make size-walk  foreign code through changing sizes under valgrind"
+	@echo "make fleet  archives on Slurm, Kubernetes' schemas, HyperQueue, GNU parallel, Ray and S3, for real"
 	@echo "make bench  benchmarks of the kernels and parts"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting and clippy"
@@ -60,7 +61,7 @@ browser:
 	$(call install,$(BROWSER_PACKAGES))
 
 build: setup
-	cargo build --release --locked
+	cargo build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
 demo: build
 	@rm -rf $(DEMO) && mkdir -m 700 $(DEMO)
@@ -74,6 +75,7 @@ demo: build
 
 test: setup-test
 	cargo test --locked
+	POLYPSCOPE=$(CURDIR)/target/debug/polypscope pipelines/fleet/check/parallel.sh
 
 # Ten minutes of live video through the real network: nothing may be dropped, memory may not grow.
 SOAK_SECONDS := 600
@@ -91,6 +93,50 @@ size-walk: setup-test
 		sed -n 's/.*"executable":"\([^"]*deps\/live-[^"]*\)".*/\1/p' | tail -n 1); \
 	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
 		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
+
+# Archives on engines that exist (pipelines/fleet), each run for real on this machine: four phantoms in four shards, and the merged
+# result must be that of one process. FLEET_BIN names another build of the program.
+FLEET_BIN ?= $(CURDIR)/$(BIN)
+FLEET_VENV := $(CURDIR)/target/fleet-venv
+FLEET_ENV := POLYPSCOPE=$(FLEET_BIN) PYTHON=$(FLEET_VENV)/bin/python \
+	KUBERNETES_VALIDATE=$(FLEET_VENV)/bin/kubernetes-validate MOTO_SERVER=$(FLEET_VENV)/bin/moto_server
+FLEET := env $(FLEET_ENV) pipelines/fleet/check
+define fleet_python
+	@test -x $(FLEET_VENV)/bin/python || python3 -m venv $(FLEET_VENV)
+	@$(FLEET_VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
+endef
+
+.PHONY: fleet fleet-parallel fleet-slurm fleet-hyperqueue fleet-ray fleet-kubernetes fleet-s3
+fleet: fleet-parallel fleet-kubernetes fleet-hyperqueue fleet-ray fleet-slurm fleet-s3
+
+$(CURDIR)/$(BIN):
+	$(MAKE) build
+
+fleet-parallel: $(FLEET_BIN)
+	$(call install,parallel)
+	$(FLEET)/parallel.sh
+
+fleet-slurm: $(FLEET_BIN)
+	$(call install,slurmctld slurmd slurm-client munge)
+	$(FLEET)/slurm.sh
+
+fleet-hyperqueue: $(FLEET_BIN)
+	$(call fleet_python,hyperqueue)
+	$(FLEET)/hyperqueue.sh
+
+fleet-ray: $(FLEET_BIN)
+	$(call fleet_python,ray)
+	$(FLEET)/ray.sh
+
+fleet-kubernetes: $(FLEET_BIN)
+	$(call fleet_python,kubernetes-validate)
+	$(FLEET)/kubernetes.sh
+
+# Needs a program with buckets: made here unless FLEET_BIN names one.
+fleet-s3:
+	$(call fleet_python,'moto[server]')
+	$(if $(filter $(CURDIR)/$(BIN),$(FLEET_BIN)),$(MAKE) build FEATURES=s3)
+	$(FLEET)/s3.sh
 
 bench: setup
 	cargo bench --locked

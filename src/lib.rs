@@ -50,6 +50,8 @@ pub mod distribution;
 pub mod engine;
 pub mod error;
 pub mod evaluation;
+#[cfg(feature = "video")]
+pub mod fleet;
 pub mod frame;
 #[cfg(feature = "video")]
 pub(crate) mod json_path;

@@ -55,6 +55,7 @@ pub use recording::Recording;
 pub use source::{
     Discovered, Ended, Input, Next, SkipReason, Skipped, SoundPacket, Source, Span, discover, discover_inputs,
 };
+pub(crate) use source::{contents, is_named_as_video};
 pub use stills::Stills;
 pub use structure::Structure;
 

@@ -54,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine",
             "error",
             "evaluation",
+            "fleet",
             "frame",
             "live",
             "memory",
@@ -81,6 +82,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "evaluation",
         &["distribution", "error", "frame", "lock", "postprocess", "shown", "small_file", "still", "tracks"],
+    ),
+    (
+        "fleet",
+        &[
+            "capture",
+            "error",
+            "frame",
+            "preprocess",
+            "replay",
+            "result_file",
+            "safety",
+            "segment",
+            "small_file",
+            "still",
+            "telemetry",
+            "tracks",
+        ],
     ),
     ("frame", &["error"]),
     ("json_path", &[]),
@@ -185,6 +203,8 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("gstreamer", &["capture", "cli", "live"]),
     ("opencv", &["postprocess"]),
     ("axum", &["control"]),
+    ("object_store", &["fleet"]),
+    ("parquet", &["fleet"]),
 ];
 
 /// Rooms that must build into a program without the network: neither they nor anything they use names candle.

@@ -30,6 +30,7 @@ use crate::telemetry::StageHistograms;
 use crate::tracks::Numbers;
 use crate::{Error, Result};
 
+pub(crate) use self::page::STYLE;
 pub use self::thumbnail::{LONGEST_SIDE, Thumbnail};
 
 pub const FRAMES: &str = "frames.jsonl";
@@ -316,7 +317,7 @@ fn whole_ns(summary: &Summary, first_pts_ns: u64, length_ns: u64) -> u64 {
 }
 
 /// The outlines of a frame's polyps, or of one of them, thinned to what a thumbnail can show.
-fn outlines(record: &FrameRecord, of: Option<u64>) -> Vec<Vec<[i32; 2]>> {
+pub(crate) fn outlines(record: &FrameRecord, of: Option<u64>) -> Vec<Vec<[i32; 2]>> {
     let tracks = || record.tracks.iter().filter(|t| of.is_none() || t.polyp_id == of).map(|t| t.track_id);
     let wanted = |p: &&Polyp| of.is_none() || tracks().any(|id| p.track_id == Some(id));
     let points: usize = record.polyps.iter().filter(wanted).map(|p| p.contour.len()).sum();
