@@ -12,8 +12,11 @@ import sys
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstBase", "1.0")
 gi.require_version("GstVideo", "1.0")
-from gi.repository import Gst, GstVideo  # noqa: E402
+from gi.repository import Gst, GstBase, GstVideo  # noqa: E402
+
+Gst.init(None)
 
 WIDTH, HEIGHT = 320, 240
 SIDE = 32
@@ -24,37 +27,50 @@ def segment(pixels):
     mask = bytearray(SIDE * SIDE)
     for y in range(SIDE):
         for x in range(SIDE):
-            value = pixels[(y * HEIGHT // SIDE) * WIDTH + x * WIDTH // SIDE]
+            value = pixels[((2 * y + 1) * HEIGHT // (2 * SIDE)) * WIDTH + (2 * x + 1) * WIDTH // (2 * SIDE)]
             mask[y * SIDE + x] = 255 if value > 200 else 0
     return bytes(mask)
 
 
-def on_frame(pad, info):
-    buffer = info.get_buffer()
-    ok, view = buffer.map(Gst.MapFlags.READ)
-    if not ok:
-        return Gst.PadProbeReturn.OK
-    mask = segment(bytes(view.data))
-    buffer.unmap(view)
-    # A region of interest, here the whole picture, whose parameter holds the mask.
-    region = GstVideo.buffer_add_video_region_of_interest_meta(buffer, "anything", 0, 0, WIDTH, HEIGHT)
-    fields = Gst.Structure.new_empty("PolypscopeMask")
-    fields.set_value("mask", Gst.Buffer.new_wrapped(mask))
-    fields.set_value("mask-width", SIDE)
-    fields.set_value("mask-height", SIDE)
-    region.add_param(fields)
-    return Gst.PadProbeReturn.OK
+class OwnMasks(GstBase.BaseTransform):
+    """An element around it. (A pad probe will not do: Python holds the buffer there, so that nothing can be attached.)"""
+
+    __gstmetadata__ = ("Own masks", "Filter/Analyzer/Video", "Masks of a network of one's own", "You")
+    CAPS = Gst.Caps.from_string(f"video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT}")
+    __gsttemplates__ = (
+        Gst.PadTemplate.new("sink", Gst.PadDirection.SINK, Gst.PadPresence.ALWAYS, CAPS),
+        Gst.PadTemplate.new("src", Gst.PadDirection.SRC, Gst.PadPresence.ALWAYS, CAPS),
+    )
+
+    def do_transform_ip(self, buffer):
+        ok, view = buffer.map(Gst.MapFlags.READ)
+        if not ok:
+            return Gst.FlowReturn.ERROR
+        mask = segment(bytes(view.data))
+        buffer.unmap(view)
+        # A region of interest, here the whole picture, whose parameter holds the mask.
+        region = GstVideo.buffer_add_video_region_of_interest_meta(buffer, "anything", 0, 0, WIDTH, HEIGHT)
+        fields = Gst.Structure.new_empty("PolypscopeMask")
+        fields.set_value("mask", Gst.Buffer.new_wrapped(mask))
+        fields.set_value("mask-width", SIDE)
+        fields.set_value("mask-height", SIDE)
+        region.add_param(fields)
+        return Gst.FlowReturn.OK
 
 
 def main():
-    Gst.init(None)
     output = sys.argv[1] if len(sys.argv) > 1 else None
     end = f"videoconvert ! pngenc snapshot=true ! filesink location={output}" if output else "fakesink"
-    pipeline = Gst.parse_launch(
-        f"videotestsrc num-buffers=1 pattern=ball ! video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT} ! "
-        f"identity name=network ! polypoverlay opacity=0.5 colour=0xff8000 ! {end}"
-    )
-    pipeline.get_by_name("network").get_static_pad("src").add_probe(Gst.PadProbeType.BUFFER, on_frame)
+    parts = [
+        Gst.parse_bin_from_description("videotestsrc num-buffers=1 pattern=ball", True),
+        OwnMasks(),
+        Gst.parse_bin_from_description(f"polypoverlay opacity=0.5 colour=0xff8000 ! {end}", True),
+    ]
+    pipeline = Gst.Pipeline.new()
+    for part in parts:
+        pipeline.add(part)
+    parts[0].link(parts[1])
+    parts[1].link(parts[2])
     pipeline.set_state(Gst.State.PLAYING)
     message = pipeline.get_bus().timed_pop_filtered(
         Gst.CLOCK_TIME_NONE, Gst.MessageType.EOS | Gst.MessageType.ERROR

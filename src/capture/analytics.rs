@@ -12,7 +12,7 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::glib::translate::{IntoGlib, IntoGlibPtr, from_glib_full};
 
-use super::mask_meta::{MaskEntry, MaskPixels, REGION, Region};
+use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region};
 use crate::frame::Rect;
 
 /// `struct _GstAnalyticsMtd`: what every handle is.

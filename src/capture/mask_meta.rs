@@ -11,85 +11,17 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::analytics;
-use crate::frame::{Mask, Nanos, Polyp, Rect};
-use crate::safety::{Reason, State};
+use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region};
+use crate::frame::{Nanos, Rect};
+use crate::safety::State;
 use crate::{Error, Result};
 
 /// The meta of what a network found.
 pub const MASK: &str = "PolypscopeMask";
 /// The meta of what is really there: the phantom's.
 pub const TRUTH: &str = "PolypscopeTruth";
-/// What the regions' own metas are called.
-pub const REGION: &str = "polyp";
 /// The fields' version; readers refuse others.
 const VERSION: i32 = 1;
-
-/// One connected region.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Region {
-    pub bbox: Rect,
-    pub area_px: u64,
-    /// Mean over its pixels, where a network said it.
-    pub probability: Option<f32>,
-    pub track_id: Option<u64>,
-    /// When its track was first seen, in nanoseconds of running time.
-    pub first_seen: Option<u64>,
-}
-
-impl Region {
-    /// A polyp of a mask, with what the mask knows of its track.
-    pub fn of(polyp: &Polyp, mask: &Mask) -> Self {
-        let track = mask.tracks.iter().find(|t| Some(t.track_id) == polyp.track_id);
-        Self {
-            bbox: polyp.bbox,
-            area_px: polyp.area_px,
-            probability: Some(polyp.mean_probability),
-            track_id: polyp.track_id,
-            first_seen: track.map(|t| t.first_pts_ns),
-        }
-    }
-}
-
-/// A mask's pixels: one GRAY8 picture over a rectangle of the frame.
-#[derive(Clone, Debug)]
-pub struct MaskPixels {
-    pub place: Rect,
-    pub buffer: gst::Buffer,
-    /// Size of the mask's picture where the buffer does not say; its rows then follow each other without a gap.
-    packed: (u32, u32),
-}
-
-impl MaskPixels {
-    /// A buffer with a video meta, or of as many pixels as the place has.
-    pub fn described(place: Rect, buffer: gst::Buffer) -> Self {
-        Self { place, buffer, packed: (place.w, place.h) }
-    }
-
-    /// See the field.
-    pub fn packed(&self) -> (u32, u32) {
-        self.packed
-    }
-}
-
-/// Everything that is said of one frame.
-#[derive(Clone, Debug, Default)]
-pub struct MaskEntry {
-    /// Size of the picture that all coordinates belong to.
-    pub picture: (u32, u32),
-    /// `None`: nothing is marked, or there is no mask that may be shown.
-    pub pixels: Option<MaskPixels>,
-    /// The part of the picture that was analysed; empty while nothing was.
-    pub view: Rect,
-    /// Number and timestamp of the frame that was analysed.
-    pub frame: Option<u64>,
-    pub pts: Option<gst::ClockTime>,
-    pub age: Nanos,
-    /// Moved along with the picture since.
-    pub moved: bool,
-    pub area_px: u64,
-    pub max_probability: Option<f32>,
-    pub state: Option<(State, Reason)>,
-}
 
 /// Makes the metas known to GStreamer, once in a process; another copy of this code may have done so already.
 pub fn register_metas() {
@@ -244,7 +176,7 @@ pub fn each_region_mask(buffer: &gst::BufferRef, name: &str, mut see: impl FnMut
             let size = |field: &str| param.get::<i32>(field).ok().and_then(|v| u32::try_from(v).ok());
             let (x, y, w, h) = roi.rect();
             let packed = (size("mask-width").unwrap_or(w), size("mask-height").unwrap_or(h));
-            let pixels = MaskPixels { place: Rect::new(x, y, w, h), buffer, packed };
+            let pixels = MaskPixels::packed_as(Rect::new(x, y, w, h), buffer, packed);
             see(pixels, Nanos(param.get::<u64>("age").unwrap_or(0)));
         }
     }

@@ -10,7 +10,8 @@ use gstreamer_video as gst_video;
 
 use super::analytics;
 use super::mapping::{draw_as, draw_on};
-use super::mask_meta::{self, MaskPixels};
+use super::mask_entry::MaskPixels;
+use super::mask_meta;
 use crate::Result;
 use crate::frame::{Mask, Nanos, PictureInfo, PixelFormat, Polyp, Rect};
 use crate::overlay::{Overlay, Style};

@@ -21,6 +21,7 @@ mod ledger;
 mod loss;
 mod mapping;
 mod marker;
+mod mask_entry;
 mod mask_meta;
 mod messages;
 mod meta_marks;
@@ -47,7 +48,8 @@ pub use loss::{Loss, LossReason};
 pub use mapping::picture_of;
 pub(crate) use mapping::{draw_as, draw_on, picture_info};
 pub use marker::Marker;
-pub(crate) use mask_meta::{MASK, MaskEntry, MaskPixels, Region, attach, describe_pixels, register_metas};
+pub(crate) use mask_entry::{MaskEntry, MaskPixels, Region};
+pub(crate) use mask_meta::{MASK, attach, describe_pixels, register_metas};
 pub use phantom::PhantomSource;
 pub use pipeline::{
     Launch, LivePipeline, Notice, Parameter, PipelineFile, Ready, SourceCause, SourceEnd, SourceFault,

@@ -94,9 +94,9 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// A small phantom, as fast as it is taken.
 const PHANTOM: &str =
-    "polypphantomsrc is-live=false width=160 height=120 fps=25 seconds=1 num-frames=25 seed=11";
+    "polypphantomsrc is-live=false width=160 height=120 fps=25 seconds=1 num-frames=8 seed=11";
 /// A network that is fast enough for a test.
-const SMALL: &str = "input-size=64 threads=1 precision=f32";
+const SMALL: &str = "input-size=32 threads=1 precision=f32";
 
 /// Python with GStreamer's bindings; `None`, said aloud, where there is none.
 fn python() -> Option<&'static str> {
@@ -174,8 +174,10 @@ fn a_pipeline_over_the_phantom_is_silent_and_leaks_nothing() {
     command.arg("-q").args(&words).env("GST_DEBUG", "GST_TRACER:7").env("GST_TRACERS", "leaks");
     let out = finished(&mut command);
     let said = text(&out.stderr);
-    let alive: Vec<&str> =
-        said.lines().filter(|l| l.contains("object-alive") || l.contains("object-refings")).collect();
+    // The tracer's own descriptions of its lines hold placeholders.
+    let leak = |l: &&str| l.contains("object-alive, type-name=") && !l.contains("%s");
+    let alive: Vec<&str> = said.lines().filter(leak).collect();
+    assert!(said.contains("object-alive"), "the tracer was not there: {said}");
     assert!(alive.is_empty(), "{alive:#?}");
 }
 
@@ -185,7 +187,7 @@ fn a_recording_passes_with_and_without_waiting() {
     let machine = Machine::new();
     for sync in [true, false] {
         let line = format!(
-            "filesrc location={} ! decodebin ! videoconvert ! identity eos-after=12 ! polypsegment sync={sync} {SMALL} ! \
+            "filesrc location={} ! decodebin ! videoconvert ! identity eos-after=6 ! polypsegment sync={sync} {SMALL} ! \
              polypoverlay ! fakesink",
             clip.display()
         );
@@ -229,7 +231,7 @@ fn python_reads_the_masks() {
     let out = machine.run(python, &[&script("read_masks.py"), &line]);
     let lines: Vec<serde_json::Value> =
         text(&out.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 25, "{}", text(&out.stderr));
+    assert_eq!(lines.len(), 8, "{}", text(&out.stderr));
     for (n, line) in lines.iter().enumerate() {
         assert_eq!(
             (line["frame"].as_u64(), line["state"].as_str()),
@@ -266,7 +268,7 @@ fn the_pages_lines_run() {
         for line in page.lines().filter_map(|l| l.strip_prefix("gst-launch-1.0 ")) {
             let small = "polypphantomsrc width=160 height=120 fps=30 seconds=1";
             let line = line.replace("width=320 height=240 seconds=2 ", "");
-            let line = line.replace("num-frames=50", "num-frames=10").replace("polypphantomsrc", small);
+            let line = line.replace("num-frames=50", "num-frames=6").replace("polypphantomsrc", small);
             machine.launch(&line.replace("polypsegment", &format!("polypsegment {SMALL}")));
             lines += 1;
         }

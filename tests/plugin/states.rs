@@ -51,7 +51,7 @@ fn cycle() {
 #[test]
 fn starting_and_stopping_leaves_nothing_behind() {
     let machine = Machine::new();
-    let cycles = std::env::var("POLYPSCOPE_CYCLES").unwrap_or_else(|_| "12".into());
+    let cycles = std::env::var("POLYPSCOPE_CYCLES").unwrap_or_else(|_| "9".into());
     let me = std::env::current_exe().expect("a path");
     let mut command: Command = machine.command(me);
     command.args(["--exact", "states::cycle", "--ignored", "--nocapture"]).env("POLYPSCOPE_CYCLES", cycles);

@@ -15,7 +15,8 @@ use gstreamer_base::subclass::base_src::CreateSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use crate::capture::mask_meta::{MaskEntry, MaskPixels, Region, TRUTH, attach, describe_pixels};
+use crate::capture::mask_entry::{MaskEntry, MaskPixels, Region};
+use crate::capture::mask_meta::{TRUTH, attach, describe_pixels};
 use crate::frame::{Rate, Rect};
 use crate::lock::lock;
 use crate::memory;

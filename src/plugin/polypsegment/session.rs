@@ -82,7 +82,9 @@ struct Telling {
 
 impl FrameAnalyzer for Telling {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
-        self.inner.analyse(picture, mask).inspect_err(|e| *lock(&self.notes) = Some(e.to_string()))
+        let frame = mask.frame;
+        let done = self.inner.analyse(picture, mask);
+        done.inspect_err(|e| *lock(&self.notes) = Some(format!("{frame}: {e}")))
     }
 
     fn set_threshold(&mut self, threshold: f64) {
