@@ -19,11 +19,11 @@ use crate::worker::MAX_HUNG_WORKERS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ages {
     /// By the clock, from its frame's capture to now: for sources that deliver at their own pace.
-    ByClock,
+    Clock,
     /// By the clock or by the timestamps, whichever says more: for streams that may run faster than they would be shown.
-    ByClockAndStream,
+    ClockAndStream,
     /// By the timestamps alone: where frames wait for their masks, the clock says nothing.
-    ByStream,
+    Stream,
 }
 
 /// What an analysis is connected to.
@@ -181,9 +181,9 @@ impl Analysis {
         let ages = self.parts.ages;
         let apart = |m: &FinishedMask| Nanos(stamp.pts.0.abs_diff(m.mask.pts.0));
         let age_of = |m: &FinishedMask| match ages {
-            Ages::ByClock => m.age(at),
-            Ages::ByClockAndStream => m.age(at).max(apart(m)),
-            Ages::ByStream => apart(m),
+            Ages::Clock => m.age(at),
+            Ages::ClockAndStream => m.age(at).max(apart(m)),
+            Ages::Stream => apart(m),
         };
         let verdict = self.parts.watch.step(at, &self.parts.health, newest.map(age_of), on);
         let Some(m) = newest.filter(|m| verdict.draw && fits(&m.mask, &picture.info)) else {

@@ -81,6 +81,8 @@ fn library() -> Option<&'static Library> {
     LIBRARY.get_or_init(|| if gst::version() >= (1, 26, 0, 0) { open() } else { None }).as_ref()
 }
 
+// What an address becomes is the type of the field that it is put into.
+#[allow(clippy::missing_transmute_annotations)]
 fn open() -> Option<Library> {
     // SAFETY: loading it runs nothing but its own constructors; it stays loaded for as long as the process runs.
     let handle =

@@ -104,7 +104,7 @@ impl OverlayGraph {
             health: workers.health().to_vec(),
             watch: Watch::new(limits),
             motion: settings.motion,
-            ages: Ages::ByClock,
+            ages: Ages::Clock,
             epoch,
         });
         marker.set_hook(Box::new(Compositor::new(Wiring {

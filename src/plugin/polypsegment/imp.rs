@@ -2,7 +2,7 @@
 //!
 //! `settings` is what the user set, `state` what is happening, `figures` what was counted. The state is locked by the streaming
 //! thread, and by start, stop and a flush's end, none of which run beside it. Lock order: `state`, then `figures`; `settings`
-//! alone. Under a lock no foreign code runs: messages are posted and events passed on when it is free.
+//! and `kept` alone. Under a lock no foreign code runs: messages are posted and events passed on when it is free.
 
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use super::figures::Figures;
+use super::kept_network::Place;
 use super::session::{self, BuildAnalyzer, Passing, Session, Stopped, Told};
 use super::settings::Settings;
 use crate::Result;
@@ -42,12 +43,14 @@ struct State {
     given_up: bool,
 }
 
-/// A checkpoint and the file it was read from.
-#[derive(Clone)]
+/// What is kept from one start to the next, and what it was made of.
+#[derive(Default)]
 struct Kept {
     path: PathBuf,
     written: Option<SystemTime>,
-    checkpoint: Checkpoint,
+    checkpoint: Option<Checkpoint>,
+    built_for: Option<Settings>,
+    place: Place,
 }
 
 #[derive(Default)]
@@ -55,8 +58,8 @@ pub struct PolypSegment {
     settings: Mutex<Settings>,
     state: Mutex<State>,
     figures: Mutex<Figures>,
-    /// The checkpoint that was read last, so that a pipeline that is stopped and started does not read it again.
-    checkpoint: Mutex<Option<Kept>>,
+    /// So that a pipeline that is stopped and started neither reads nor builds again; locked by state changes alone.
+    kept: Mutex<Kept>,
     /// A frame that waits for its mask must give up.
     interrupted: AtomicBool,
     /// Frames of an earlier running time are late already, in nanoseconds.
@@ -89,15 +92,21 @@ impl PolypSegment {
             )?
         };
         let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok();
-        let kept = lock(&self.checkpoint).clone();
-        let checkpoint = match kept.filter(|k| written.is_some() && (&k.path, k.written) == (&path, written))
-        {
-            Some(kept) => kept.checkpoint,
-            None => Checkpoint::open(&path)?,
+        let mut kept = lock(&self.kept);
+        if kept.written.is_none() || (&kept.path, kept.written) != (&path, written) {
+            *kept = Kept { path, written, ..Kept::default() };
+        }
+        let checkpoint = match &kept.checkpoint {
+            Some(checkpoint) => checkpoint.clone(),
+            None => Checkpoint::open(&kept.path)?,
         };
-        *lock(&self.checkpoint) = Some(Kept { path, written, checkpoint: checkpoint.clone() });
+        kept.checkpoint = Some(checkpoint.clone());
+        // A network of other settings is of no use.
+        if kept.built_for.as_ref().is_none_or(|s| !s.same_network(settings)) {
+            (kept.built_for, kept.place) = (Some(settings.clone()), Place::default());
+        }
         let threshold = checkpoint.description().threshold;
-        Ok((session::network(settings, checkpoint)?, threshold))
+        Ok((session::network(settings, checkpoint, &kept.place)?, threshold))
     }
 
     /// What a LATENCY query is answered.
@@ -212,7 +221,9 @@ impl ElementImpl for PolypSegment {
         }
         let done = self.parent_change_state(transition);
         if transition == gst::StateChange::ReadyToNull {
-            *lock(&self.checkpoint) = None;
+            let mut kept = lock(&self.kept);
+            kept.checkpoint = None;
+            kept.place.close();
         }
         done
     }

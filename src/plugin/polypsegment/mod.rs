@@ -6,6 +6,7 @@
 
 mod figures;
 mod imp;
+mod kept_network;
 mod mask_pixels;
 mod session;
 mod settings;

@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::figures::Figures;
+use super::kept_network::{Careful, Place};
 use super::mask_pixels::PixelWriter;
 use super::settings::Settings;
 use crate::analysis::{Ages, Analysis, Found, FrameCopy, Parts, Stamp};
@@ -43,11 +44,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Timestamps of frames that may be with the worker.
 const REMEMBERED: usize = 64;
 
-/// What the settings ask for, checked: everything that can be found wrong without building the network.
+/// What the settings ask for, checked: everything that can be found wrong without building the network. `place`: where one may be
+/// that was built before for the same settings.
 ///
 /// # Errors
 /// A checkpoint that cannot be read; a device, field of view or input size that is none.
-pub fn network(settings: &Settings, checkpoint: Checkpoint) -> Result<Arc<BuildAnalyzer>> {
+pub fn network(settings: &Settings, checkpoint: Checkpoint, place: &Place) -> Result<Arc<BuildAnalyzer>> {
     let side = settings.input_size as usize;
     let size = (side > 0).then_some((side, side));
     Shape::of(&checkpoint, size)?;
@@ -60,10 +62,14 @@ pub fn network(settings: &Settings, checkpoint: Checkpoint) -> Result<Arc<BuildA
         keep_warm: false,
         nice: nice(settings.sync),
     };
+    let place = place.clone();
+    place.open();
     Ok(Arc::new(move |filter: &SharedFilter| {
-        let network = engine::open(&checkpoint, options)?;
-        let segmenter = Segmenter::new(network, checkpoint.description(), view, None);
-        Ok(Box::new(segmenter.with_filter(filter.clone())) as Box<dyn FrameAnalyzer>)
+        let network = place.take(|| engine::open(&checkpoint, options))?;
+        let failed = network.failed();
+        let segmenter = Segmenter::new(Box::new(network), checkpoint.description(), view, None);
+        let segmenter = segmenter.with_filter(filter.clone());
+        Ok(Box::new(Careful { segmenter, failed }) as Box<dyn FrameAnalyzer>)
     }))
 }
 
@@ -192,7 +198,7 @@ impl Session {
             watch: Watch::new(limits),
             // A frame's own mask lies on it already.
             motion: settings.motion && !settings.sync,
-            ages: if settings.sync { Ages::ByStream } else { Ages::ByClockAndStream },
+            ages: if settings.sync { Ages::Stream } else { Ages::ClockAndStream },
             epoch,
         });
         Ok(Self {

@@ -109,6 +109,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether a network that was built for these settings serves the others as well.
+    pub fn same_network(&self, other: &Self) -> bool {
+        let of = |s: &Self| (s.device.clone(), s.precision, s.threads, s.input_size, s.sync);
+        of(self) == of(other)
+    }
+
     /// Sets one; what GObject let through is of the right type and in its range.
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().ok().flatten();
