@@ -15,7 +15,9 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	libopencv-core-dev libopencv-imgproc-dev
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
-TEST_PACKAGES := parallel xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp
+# The plugin is loaded by gst-launch and by Python.
+TEST_PACKAGES := parallel xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp \
+	python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0
 
 BIN := target/release/polypscope
 DEMO := demo
@@ -30,6 +32,8 @@ help:
 	@echo "make size-walk  foreign code through changing sizes under valgrind"
 	@echo "make fleet  archives on Slurm, Kubernetes' schemas, HyperQueue, GNU parallel, Ray and S3, for real"
 	@echo "make bench  benchmarks of the kernels and parts"
+	@echo "make plugin  the elements as a GStreamer plugin; make install-plugin puts it where GStreamer looks"
+	@echo "make plugin-cycles  a thousand starts and stops of the plugin; plugin-1.26: the plugin in Debian 13"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting and clippy"
 
@@ -140,6 +144,48 @@ fleet-s3:
 
 bench: setup
 	cargo bench --locked
+
+# The elements as a plugin for everybody's pipelines: this library as a shared object. Made by a call of its own, so that no
+# other build has to link it.
+PLUGIN := target/release/libgstpolypscope.so
+WEIGHTS := weights/m2snet-polyp.safetensors weights/m2snet-polyp.json
+# Into the system with PREFIX (and DESTDIR for packagers), else into the folder of the user's own that GStreamer looks at.
+ifdef PREFIX
+PLUGIN_DIR := $(DESTDIR)$(PREFIX)/lib/$(MULTIARCH)/gstreamer-1.0
+PLUGIN_DATA := $(DESTDIR)$(PREFIX)/share/polypscope
+else
+PLUGIN_DIR := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+PLUGIN_DATA := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/polypscope
+endif
+
+.PHONY: plugin install-plugin uninstall-plugin plugin-check plugin-cycles plugin-1.26
+plugin: setup
+	cargo rustc --release --locked --lib --crate-type cdylib
+	cp target/release/libpolypscope.so $(PLUGIN)
+	@nm -D --defined-only $(PLUGIN) | grep -q ' gst_plugin_polypscope_get_desc$$' || { echo "$(PLUGIN): GStreamer would not find it"; exit 1; }
+
+# Needs what `make plugin` made: so that `sudo make install-plugin` builds nothing.
+install-plugin:
+	@test -f $(PLUGIN) || { echo "there is no plugin yet: make plugin"; exit 1; }
+	install -d $(PLUGIN_DIR) $(PLUGIN_DATA)
+	install -m 644 $(PLUGIN) $(PLUGIN_DIR)/libgstpolypscope.so
+	install -m 644 $(WEIGHTS) $(PLUGIN_DATA)
+
+uninstall-plugin:
+	rm -f $(PLUGIN_DIR)/libgstpolypscope.so $(addprefix $(PLUGIN_DATA)/,$(notdir $(WEIGHTS)))
+
+# The tests of the plugin, over the file that is installed.
+plugin-check: plugin setup-test
+	POLYPSCOPE_PLUGIN=$(PLUGIN) cargo test --locked --test plugin
+
+# Nothing may grow in a thousand starts and stops.
+plugin-cycles: plugin setup-test
+	POLYPSCOPE_PLUGIN=$(PLUGIN) POLYPSCOPE_CYCLES=1000 cargo test --locked --test plugin starting_and_stopping
+
+# The same file under GStreamer 1.26, in a folder with Debian 13 (as root; 400 MB are fetched).
+plugin-1.26: plugin
+	$(call install,debootstrap)
+	bash tests/plugin/debian13.sh $(PLUGIN) target/debian13
 
 # A CUDA toolkit to compile with: the machine's own (CUDA_HOME, or nvcc on the path), or one without a GPU or a driver, made
 # by the script beside this repository where there is one.

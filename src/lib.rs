@@ -38,6 +38,8 @@
 //!
 //! `model`, `engine`, `segment::Probabilities`, `training`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
 
+#[cfg(feature = "video")]
+pub(crate) mod analysis;
 #[doc(hidden)]
 pub mod bench;
 #[cfg(feature = "video")]
@@ -66,6 +68,8 @@ pub mod model;
 pub mod motion;
 pub mod overlay;
 pub mod phantom;
+#[cfg(feature = "video")]
+pub mod plugin;
 pub mod postprocess;
 pub mod preprocess;
 mod priority;

@@ -63,7 +63,7 @@ mod tests {
         let t = tempfile::tempdir().unwrap();
         let path = t.path().join("a");
         let mut bytes = vec![7u8; 3 << 20];
-        let mut seen = |bytes: &[u8]| {
+        let seen = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             (of_ends(&path).unwrap(), of_all(&path).unwrap())
         };

@@ -6,7 +6,6 @@
 mod adaptive_size;
 mod compositor;
 mod controls;
-mod frame_pool;
 mod frame_taps;
 mod network;
 mod overlay_graph;

@@ -14,6 +14,7 @@ use source::Sources;
 /// Each room with the rooms it uses. A new arrow is a decision about the design: it belongs here and, where the rooms'
 /// order changes, into the drawing of ARCHITECTURE.md.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("analysis", &["error", "frame", "mailbox", "mask_slot", "motion", "safety", "telemetry", "worker"]),
     (
         "bench",
         &[
@@ -42,7 +43,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "capture",
-        &["error", "frame", "json_path", "lock", "memory", "phantom", "result_file", "small_file", "still"],
+        &[
+            "error",
+            "frame",
+            "json_path",
+            "lock",
+            "memory",
+            "overlay",
+            "phantom",
+            "result_file",
+            "safety",
+            "small_file",
+            "still",
+        ],
     ),
     (
         "cli",
@@ -105,6 +118,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "live",
         &[
+            "analysis",
             "capture",
             "control",
             "engine",
@@ -114,7 +128,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "mailbox",
             "mask_slot",
             "model",
-            "motion",
             "overlay",
             "preprocess",
             "priority",
@@ -133,6 +146,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("motion", &["frame"]),
     ("overlay", &["frame", "safety"]),
     ("phantom", &["error", "frame", "lock", "memory", "result_file"]),
+    (
+        "plugin",
+        &[
+            "analysis",
+            "capture",
+            "distribution",
+            "engine",
+            "error",
+            "frame",
+            "lock",
+            "mailbox",
+            "mask_slot",
+            "model",
+            "preprocess",
+            "safety",
+            "segment",
+            "telemetry",
+            "tracks",
+            "worker",
+        ],
+    ),
     ("postprocess", &["error", "frame"]),
     ("preprocess", &["error", "frame", "model"]),
     ("priority", &[]),
@@ -200,7 +234,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("candle_core", &["bench", "cli", "engine", "model", "training"]),
     ("candle_nn", &["model"]),
-    ("gstreamer", &["capture", "cli", "live"]),
+    ("gstreamer", &["capture", "cli", "live", "plugin"]),
     ("opencv", &["postprocess"]),
     ("axum", &["control"]),
     ("object_store", &["fleet"]),
