@@ -143,12 +143,12 @@ pub(super) fn measure(args: &Args, checkpoint: &Checkpoint, ordinal: usize) -> R
     let times = profile(&mut engine, launches.len())?;
     engine.show_to_profiler()?;
     let graph_nodes = engine.nodes();
-    if engine.overlaps() {
-        engine.overlap(false);
-        run(&mut engine, "planes to logits, one graph, launches one after another", None, &mut |e| {
+    if engine.can_overlap() {
+        engine.overlap(true);
+        run(&mut engine, "planes to logits, one graph, launches that overlap", None, &mut |e| {
             e.run(&planes, &mut planes_out)
         })?;
-        engine.overlap(true);
+        engine.overlap(false);
     }
     let (parts, slowest) = tables(&launches, &times, peak_tflops, copy_gb_s);
     let (activation_bytes, parameter_bytes) = engine.bytes();

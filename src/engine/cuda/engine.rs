@@ -143,12 +143,12 @@ impl Cuda {
         self.gpu.copy_rate(1 << 30)
     }
 
-    /// Whether each launch begins while the one before it still runs: on Hopper and later.
-    pub fn overlaps(&self) -> bool {
-        self.gpu.programmatic()
+    /// Whether a launch can begin while the one before it still runs: on Hopper and later.
+    pub fn can_overlap(&self) -> bool {
+        self.gpu.can_overlap()
     }
 
-    /// Lets each launch wait for the end of the one before it, or no longer so: for benchmarks.
+    /// Lets each launch begin while the one before it still runs, or no longer: for benchmarks.
     pub fn overlap(&mut self, overlap: bool) {
         self.gpu.overlap(overlap);
         self.planes_graph = None;
