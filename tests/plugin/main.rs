@@ -47,7 +47,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub fn bare() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let plugins = folder.path().join("plugins");
         std::fs::create_dir(&plugins).expect("a folder");
@@ -118,7 +118,7 @@ fn script(name: &str) -> String {
 
 #[test]
 fn gst_inspect_shows_everything_and_nothing_is_blacklisted() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let said = text(&machine.run("gst-inspect-1.0", &["polypscope"]).stdout);
     for word in
         ["polypsegment", "polypoverlay", "polypkey", "polypphantomsrc", "MIT/X11", env!("CARGO_PKG_VERSION")]
@@ -163,7 +163,7 @@ fn gst_inspect_shows_everything_and_nothing_is_blacklisted() {
 
 #[test]
 fn a_pipeline_over_the_phantom_is_silent_and_leaks_nothing() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let line = format!("{PHANTOM} ! polypsegment sync=true {SMALL} ! polypoverlay ! videoconvert ! fakesink");
     let words: Vec<&str> = line.split_whitespace().collect();
     // Other plugins have their say when they are looked at for the first time.
@@ -186,7 +186,7 @@ fn a_pipeline_over_the_phantom_is_silent_and_leaks_nothing() {
 #[test]
 fn a_recording_passes_with_and_without_waiting() {
     let Some(clip) = common::shared("video/polypgen-3.mp4") else { return };
-    let machine = Machine::new();
+    let machine = Machine::bare();
     for sync in [true, false] {
         let line = format!(
             "filesrc location={} ! decodebin ! videoconvert ! identity eos-after=6 ! polypsegment sync={sync} {SMALL} ! \
@@ -199,7 +199,7 @@ fn a_recording_passes_with_and_without_waiting() {
 
 #[test]
 fn several_elements_share_a_pipeline() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     machine.launch(&format!(
         "{PHANTOM} ! tee name=t \
          t. ! queue ! polypsegment sync=true {SMALL} ! polypoverlay ! fakesink \
@@ -210,7 +210,7 @@ fn several_elements_share_a_pipeline() {
 
 #[test]
 fn the_truth_of_the_phantom_is_drawn() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let drawn = |overlay: &str| {
         let line = format!(
             "polypphantomsrc is-live=false width=160 height=120 fps=10 seconds=2 num-frames=20 preset=fast seed=11 ! \
@@ -228,7 +228,7 @@ fn the_truth_of_the_phantom_is_drawn() {
 #[test]
 fn python_reads_the_masks() {
     let Some(python) = python() else { return };
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let line = format!("{PHANTOM} ! polypsegment sync=true confirm=off threshold=0.01 {SMALL}");
     let out = machine.run(python, &[&script("read_masks.py"), &line]);
     let lines: Vec<serde_json::Value> =
@@ -250,7 +250,7 @@ fn python_reads_the_masks() {
 #[test]
 fn python_feeds_masks_of_its_own() {
     let Some(python) = python() else { return };
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let picture = machine.folder.path().join("marked.png");
     machine.run(python, &[&script("own_masks.py"), picture.to_str().expect("a plain path")]);
     let picture = image::open(&picture).expect("a picture").into_rgb8();
@@ -262,7 +262,7 @@ fn python_feeds_masks_of_its_own() {
 /// The lines of the elements' pages, with a small network and a small phantom so that they end soon.
 #[test]
 fn the_pages_lines_run() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/elements");
     let mut lines = 0;
     for page in ["polypsegment", "polypoverlay", "polypkey", "polypphantomsrc"] {
@@ -280,7 +280,7 @@ fn the_pages_lines_run() {
 
 #[test]
 fn what_cannot_be_is_said_in_one_sentence() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let out = machine
         .command("gst-launch-1.0")
         .args(

@@ -50,7 +50,7 @@ fn cycle() {
 /// `POLYPSCOPE_CYCLES=1000` is what `make plugin-cycles` asks for.
 #[test]
 fn starting_and_stopping_leaves_nothing_behind() {
-    let machine = Machine::new();
+    let machine = Machine::bare();
     let cycles = std::env::var("POLYPSCOPE_CYCLES").unwrap_or_else(|_| "9".into());
     let me = std::env::current_exe().expect("a path");
     let mut command: Command = machine.command(me);
