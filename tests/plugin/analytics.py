@@ -76,7 +76,7 @@ def run(line, probe):
 
 
 phantom = "polypphantomsrc is-live=false width=160 height=120 fps=25 seconds=1 num-frames=8 seed=11"
-network = "polypsegment sync=true threshold=0.01 confirm=sensitive input-size=32 precision=f32"
+network = "polypsegment sync=true threshold=0.0001 confirm=sensitive input-size=32 precision=f32"
 run(f"{phantom} ! {network} ! identity name=probe ! fakesink", look)
 assert not wrong, wrong
 assert frames["all"] == 8 and frames["marked"] > 0 and frames["regions"] > 0 and frames["tracks"] > 0, frames
