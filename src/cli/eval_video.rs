@@ -12,9 +12,11 @@ use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::images::NoteKind;
+#[cfg(feature = "video")]
+use crate::evaluation::video::KeptMaps;
 use crate::evaluation::video::{
-    Comparison, Detections, FrameDetections, FrameJudgement, FrameMap, HitRule, KEPT_FIRST_LINE, KeptMaps,
-    Layout, LinkRule, Pool, Set, Truth, VideoReport, VideoRules, VideoScorer, curve, kept_entry,
+    Comparison, Detections, FrameDetections, FrameJudgement, FrameMap, HitRule, KEPT_FIRST_LINE, Layout,
+    LinkRule, Pool, Set, Truth, VideoReport, VideoRules, VideoScorer, curve, kept_entry,
 };
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile};
