@@ -55,6 +55,7 @@ pub mod evaluation;
 #[cfg(feature = "video")]
 pub mod fleet;
 pub mod frame;
+mod hexadecimal;
 #[cfg(feature = "video")]
 pub(crate) mod json_path;
 #[cfg(feature = "video")]

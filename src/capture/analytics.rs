@@ -12,7 +12,7 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::glib::translate::{IntoGlib, IntoGlibPtr, from_glib_full};
 
-use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region};
+use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region, signed};
 use crate::frame::Rect;
 
 /// `struct _GstAnalyticsMtd`: what every handle is.
@@ -116,10 +116,6 @@ fn open() -> Option<Library> {
         segmentation: function!(c"gst_analytics_segmentation_mtd_get_mtd_type"),
         mask: function!(c"gst_analytics_segmentation_mtd_get_mask"),
     })
-}
-
-fn signed(v: u32) -> c_int {
-    c_int::try_from(v).unwrap_or(c_int::MAX)
 }
 
 /// Attaches a mask with its regions, where this GStreamer can.

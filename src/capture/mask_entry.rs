@@ -10,6 +10,11 @@ use crate::safety::{Reason, State};
 /// What the regions' own metas are called.
 pub const REGION: &str = "polyp";
 
+/// A coordinate or size of a picture as GStreamer's structures hold it.
+pub fn signed(v: u32) -> i32 {
+    i32::try_from(v).unwrap_or(i32::MAX)
+}
+
 /// One connected region.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Region {

@@ -11,7 +11,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::analytics;
-use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region};
+use super::mask_entry::{MaskEntry, MaskPixels, REGION, Region, signed};
 use crate::frame::{Nanos, Rect};
 use crate::safety::State;
 use crate::{Error, Result};
@@ -61,10 +61,6 @@ pub fn describe_pixels(buffer: &mut gst::BufferRef, width: u32, height: u32) -> 
     )
     .map(drop)
     .map_err(|e| Error::internal("a mask's buffer cannot be described").because(e))
-}
-
-fn signed(v: u32) -> i32 {
-    i32::try_from(v).unwrap_or(i32::MAX)
 }
 
 /// Attaches an entry and its regions to a buffer under a meta's name.

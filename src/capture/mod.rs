@@ -56,7 +56,7 @@ pub use pipeline::{
 };
 pub use polypkey::PolypKey;
 pub use polypoverlay::PolypOverlay;
-pub(crate) use polypoverlay::{PROCESSING, add_latency, pad_templates, pass_allocation};
+pub(crate) use polypoverlay::{PROCESSING, add_latency, flag, pad_templates, pass_allocation};
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;

@@ -15,6 +15,7 @@ use super::{Context, Outcome};
 use crate::capture::hear_decoders;
 use crate::engine::{DeviceChoice, Precision};
 use crate::fleet::{Manifest, Plan, Settings, Shard, Staging, Store, Tally, Work, merge, plan, status};
+use crate::hexadecimal::hexadecimal;
 use crate::model::Checkpoint;
 use crate::preprocess::FieldOfView;
 use crate::result_file::Outputs;
@@ -288,7 +289,7 @@ fn salt() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|e| Error::machine("the system gives no random numbers").because(e))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hexadecimal(&bytes))
 }
 
 /// Reads a manifest, and opens its store.

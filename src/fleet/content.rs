@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::settings::hex;
+use crate::hexadecimal::hexadecimal;
 use crate::small_file;
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ fn ends(file: &mut File) -> io::Result<(u64, String)> {
         file.seek(SeekFrom::Start((bytes - END).max(END)))?;
         copy(file.take(END), &mut digest)?;
     }
-    Ok((bytes, hex(&digest.finalize())))
+    Ok((bytes, hexadecimal(&digest.finalize())))
 }
 
 /// Digest of everything.
@@ -39,7 +39,7 @@ pub(super) fn of_all(path: &Path) -> Result<String> {
     let file = small_file::open(path, "a recording")?;
     let mut digest = Sha256::new();
     copy(file, &mut digest).map_err(|e| Error::read(path, e))?;
-    Ok(hex(&digest.finalize()))
+    Ok(hexadecimal(&digest.finalize()))
 }
 
 fn copy(mut from: impl Read, digest: &mut Sha256) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::settings::{Settings, hex};
+use super::settings::Settings;
+use crate::hexadecimal::hexadecimal;
 use crate::result_file::ResultFile;
 use crate::small_file;
 use crate::{Error, Result};
@@ -72,7 +73,7 @@ pub fn key(digest: &str, content: &str) -> String {
     all.update([0]);
     all.update(content.as_bytes());
     // Half of a digest: no two of any number of recordings meet, and paths stay short.
-    hex(&all.finalize()[..16])
+    hexadecimal(&all.finalize()[..16])
 }
 
 impl Manifest {

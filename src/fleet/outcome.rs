@@ -21,13 +21,14 @@ const MOST_LOSSES: usize = 100;
 /// Slowest frames kept of a unit.
 const SLOWEST: usize = 5;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     Whole,
     /// Not all of the recording could be read.
     Partial,
     /// None of it could.
+    #[default]
     Unreadable,
 }
 
@@ -42,7 +43,7 @@ impl Ending {
 }
 
 /// The result itself: the same for everybody who computes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     pub ending: Ending,
     /// Why it is not whole; names no file.
@@ -64,30 +65,6 @@ pub struct Found {
     pub episodes: Vec<Episode>,
     /// Each of [`COURSE`] pieces of its length: the largest probability, in tenths, as a digit; `.` where there is no frame.
     pub course: String,
-}
-
-impl Found {
-    fn nothing() -> Self {
-        Self {
-            ending: Ending::Unreadable,
-            reason: None,
-            frames: 0,
-            lost_frames: 0,
-            losses: Vec::new(),
-            width: 0,
-            height: 0,
-            view: Rect::default(),
-            first_pts_ns: 0,
-            length_ns: 0,
-            irregular_timestamps: 0,
-            positive_frames: 0,
-            tracks: 0,
-            polyps: Vec::new(),
-            brief: Vec::new(),
-            episodes: Vec::new(),
-            course: String::new(),
-        }
-    }
 }
 
 /// How it was computed: another one for everybody.
@@ -121,7 +98,7 @@ pub struct Outcome {
 impl Outcome {
     /// Of a recording that cannot be read at all.
     pub(super) fn unreadable(key: &str, round: u32, reason: String) -> Self {
-        let found = Found { reason: Some(reason), ..Found::nothing() };
+        let found = Found { reason: Some(reason), ..Found::default() };
         let run = Run { tries: round, ..Run::default() };
         Self { polypscope_outcome: 1, key: key.to_owned(), found, run, round, segments: 0 }
     }
@@ -142,7 +119,7 @@ impl Assembly {
         Self {
             joins: Joins::new(numbers),
             findings: Findings::new(numbers),
-            found: Found::nothing(),
+            found: Found::default(),
             run: Run::default(),
             course: Course::default(),
             segments: 0,

@@ -11,18 +11,18 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, Unit, key};
-use super::settings::{Settings, hex};
-use super::shard::shards_for;
+use super::settings::Settings;
+use super::shard::{USUAL_FPS, shards_for};
 use super::source::{self, Staging};
 use super::{content, failure};
 use crate::capture::{Facts, SkipReason, contents};
+use crate::hexadecimal::hexadecimal;
 use crate::small_file;
 use crate::still::folder::entries;
 use crate::{Error, Kind, Result};
 
 /// Bytes a second of a recording whose container says nothing: what procedures are usually kept at.
 const USUAL_BYTES: f64 = 1e6;
-const USUAL_FPS: f64 = 25.0;
 
 /// What is to be planned.
 #[derive(Clone, Debug)]
@@ -216,7 +216,7 @@ impl Plan {
             }
         }
         if unit.content.is_empty() {
-            unit.content = format!("path:{}", hex(&Sha256::digest(unit.path.as_bytes())));
+            unit.content = format!("path:{}", hexadecimal(&Sha256::digest(unit.path.as_bytes())));
         }
         unit.key = key(digest, &unit.content);
         Ok(unit)
@@ -267,7 +267,7 @@ impl Plan {
             let one = if self.quick { ends } else { content::of_all(picture)? };
             digest.update(one.as_bytes());
         }
-        unit.content = hex(&digest.finalize());
+        unit.content = hexadecimal(&digest.finalize());
         unit.frames = pictures.len() as u64;
         let (n, d) = self.settings.stills_fps;
         unit.seconds = Some(unit.frames as f64 * f64::from(d) / f64::from(n.max(1)));
@@ -282,7 +282,7 @@ impl Plan {
                 let digest = Sha256::new_with_prefix(salt.as_bytes())
                     .chain_update([0])
                     .chain_update(unit.path.as_bytes());
-                let name = format!("recording-{}", &hex(&digest.finalize())[..12]);
+                let name = format!("recording-{}", &hexadecimal(&digest.finalize())[..12]);
                 let n = taken.entry(name.clone()).or_default();
                 *n += 1;
                 unit.name = if *n == 1 { name } else { format!("{name}-{n}") };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::frame::Nanos;
+use crate::hexadecimal::hexadecimal;
 use crate::preprocess::FieldOfView;
 use crate::tracks::{Confirm, Numbers, SharedFilter};
 use crate::{Error, Result};
@@ -80,17 +81,8 @@ impl Settings {
     pub(super) fn digest(&self, checkpoint_sha256: &str) -> Result<String> {
         let text = serde_json::to_string(&(RESULTS, env!("CARGO_PKG_VERSION"), checkpoint_sha256, self))
             .map_err(|e| Error::internal("the settings cannot be put into JSON").because(e))?;
-        Ok(hex(&Sha256::digest(text)))
+        Ok(hexadecimal(&Sha256::digest(text)))
     }
-}
-
-/// Bytes in lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

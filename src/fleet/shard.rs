@@ -12,7 +12,7 @@ use super::manifest::{Manifest, Unit};
 use crate::{Error, Result};
 
 /// Frames of a second where only time is known.
-const USUAL_FPS: f64 = 25.0;
+pub(super) const USUAL_FPS: f64 = 25.0;
 
 /// Part `index` (from 0) of `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,9 +47,12 @@ impl Status {
     }
 }
 
-/// Names of objects without folder and ending.
-fn keys_of(name: &str) -> Option<&str> {
-    name.split('/').nth(1).map(|n| n.strip_suffix(".json").unwrap_or(n))
+/// Each unit's last object in a folder of the store, by key: its name, and when it came into being.
+fn last(store: &Store, folder: &str) -> Result<HashMap<String, (String, SystemTime)>> {
+    let key_of = |name: &str| name.split('/').nth(1).map(|n| n.strip_suffix(".json").unwrap_or(n).to_owned());
+    // Sorted by name: of several failures the last one stays.
+    let all = store.list(folder)?.into_iter();
+    Ok(all.filter_map(|l| Some((key_of(&l.name)?, (l.name, l.at)))).collect())
 }
 
 /// Looks at the store.
@@ -57,15 +60,7 @@ fn keys_of(name: &str) -> Option<&str> {
 /// # Errors
 /// A store that does not answer, an outcome that is none.
 pub fn status(manifest: &Manifest, store: &Store) -> Result<Status> {
-    let listed = |folder: &str| -> Result<HashMap<String, (String, SystemTime)>> {
-        let all = store.list(folder)?;
-        // Sorted by name: of several failures the last one stays.
-        Ok(all
-            .into_iter()
-            .filter_map(|l| Some((keys_of(&l.name)?.to_owned(), (l.name.clone(), l.at))))
-            .collect())
-    };
-    let (done, first, failures) = (listed("done")?, listed("first")?, listed(FOLDER)?);
+    let (done, first, failures) = (last(store, "done")?, last(store, "first")?, last(store, FOLDER)?);
     let mut status = Status { recordings: manifest.units.len(), ..Status::default() };
     let standing: Vec<_> = manifest
         .units
@@ -127,13 +122,8 @@ fn last_reason(store: &Store, name: &str) -> Result<String> {
 
 /// The last failure of each unit that has one, by key.
 pub(super) fn last_failures(store: &Store) -> Result<HashMap<String, String>> {
-    let mut names = HashMap::new();
-    for listed in store.list(FOLDER)? {
-        if let Some(key) = keys_of(&listed.name) {
-            names.insert(key.to_owned(), listed.name.clone());
-        }
-    }
-    names.into_iter().map(|(key, name)| Ok((key, last_reason(store, &name)?))).collect()
+    let failures = last(store, FOLDER)?;
+    failures.into_iter().map(|(key, (name, _))| Ok((key, last_reason(store, &name)?))).collect()
 }
 
 /// Frames a second of what finished within the last hour, since the first of it finished.

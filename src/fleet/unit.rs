@@ -7,7 +7,6 @@
 //! *A segment ends* with the first frame after its length on which nothing is followed and nothing may be joined any more to what was
 //! followed; after twice its length it ends in any case, and what is in view then is joined by its place (see [`super::outcome`]).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,14 +20,15 @@ use super::source::{self, Local, Staging};
 use super::store::{Created, Store};
 use super::{content, failure};
 use crate::capture::{Facts, Frame, Next, Recording, Source, Span, Stills};
-use crate::frame::{Mask, Picture, Rect, TrackState};
+use crate::frame::{Mask, Rect, TrackState};
 use crate::replay::findings::Findings;
 use crate::replay::record::FrameRecord;
 use crate::safety::State;
 use crate::segment::{Segmenter, Spans};
 use crate::telemetry::Machine;
 use crate::tracks::Numbers;
-use crate::{Error, Fault, Result};
+use crate::worker::contained;
+use crate::{Error, Result};
 
 /// Slowest frames kept of a segment.
 const SLOWEST: usize = 3;
@@ -203,7 +203,8 @@ impl Job<'_> {
                 part.resumed(since);
                 behind = None;
             }
-            let spans = segment_frame(&frame, segmenter, &mut mask)?;
+            (mask.frame, mask.pts) = (frame.id, frame.pts);
+            let spans = contained(frame.id, || frame.read(|picture| segmenter.segment(picture, &mut mask)))?;
             let over = part.frame(&frame, &mut mask, spans, self.settings.segment().0)?;
             (self.progress)(frames);
             if let Some(forced) = over {
@@ -255,59 +256,69 @@ fn chain(store: &Store, key: &str, round: u32) -> Result<Chain> {
     Ok(Chain { segments, tail: Some(tail) })
 }
 
-/// Shows every segment of a unit in order, and every frame of it with its tracks numbered through the recording.
-pub(super) fn walk(
+/// What is met on the way through a unit's segments.
+pub(super) enum Step {
+    /// A frame, and how long it is shown, in nanoseconds.
+    Frame(FrameRecord, u64),
+    /// The segment of the frames before is over.
+    Over(segment::Segment),
+}
+
+/// Goes through a unit's segments in order.
+///
+/// # Errors
+/// A store that does not answer or lacks a segment, one that is not whole; what `see` says.
+fn each(
     store: &Store,
-    numbers: Option<&Numbers>,
     (key, round, segments): (&str, u32, usize),
-    see: &mut dyn FnMut(&FrameRecord, u64) -> Result<()>,
-    over: &mut dyn FnMut(&segment::Segment) -> Result<()>,
+    see: &mut dyn FnMut(Step) -> Result<()>,
 ) -> Result<()> {
-    let mut joins = super::outcome::Joins::new(numbers);
     let names: Vec<_> = (0..segments).map(|index| segment::name(key, round, index)).collect();
     for names in names.chunks(READ_AHEAD) {
         for (name, bytes) in names.iter().zip(store.read_all(names)?) {
             let bytes = bytes.ok_or_else(|| {
                 Error::output(format!("{name}: is missing in the store")).remedy("run its shard again")
             })?;
-            let part = segment::read(name, &bytes, &mut |mut record, duration| {
-                joins.number(&mut record);
-                see(&record, duration)
-            })?;
-            joins.cut(part.tail.forced);
-            over(&part)?;
+            let part =
+                segment::read(name, &bytes, &mut |record, duration| see(Step::Frame(record, duration)))?;
+            see(Step::Over(part))?;
         }
     }
     Ok(())
+}
+
+/// As [`each`], with tracks numbered through the recording.
+///
+/// # Errors
+/// As [`each`].
+pub(super) fn walk(
+    store: &Store,
+    numbers: Option<&Numbers>,
+    place: (&str, u32, usize),
+    see: &mut dyn FnMut(Step) -> Result<()>,
+) -> Result<()> {
+    let mut joins = super::outcome::Joins::new(numbers);
+    each(store, place, &mut |mut step| {
+        match &mut step {
+            Step::Frame(record, _) => joins.number(record),
+            Step::Over(part) => joins.cut(part.tail.forced),
+        }
+        see(step)
+    })
 }
 
 fn assemble(store: &Store, settings: &Settings, key: &str, round: u32) -> Result<Outcome> {
     let numbers = settings.numbers()?;
     let segments = chain(store, key, round)?.segments;
     let mut assembly = Assembly::new(numbers.as_ref());
-    for index in 0..segments {
-        let name = segment::name(key, round, index);
-        let bytes = store.read(&name)?.unwrap_or_default();
-        let part = segment::read(&name, &bytes, &mut |mut record, duration| {
-            assembly.frame(&mut record, duration);
-            Ok(())
-        })?;
-        assembly.segment(&part);
-    }
+    each(store, (key, round, segments), &mut |step| {
+        match step {
+            Step::Frame(mut record, duration) => assembly.frame(&mut record, duration),
+            Step::Over(part) => assembly.segment(&part),
+        }
+        Ok(())
+    })?;
     Ok(assembly.finish(key, round))
-}
-
-/// A panic of the network becomes an error, as in a replay.
-fn segment_frame(frame: &Frame, segmenter: &mut Segmenter, mask: &mut Mask) -> Result<Spans> {
-    (mask.frame, mask.pts) = (frame.id, frame.pts);
-    let run = |picture: &Picture| segmenter.segment(picture, mask);
-    catch_unwind(AssertUnwindSafe(|| frame.read(run)))
-        .unwrap_or_else(|_| {
-            Err(Error::inference("the network panicked")
-                .caused_by(Fault::Panicked)
-                .remedy("please report this"))
-        })
-        .map_err(|e| e.at(frame.id))
 }
 
 /// The segment under way.

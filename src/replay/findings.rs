@@ -6,7 +6,7 @@
 
 use super::clock::Moment;
 use super::episodes::EpisodeBuilder;
-use super::polyps::{BRIEF_NS, Found, PolypBuilder};
+use super::polyps::{Found, PolypBuilder};
 use super::record::{Episode, FrameRecord, PolypRecord};
 use crate::tracks::Numbers;
 
@@ -79,8 +79,7 @@ impl Findings {
         self.found.sort_by_key(|f| (f.confirmed_ns, f.record.polyp_id));
         let (mut polyps, mut brief) = (Vec::new(), Vec::new());
         for found in self.found {
-            let short = found.to_ns - found.confirmed_ns < BRIEF_NS;
-            if short { &mut brief } else { &mut polyps }.push(found.record);
+            if found.is_brief() { &mut brief } else { &mut polyps }.push(found.record);
         }
         let clock = self.episodes.clock();
         Total {

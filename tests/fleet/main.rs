@@ -14,39 +14,12 @@ mod troubles;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use polypscope::Result;
-use polypscope::engine::{Network, Route, Shape};
 use polypscope::fleet::{Manifest, Merged, Plan, Settings, Shard, Staging, Store, Tally, Work, merge, plan};
 use polypscope::model::{Architecture, checkpoint::Description};
 use polypscope::segment::Segmenter;
 
 use common::recordings::{Moving, write};
-
-/// Marks red.
-struct RedFinder;
-
-impl Network for RedFinder {
-    fn shape(&self) -> Shape {
-        Shape { height: 32, width: 32, classes: 1 }
-    }
-
-    fn run(&mut self, input: &[f32], logits: &mut [f32]) -> Result<()> {
-        let plane = logits.len();
-        for (i, logit) in logits.iter_mut().enumerate() {
-            let (red, green) = (input[i] * 0.229 + 0.485, input[plane + i] * 0.224 + 0.456);
-            *logit = 20.0 * (red - green - 0.3);
-        }
-        Ok(())
-    }
-
-    fn describe(&self) -> String {
-        "finds red".into()
-    }
-
-    fn route(&mut self) -> Route<'_> {
-        Route::Planes
-    }
-}
+use common::red_finder::RedFinder;
 
 /// An archive in a temporary folder.
 struct Archive {

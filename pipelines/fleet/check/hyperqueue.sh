@@ -1,11 +1,6 @@
 #!/bin/bash
 # HyperQueue for real: a server and a worker of this machine, four tasks.
-set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-"$here/archive.sh" "$folder"
-cd "$folder"
+. "$(dirname "$0")/begin.sh"
 LOGS="$folder" "$PYTHON" "$here/../on_hyperqueue.py" manifest.jsonl
 cat "$folder"/polypscope-*.out
 "$here/result.sh" "$folder"

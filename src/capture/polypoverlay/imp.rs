@@ -33,6 +33,16 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// late that is merely being drawn on.
 pub(crate) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
 
+/// A property that is on or off and may be changed at any time.
+pub(crate) fn flag(name: &str, nick: &str, blurb: &str, default: bool) -> glib::ParamSpec {
+    glib::ParamSpecBoolean::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .default_value(default)
+        .mutable_playing()
+        .build()
+}
+
 /// How marks look and what they are drawn from, as properties: the same on every element that draws.
 #[derive(Clone, Debug)]
 pub(in crate::capture) struct LookSettings(Look);
@@ -50,14 +60,6 @@ impl LookSettings {
 
     pub(in crate::capture) fn properties() -> Vec<glib::ParamSpec> {
         let Look { style, fill, max_mask_age, metadata } = Self::default().0;
-        let flag = |name: &str, nick: &str, blurb: &str, default: bool| {
-            glib::ParamSpecBoolean::builder(name)
-                .nick(nick)
-                .blurb(blurb)
-                .default_value(default)
-                .mutable_playing()
-                .build()
-        };
         vec![
             flag("fill", "Fill", "Whether the inside of a mask is tinted", fill),
             flag("outline", "Outline", "Whether a mask has a contour", style.outline),

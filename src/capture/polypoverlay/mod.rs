@@ -13,7 +13,7 @@ use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
 
 pub(super) use imp::LookSettings;
-pub(crate) use imp::{PROCESSING, add_latency, pad_templates, pass_allocation};
+pub(crate) use imp::{PROCESSING, add_latency, flag, pad_templates, pass_allocation};
 
 use super::frame_hook::FrameHook;
 

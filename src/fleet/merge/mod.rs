@@ -20,7 +20,7 @@ use super::manifest::{Manifest, Unit};
 use super::outcome::{Ending, Outcome};
 use super::status::last_failures;
 use super::store::Store;
-use super::unit::{done, first, walk};
+use super::unit::{Step, done, first, walk};
 use super::work::outcome;
 use crate::result_file::{Aside, folder_of, make_folder, not_named};
 use crate::{Error, Result};
@@ -172,16 +172,13 @@ pub fn merge(
                 merged.with_result += 1;
                 merged.frames += o.found.frames;
                 merged.polyps += o.found.polyps.len() as u64;
-                walk(
-                    store,
-                    numbers.as_ref(),
-                    (&o.key, o.round, o.segments),
-                    &mut |record, _| tables.frame(unit, record),
-                    &mut |segment| {
-                        page.sights(unit, o, &segment.sights);
-                        Ok(())
-                    },
-                )?;
+                walk(store, numbers.as_ref(), (&o.key, o.round, o.segments), &mut |step| {
+                    match step {
+                        Step::Frame(record, _) => tables.frame(unit, &record)?,
+                        Step::Over(part) => page.sights(unit, o, &part.sights),
+                    }
+                    Ok(())
+                })?;
             }
             progress(batch * AT_ONCE + n + 1);
         }

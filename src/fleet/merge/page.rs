@@ -13,11 +13,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::rows::first_alarm;
 use super::{Merged, Standing};
 use crate::fleet::manifest::{Head, Manifest, Unit};
 use crate::fleet::outcome::Outcome;
 use crate::fleet::segment::Sight;
+use crate::replay::record::first_alarm_after_ms;
 use crate::replay::report::STYLE;
 use crate::replay::report::text::{Escaped, count, grouped, significant, span, time};
 
@@ -116,7 +116,7 @@ impl<'a> Page<'a> {
             }),
             found.map(|f| f.brief.len()),
             share,
-            found.and_then(first_alarm).map(|ms| round(ms, 0)),
+            found.and_then(|f| first_alarm_after_ms(&f.polyps)).map(|ms| round(ms, 0)),
             found.map_or(0, |f| f.lost_frames),
             found.map_or("", |f| f.course.as_str()),
             standing.reason(),

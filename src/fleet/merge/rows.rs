@@ -8,7 +8,7 @@ use super::{Folder, Standing};
 use crate::Result;
 use crate::fleet::manifest::Unit;
 use crate::fleet::outcome::{Found, Outcome};
-use crate::replay::record::{Episode, FrameRecord, PolypRecord};
+use crate::replay::record::{Episode, FrameRecord, PolypRecord, first_alarm_after_ms};
 
 const FRAMES: &[(&str, Holds)] = &[
     ("recording", Text),
@@ -151,7 +151,7 @@ impl Tables {
             whole(|f| f.polyps.len() as u64),
             whole(|f| f.brief.len() as u64),
             whole(|f| f.episodes.len() as u64),
-            f.and_then(first_alarm).into(),
+            f.and_then(|f| first_alarm_after_ms(&f.polyps)).into(),
             whole(|f| f.irregular_timestamps),
         ])?;
         let Some(outcome) = outcome else { return Ok(()) };
@@ -241,12 +241,6 @@ impl Tables {
         self.recordings.finish()?;
         self.runs.finish()
     }
-}
-
-/// Mean time from a polyp's first sight to its first alarm.
-pub(super) fn first_alarm(found: &Found) -> Option<f64> {
-    let n = found.polyps.len();
-    (n > 0).then(|| found.polyps.iter().map(|p| p.confirmed_after_ms).sum::<f64>() / n as f64)
 }
 
 /// Numbers with spaces between them; none where there is none.

@@ -23,8 +23,8 @@ use self::staging::Staging;
 use self::thumbnail::Jpeg;
 use self::timeline::Timeline;
 use super::episodes::{Ended, EpisodeBuilder};
-use super::polyps::{BRIEF_NS, Found, PolypBuilder, TrackSpan};
-use super::record::{Episode, FrameRecord, PolypRecord, Summary};
+use super::polyps::{Found, PolypBuilder, TrackSpan};
+use super::record::{Episode, FrameRecord, PolypRecord, Summary, first_alarm_after_ms};
 use crate::frame::{Polyp, Rect};
 use crate::telemetry::StageHistograms;
 use crate::tracks::Numbers;
@@ -202,7 +202,7 @@ impl Report {
 
     fn close_polyp(&mut self, found: Found) {
         let p = &found.record;
-        if found.to_ns - found.confirmed_ns < BRIEF_NS {
+        if found.is_brief() {
             self.pending.retain(|(who, _)| *who != p.polyp_id);
             self.brief.push(found.record);
             return;
@@ -271,9 +271,7 @@ impl Report {
         summary.polyps = self.shown.iter().filter_map(|s| Some(s.polyp.as_ref()?.0.clone())).collect();
         self.brief.sort_by_key(|p| p.confirmed_ns);
         summary.brief_alarms.clone_from(&self.brief);
-        let delays: f64 = summary.polyps.iter().map(|p| p.confirmed_after_ms).sum();
-        summary.first_alarm_after_ms =
-            (!summary.polyps.is_empty()).then(|| delays / summary.polyps.len() as f64);
+        summary.first_alarm_after_ms = first_alarm_after_ms(&summary.polyps);
         summary.stages_us =
             stages.distributions_us().into_iter().map(|(name, d)| (name.to_owned(), d)).collect();
 
