@@ -315,7 +315,7 @@ impl BaseTransformImpl for PolypSegment {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> std::result::Result<gst::FlowSuccess, gst::FlowError> {
-        let settings = lock(&self.settings).clone();
+        let settings = lock(&self.settings).changing();
         if !settings.enabled {
             return Ok(gst::FlowSuccess::Ok);
         }

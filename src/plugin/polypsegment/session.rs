@@ -13,7 +13,7 @@ use gstreamer_video as gst_video;
 use super::figures::Figures;
 use super::kept_network::{Careful, Place};
 use super::mask_pixels::PixelWriter;
-use super::settings::Settings;
+use super::settings::{Changing, Settings};
 use crate::analysis::{Ages, Analysis, Found, FrameCopy, Parts, Stamp};
 use crate::capture::{MASK, MaskEntry, Region, attach, picture_info, picture_of};
 use crate::engine::{self, Options, Shape};
@@ -253,7 +253,7 @@ impl Session {
         buffer: &mut gst::BufferRef,
         info: &gst_video::VideoInfo,
         passing: &Passing,
-        settings: &Settings,
+        settings: &Changing,
         interrupted: &AtomicBool,
         figures: &Mutex<Figures>,
     ) -> std::result::Result<Told, Stopped> {
@@ -313,7 +313,7 @@ impl Session {
         Ok(told)
     }
 
-    fn apply(&mut self, settings: &Settings) {
+    fn apply(&mut self, settings: &Changing) {
         self.analysis.set_max_mask_age(settings.max_mask_age);
         self.analysis.follow_motion(settings.motion && !self.sync);
         let confirm = settings.confirm.into();

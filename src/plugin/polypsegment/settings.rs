@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use gstreamer::glib;
 use gstreamer::prelude::*;
 
+use crate::capture::flag;
 use crate::engine;
 use crate::frame::Nanos;
 use crate::safety::MAX_MASK_AGE;
@@ -52,9 +53,12 @@ pub enum Confirm {
     #[enum_value(name = "At once, but no specks; outlines are steadied", nick = "sensitive")]
     Sensitive,
     #[default]
-    #[enum_value(name = "Once seen for about 160 ms", nick = "balanced")]
+    #[enum_value(
+        name = "Once seen for 120 ms, longer where it does not look like a polyp",
+        nick = "balanced"
+    )]
     Balanced,
-    #[enum_value(name = "Once seen for about 400 ms", nick = "quiet")]
+    #[enum_value(name = "Once seen for 240 ms, longer where it does not look like a polyp", nick = "quiet")]
     Quiet,
 }
 
@@ -108,7 +112,23 @@ impl Default for Settings {
     }
 }
 
+/// What may change from frame to frame: copied for each without touching memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Changing {
+    pub threshold: f64,
+    pub max_mask_age: Nanos,
+    pub motion: bool,
+    pub confirm: Confirm,
+    pub enabled: bool,
+}
+
 impl Settings {
+    /// See [`Changing`].
+    pub fn changing(&self) -> Changing {
+        let Self { threshold, max_mask_age, motion, confirm, enabled, .. } = *self;
+        Changing { threshold, max_mask_age, motion, confirm, enabled }
+    }
+
     /// Whether a network that was built for these settings serves the others as well.
     pub fn same_network(&self, other: &Self) -> bool {
         let of = |s: &Self| (s.device.clone(), s.precision, s.threads, s.input_size, s.sync);
@@ -171,14 +191,6 @@ impl Settings {
                 .maximum(most)
                 .default_value(default)
                 .mutable_ready()
-                .build()
-        };
-        let flag = |name: &str, nick: &str, blurb: &str, default: bool| {
-            glib::ParamSpecBoolean::builder(name)
-                .nick(nick)
-                .blurb(blurb)
-                .default_value(default)
-                .mutable_playing()
                 .build()
         };
         vec![
@@ -252,5 +264,20 @@ impl Settings {
                 .read_only()
                 .build(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_confirm_say_how_long_it_takes() {
+        for confirm in [Confirm::Balanced, Confirm::Quiet] {
+            let value = confirm.to_value();
+            let (_, words) = glib::EnumValue::from_value(&value).expect("a value of the enumeration");
+            let numbers = tracks::Confirm::from(confirm).numbers().expect("a setting with numbers");
+            assert!(words.name().contains(&format!(" {} ms", numbers.confirm_ms)), "{}", words.name());
+        }
     }
 }
