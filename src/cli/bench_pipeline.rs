@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::arguments::size;
+use super::arguments::{input_size, size};
 use super::interrupt::interrupt_flag;
 use super::{Context, EngineArgs, Outcome};
 use crate::bench::{
