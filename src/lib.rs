@@ -74,6 +74,9 @@ mod result_file;
 pub mod safety;
 pub mod segment;
 mod shown;
+#[cfg(test)]
+#[path = "../tests/common/skipped.rs"]
+mod skipped;
 pub(crate) mod small_file;
 pub mod still;
 pub mod telemetry;

@@ -11,6 +11,8 @@ use polypscope::control::{Access, Control, Routes, SessionControl, Status, Token
 use polypscope::telemetry::Snapshot;
 use polypscope::telemetry::collector::Point;
 
+use crate::skipped::skip;
+
 /// A session that remembers what it was told.
 #[derive(Default)]
 struct Notebook {
@@ -432,8 +434,7 @@ fn the_page_shows_the_session_in_a_browser() {
         .into_iter()
         .find(|n| std::process::Command::new(n).arg("--version").output().is_ok_and(|o| o.status.success()))
     else {
-        eprintln!("skipped: no Chromium here");
-        return;
+        return skip("browser", "there is no Chromium on the path");
     };
     let (control, _) = start_guarded();
     let profile = tempfile::tempdir().expect("a folder");

@@ -22,7 +22,7 @@ fn the_newest_frame_wins_and_every_frame_is_accounted_for() {
     let traffic = s.core.traffic();
     let (seen, _) = s.stop();
     let t = traffic();
-    assert!(t.superseded > 10, "{t:?}");
+    assert!(t.superseded > 0, "{t:?}");
     assert!(t.sent - t.superseded - t.taken <= 1, "{t:?}");
     assert!(t.taken.abs_diff(seen.masks.len() as u64) <= 1, "{t:?} {}", seen.masks.len());
     let mut last = None;
@@ -85,7 +85,8 @@ fn switched_off_the_picture_is_the_sources_at_once() {
     s.core.controls().switch(false);
     let off = s.now();
     s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.reason == Reason::SwitchedOff));
-    std::thread::sleep(Duration::from_millis(200));
+    let already = s.look().frames.len();
+    s.until("ten dark frames", |seen| seen.frames.len() >= already + 10);
     let on = s.now();
     s.core.controls().switch(true);
     s.until("active again", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
@@ -101,14 +102,25 @@ fn timestamps_that_jump_are_counted_and_nothing_else() {
     s.until("active", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
     let entry = s.pipeline.by_name("entry").expect("it is there");
     let pad = entry.static_pad("sink").expect("a pad");
-    // Half a second back, so that timestamps repeat.
-    pad.set_offset(-500_000_000);
-    s.until("a jump", |seen| {
-        seen.stream.iter().any(|e| matches!(e, StreamEvent::TimestampJump { .. })) || seen.frames.len() > 150
+    // From the next frame on half a second earlier, so that timestamps repeat. An offset of the pad would move the running
+    // time and leave the timestamps as they are.
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        let buffer = info.buffer_mut().expect("a buffer").make_mut();
+        let pts = buffer.pts().expect("a timestamp");
+        buffer.set_pts(pts.saturating_sub(gst::ClockTime::from_mseconds(500)));
+        gst::PadProbeReturn::Ok
     });
+    s.until("a jump", |seen| seen.stream.iter().any(|e| matches!(e, StreamEvent::TimestampJump { .. })));
     let before = s.seen.frames.len();
     s.until("twenty more frames", |seen| seen.left.len() >= before + 20);
     let (seen, _) = s.stop();
+    let jumps: Vec<_> = seen
+        .stream
+        .iter()
+        .filter_map(|e| if let StreamEvent::TimestampJump { frame, .. } = e { Some(*frame) } else { None })
+        .collect();
+    let back: Vec<_> = seen.frames.windows(2).filter(|w| w[1].pts <= w[0].pts).map(|w| w[1].frame).collect();
+    assert!(jumps == back && jumps.len() == 1, "{jumps:?} are counted, {back:?} are there");
     for (n, f) in seen.frames.iter().enumerate() {
         assert_eq!(f.frame, FrameId(n as u64));
     }
@@ -232,7 +244,8 @@ fn a_phantom_plays_live_from_memory() {
     for pair in seen.frames.windows(2) {
         assert_eq!(pair[1].pts.0 - pair[0].pts.0, 20_000_000);
     }
+    // At its own pace, which is far below what making frames of this size takes. A busy machine may only be late.
     let span = seen.frames.last().expect("frames").entered.0 - seen.frames[0].entered.0;
     let expected = (seen.frames.len() as u64 - 1) * 20_000_000;
-    assert!(span.abs_diff(expected) < 100_000_000, "{span} ns for {expected}");
+    assert!(span > expected / 2, "{span} ns for {expected}");
 }

@@ -332,13 +332,13 @@ fn ctrl_c_finishes_what_is_written() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The hidden file appears with the first frame.
+    // The hidden file appears with the first frame, and grows beyond its header with the first encoded one.
     let start = std::time::Instant::now();
-    while !listing(&dir).iter().any(|n| n.ends_with(".part")) {
+    let grown = |n: &String| n.ends_with(".part") && dir.join(n).metadata().is_ok_and(|m| m.len() > 4096);
+    while !listing(&dir).iter().any(grown) {
         assert!(start.elapsed() < Duration::from_secs(60), "no first frame");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(700));
     // SAFETY: our own child, not yet waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let o = wait(child, Duration::from_secs(60), "Ctrl-C");

@@ -124,6 +124,11 @@ impl Ingest {
         }
     }
 
+    pub(super) fn is_ready(&self, track: Track, info: &gst_video::VideoInfo) -> bool {
+        let entry = lock(&self.entries[track as usize]);
+        self.wants(track) && entry.ready.as_ref().is_some_and(|ready| ready.info == *info)
+    }
+
     fn ask(&self, entry: &mut Entry, track: Track, info: &gst_video::VideoInfo) {
         if entry.asked.as_ref() != Some(info)
             && self.queue.try_send(Item::Format { track, info: info.clone() }).is_ok()

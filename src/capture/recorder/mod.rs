@@ -222,6 +222,12 @@ impl Recorder {
         self.ingest.prepare(track, info);
     }
 
+    /// Whether a frame like this, pushed now, would be recorded as far as its track is concerned: the answer to
+    /// [`Self::prepare`].
+    pub fn is_ready(&self, track: Track, info: &gst_video::VideoInfo) -> bool {
+        self.ingest.is_ready(track, info)
+    }
+
     /// Records a copy of this frame, which the caller keeps. Never waits and, once the track is running, allocates
     /// nothing; what finds no room is counted as lost. `at`: running time, kept as the timestamp in the file.
     pub fn push(&self, track: Track, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, at: Nanos) {

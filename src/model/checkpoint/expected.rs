@@ -94,8 +94,9 @@ impl ExpectedFrame {
             let largest = want.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
             let mut squares = 0f64;
             for (&g, &w) in got.iter().zip(want) {
-                // NaN must not be lost in a maximum.
-                let off = if g.is_finite() { f64::from((g - w).abs() / largest) } else { f64::INFINITY };
+                // NaN, of either side, must not be lost in a maximum.
+                let off = f64::from((g - w).abs() / largest);
+                let off = if off.is_nan() { f64::INFINITY } else { off };
                 d.max = d.max.max(off);
                 squares += off * off;
                 let flipped = (g >= edge) != (w >= edge) || !g.is_finite();
