@@ -29,7 +29,8 @@ fn every(t: &Tensor, dim: usize, step: usize) -> Tensor {
     t.index_select(&Tensor::from_vec(index, len, &Device::Cpu).unwrap(), dim).unwrap()
 }
 
-/// Largest absolute difference, as a share of the map's largest magnitude. `f32::max` would lose a NaN, so none may be there.
+/// Largest absolute difference, as a share of the map's largest magnitude. `f32::max` would lose a NaN, so none may be
+/// there.
 fn deviation(got: &[f32], want: &[f32], max: f32) -> f32 {
     assert_eq!(got.len(), want.len(), "number of values");
     assert!(got.iter().chain(want).all(|x| x.is_finite()) && max.is_finite(), "values that are not numbers");

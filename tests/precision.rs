@@ -1,5 +1,5 @@
-//! What the shipped checkpoint answers on real frames, in every precision: f32 against the candle reference, bf16 against f32.
-//! Reads ../shared/images and says so where it is absent.
+//! What the shipped checkpoint answers on real frames, in every precision: f32 against the candle reference, bf16
+//! against f32. Reads ../shared/images and says so where it is absent.
 
 mod common;
 

@@ -125,9 +125,9 @@ impl Bands {
 }
 
 by_cpu! {
-    /// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched. `first_row` is
-    /// the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave neither gap nor overlap,
-    /// for an edge is always followed from its upper end.
+    /// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched.
+    /// `first_row` is the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave
+    /// neither gap nor overlap, for an edge is always followed from its upper end.
     pub(crate) fn fill(
         vertices: &[Projected],
         triangles: &[Triangle],

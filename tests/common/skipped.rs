@@ -1,9 +1,9 @@
 //! Tests that cannot run here: each says so on the terminal, whatever the test runner captures, and in the list that
 //! `make test` prints at its end.
 //!
-//! In: what is missing, by a short name, and a sentence. Out: a line on standard error (once for each sentence and process), a
-//! line in the file that `POLYPSCOPE_SKIPS` names, and a failure where `POLYPSCOPE_REQUIRE`, a list with commas, holds the
-//! name: `.ci/run` names what its machine has. The crate's own tests use this file too.
+//! In: what is missing, by a short name, and a sentence. Out: a line on standard error (once for each sentence and
+//! process), a line in the file that `POLYPSCOPE_SKIPS` names, and a failure where `POLYPSCOPE_REQUIRE`, a list with
+//! commas, holds the name: `.ci/run` names what its machine has. The crate's own tests use this file too.
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,8 @@ use std::sync::Mutex;
 
 static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Notes that the test (or a part of it) is left out, since `need` is missing: `return skip("browser", "no Chromium on the path")`.
+/// Notes that the test (or a part of it) is left out, since `need` is missing: `return skip("browser", "no Chromium on
+/// the path")`.
 pub fn skip(need: &str, why: impl std::fmt::Display) {
     let why = why.to_string();
     let required = std::env::var("POLYPSCOPE_REQUIRE").unwrap_or_default();

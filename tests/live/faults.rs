@@ -76,7 +76,8 @@ fn a_network_that_returns_nan_leaves_a_clean_picture_and_comes_back() {
 #[test]
 fn a_worker_that_stalls_leaves_a_clean_picture_and_comes_back() {
     let (seen, _) = fault(Mood::Stuck, &[Reason::Stalled]);
-    // Bypassed no later than two frames after its mask was too old, by the frames' own times; until then nothing older is shown.
+    // Bypassed no later than two frames after its mask was too old, by the frames' own times; until then nothing older
+    // is shown.
     let bypass = seen.states.iter().find(|c| c.reason == Reason::Stalled).expect("it stalled");
     let last = seen.masks.iter().rfind(|m| m.finished < bypass.at).expect("there were masks");
     let late = seen

@@ -447,9 +447,9 @@ proptest::proptest! {
         }
     }
 
-    /// Whatever is set, through GStreamer's own parser: the elements are those of the line, linked as the line says, and the
-    /// property holds the value letter by letter. The lines have several values each, since a value that left its quotes
-    /// would end in the next one's.
+    /// Whatever is set, through GStreamer's own parser: the elements are those of the line, linked as the line says,
+    /// and the property holds the value letter by letter. The lines have several values each, since a value that left
+    /// its quotes would end in the next one's.
     #[test]
     fn no_value_adds_an_element(first in VALUE, second in VALUE) {
         let file = PipelineFile::parse(TWO_TEXTS, "fuzz.toml").expect("it is good");

@@ -124,7 +124,8 @@ impl RecorderSettings {
     /// Checks what can be checked before anything is made.
     ///
     /// # Errors
-    /// A folder whose name is not UTF-8, no track, segments shorter than a second, a quality x264 does not have, no frame that may wait.
+    /// A folder whose name is not UTF-8, no track, segments shorter than a second, a quality x264 does not have, no
+    /// frame that may wait.
     pub fn validate(&self) -> Result<()> {
         // GStreamer's messages carry the files' names as text, and refuse one that is not.
         if self.dir.to_str().is_none() {
