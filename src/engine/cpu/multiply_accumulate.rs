@@ -26,6 +26,8 @@ pub(crate) fn factor(storage: Storage) -> f32 {
 /// See [`Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn multiply_accumulate<L: Lanes>(turns: usize) -> f32 {
+    // SAFETY: the caller's promise: the processor has these instructions. All memory that is read is a
+    // local of this function.
     unsafe {
         // Small positive numbers in every format; sums neither overflow nor turn denormal.
         let word = L::STORAGE.word(|_| factor(L::STORAGE));
