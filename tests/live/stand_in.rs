@@ -232,9 +232,10 @@ impl Session {
         &self.seen
     }
 
-    /// Waits until what was told fulfils a condition; fails the test after ten seconds.
+    /// Waits until what was told fulfils a condition; fails the test after a time that only a hang takes, whatever else the
+    /// machine is doing.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Seen) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self.look()) {
             assert!(Instant::now() < deadline, "in vain: {what}; states {:?}", self.seen.states);
             std::thread::sleep(Duration::from_millis(5));
