@@ -4,6 +4,8 @@
 //! pictures, the threads and the clock are those of a live session.
 #![cfg(feature = "video")]
 
+#[path = "../common/schema.rs"]
+mod schema;
 #[path = "../common/skipped.rs"]
 mod skipped;
 
