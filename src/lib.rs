@@ -28,7 +28,7 @@
 //! let mut probabilities = Probabilities::new(network, checkpoint.description(), FieldOfView::Full);
 //!
 //! // `polypscope::still::load_rgb` reads a file; this is a picture of one colour.
-//! let pixels = [180, 90, 70].repeat(320 * 240);
+//! let pixels = [180u8, 90, 70].repeat(320 * 240);
 //! let picture = Picture::packed(PictureInfo::new(PixelFormat::Rgb, 320, 240), &pixels).expect("3 bytes for each pixel");
 //! let map = probabilities.of(&picture)?;
 //! let marked = map.iter().filter(|p| f64::from(**p) >= checkpoint.description().threshold).count();
