@@ -30,7 +30,9 @@ help:
 	@echo "make size-walk  foreign code through changing sizes under valgrind"
 	@echo "make bench  benchmarks of the kernels and parts"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
-	@echo "make lint   formatting and clippy"
+	@echo "make lint   formatting, clippy and documentation"
+	@echo "make deb    a Debian package in target/deb"
+	@echo "more, and what needs what: CONTRIBUTING.md"
 
 # Installs only what is missing; asks for nothing where all is there.
 define install
@@ -74,9 +76,20 @@ demo: build
 
 # What was not tested, and why, is said once more at the end: above it is lost among thousands of lines.
 SKIPS := $(CURDIR)/target/skipped.txt
+# In the release profile, so that the dependencies of `make demo` are used again; our own crate has its assertions all the same.
+CARGO_TEST := cargo test --release --locked --config tests/profile.toml
 test: setup-test
 	@mkdir -p target && rm -f $(SKIPS)
-	@POLYPSCOPE_SKIPS=$(SKIPS) cargo test --locked; code=$$?; $(MAKE) --no-print-directory skips; exit $$code
+	@# The program of these tests has assertions in it and must not lie where the release program is looked for.
+	@test ! -e $(BIN) || cp -p $(BIN) $(BIN).kept
+	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST); code=$$?; \
+	rm -f $(BIN); test ! -e $(BIN).kept || mv $(BIN).kept $(BIN); \
+	$(MAKE) --no-print-directory skips; exit $$code
+
+# What builds and runs without GStreamer and OpenCV.
+.PHONY: test-without-video
+test-without-video: setup
+	$(CARGO_TEST) --no-default-features
 
 .PHONY: skips
 skips:
@@ -96,7 +109,7 @@ soak: build
 .PHONY: size-walk
 size-walk: setup-test
 	$(call install,valgrind libc6-dbg)
-	@test=$$(cargo test --locked --test live --no-run --message-format=json 2>/dev/null | \
+	@test=$$($(CARGO_TEST) --test live --no-run --message-format=json 2>/dev/null | \
 		sed -n 's/.*"executable":"\([^"]*deps\/live-[^"]*\)".*/\1/p' | tail -n 1); \
 	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
 		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
@@ -136,9 +149,63 @@ cuda-check: cuda-toolkit
 	env $(CUDA_ENV) cargo build --locked --no-default-features --features $(FEATURE)
 	env $(CUDA_ENV) cargo clippy --locked --no-default-features --features $(FEATURE) --all-targets -- -D warnings
 
+# The network, its engines and the evaluation must also build on a machine with neither GStreamer nor OpenCV.
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# A tool of cargo's that the machine may lack.
+define tool
+	@cargo $(1) --version >/dev/null 2>&1 || { echo "no cargo-$(1): cargo install cargo-$(1) --locked"; exit 1; }
+endef
+
+.PHONY: deny deb sbom models sanitize miri fuzz mutants
+deny:
+	$(call tool,deny)
+	cargo deny --all-features --locked check
+
+DEB_PACKAGES := debhelper dpkg-dev lintian
+# PROGRAM: one that is built already, instead of the release program.
+PROGRAM := target/release/polypscope
+deb: setup
+	$(call install,$(DEB_PACKAGES))
+	@grep -q "^polypscope ($$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-" debian/changelog || \
+		{ echo "debian/changelog does not begin with the version of Cargo.toml"; exit 1; }
+	debian/rules clean
+	debian/rules binary PROGRAM=$(PROGRAM)
+	lintian --fail-on error,warning --info target/deb/*.deb
+
+sbom:
+	@test -x $(PROGRAM) || $(MAKE) --no-print-directory build
+	@mkdir -p target && .ci/sbom.py $(PROGRAM) >target/polypscope.cdx.json && echo target/polypscope.cdx.json
+
+# The hand-overs between threads under the orders of their steps, see tests/models.
+models:
+	cargo test --release --locked --manifest-path tests/models/Cargo.toml --target-dir target/models
+
+# Memory that is read beyond its end, or after it was freed, by the library's own code and what it links. OpenCV's and
+# GStreamer's libraries are the system's and are not instrumented.
+sanitize:
+	RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --no-default-features \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize --lib
+
+# What needs no system call: pictures in every layout, and the kernels of the portable instruction set.
+miri:
+	MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked --no-default-features --target-dir target/miri \
+		--lib frame:: engine::cpu::lanes:: engine::cpu::storage:: engine::cpu::maps::
+
+FUZZ_SECONDS := 600
+fuzz:
+	$(call tool,fuzz)
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
+
+MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
+mutants:
+	$(call tool,mutants)
+	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') --exclude '**/tests.rs' -- --lib
 
 clean:
 	cargo clean
