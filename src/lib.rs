@@ -76,7 +76,8 @@ pub mod program;
 pub mod replay;
 mod result_file;
 pub mod safety;
-#[cfg(all(test, feature = "video"))]
+#[cfg(test)]
+#[cfg(feature = "video")]
 mod schema_tests;
 pub mod segment;
 mod shown;

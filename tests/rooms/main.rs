@@ -180,7 +180,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Libraries that decide on which machine a room builds, and the rooms that may name them. Whoever uses one of these rooms
 /// is linked to the library as well.
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("candle_core", &["bench", "cli", "engine", "model", "training"]),
+    ("candle_core", &["bench", "engine", "model", "training"]),
     ("candle_nn", &["model"]),
     ("gstreamer", &["capture", "cli", "live"]),
     ("opencv", &["postprocess"]),

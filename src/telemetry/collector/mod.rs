@@ -17,7 +17,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use figures::Figures;
-#[cfg(all(test, feature = "video"))]
+#[cfg(test)]
+#[cfg(feature = "video")]
 pub(crate) use line::Line;
 use lines::Lines;
 pub use prometheus::{Format, exposition};
