@@ -113,9 +113,9 @@ fn processor(d: &mut Diagnosis) {
 }
 
 fn cuda(d: &mut Diagnosis) {
-    let driver = std::path::Path::new("/proc/driver/nvidia/version").exists();
-    if !cfg!(feature = "cuda") {
-        let (detail, remedy) = if driver {
+    #[cfg(not(feature = "cuda"))]
+    {
+        let (detail, remedy) = if std::path::Path::new("/proc/driver/nvidia/version").exists() {
             (
                 "an NVIDIA driver is here, but this build has no CUDA",
                 Some("cargo build --release --features cuda".to_owned()),
@@ -124,7 +124,6 @@ fn cuda(d: &mut Diagnosis) {
             ("no NVIDIA driver; the network runs on the processor", None)
         };
         d.add("cuda", Verdict::Absent, detail, remedy);
-        return;
     }
     #[cfg(feature = "cuda")]
     match crate::engine::cuda::card(0) {
