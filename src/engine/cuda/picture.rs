@@ -223,7 +223,7 @@ pub(crate) fn marks_len(view: Rect) -> usize {
 pub(crate) fn spread_marks(marks: &[u8], width: usize, inside: &mut [u8]) {
     // Byte k keeps bit k alone, and becomes 1 where it is set.
     let spread = |marks: u8| {
-        let bits = u64::from(marks) * 0x0101_0101_0101_0101 & 0x8040_2010_0804_0201;
+        let bits = (u64::from(marks) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
         ((bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101).to_le_bytes()
     };
     for (marks, inside) in marks.chunks(width.div_ceil(8)).zip(inside.chunks_mut(width)) {
