@@ -15,7 +15,9 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 	libopencv-core-dev libopencv-imgproc-dev
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
-TEST_PACKAGES := xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp systemd
+# The plugin is loaded by gst-launch and by Python.
+TEST_PACKAGES := parallel systemd xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp \
+	python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0
 
 BIN := target/release/polypscope
 DEMO := demo
@@ -28,7 +30,10 @@ help:
 	@echo "make build  the release binary"
 	@echo "make soak   ten minutes of live video, nothing dropped"
 	@echo "make size-walk  foreign code through changing sizes under valgrind"
+	@echo "make fleet  archives on Slurm, Kubernetes' schemas, HyperQueue, GNU parallel, Ray and S3, for real"
 	@echo "make bench  benchmarks of the kernels and parts"
+	@echo "make plugin  the elements as a GStreamer plugin; make install-plugin puts it where GStreamer looks"
+	@echo "make plugin-cycles  a thousand starts and stops of the plugin; plugin-1.26: the plugin in Debian 13"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
 	@echo "make lint   formatting, clippy and documentation"
 	@echo "make deb    a Debian package in target/deb"
@@ -62,7 +67,7 @@ browser:
 	$(call install,$(BROWSER_PACKAGES))
 
 build: setup
-	cargo build --release --locked
+	cargo build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
 demo: build
 	@rm -rf $(DEMO) && mkdir -m 700 $(DEMO)
@@ -82,7 +87,7 @@ test: setup-test
 	@mkdir -p target && rm -f $(SKIPS)
 	@# The program of these tests has assertions in it and must not lie where the release program is looked for.
 	@test ! -e $(BIN) || cp -p $(BIN) $(BIN).kept
-	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST); code=$$?; \
+	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST) && POLYPSCOPE=$(CURDIR)/$(BIN) pipelines/fleet/check/parallel.sh; code=$$?; \
 	rm -f $(BIN); test ! -e $(BIN).kept || mv $(BIN).kept $(BIN); \
 	$(MAKE) --no-print-directory skips; exit $$code
 
@@ -114,8 +119,94 @@ size-walk: setup-test
 	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
 		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
 
+# Archives on engines that exist (pipelines/fleet), each run for real on this machine: four phantoms in four shards, and the merged
+# result must be that of one process. FLEET_BIN names another build of the program.
+FLEET_BIN ?= $(CURDIR)/$(BIN)
+FLEET_VENV := $(CURDIR)/target/fleet-venv
+FLEET_ENV := POLYPSCOPE=$(FLEET_BIN) PYTHON=$(FLEET_VENV)/bin/python \
+	KUBERNETES_VALIDATE=$(FLEET_VENV)/bin/kubernetes-validate MOTO_SERVER=$(FLEET_VENV)/bin/moto_server
+FLEET := env $(FLEET_ENV) pipelines/fleet/check
+define fleet_python
+	@test -x $(FLEET_VENV)/bin/python || python3 -m venv $(FLEET_VENV)
+	@$(FLEET_VENV)/bin/pip install --quiet --disable-pip-version-check $(1)
+endef
+
+.PHONY: fleet fleet-parallel fleet-slurm fleet-hyperqueue fleet-ray fleet-kubernetes fleet-s3
+fleet: fleet-parallel fleet-kubernetes fleet-hyperqueue fleet-ray fleet-slurm fleet-s3
+
+$(CURDIR)/$(BIN):
+	$(MAKE) build
+
+fleet-parallel: $(FLEET_BIN)
+	$(call install,parallel)
+	$(FLEET)/parallel.sh
+
+fleet-slurm: $(FLEET_BIN)
+	$(call install,slurmctld slurmd slurm-client munge)
+	$(FLEET)/slurm.sh
+
+fleet-hyperqueue: $(FLEET_BIN)
+	$(call fleet_python,hyperqueue)
+	$(FLEET)/hyperqueue.sh
+
+fleet-ray: $(FLEET_BIN)
+	$(call fleet_python,ray)
+	$(FLEET)/ray.sh
+
+fleet-kubernetes: $(FLEET_BIN)
+	$(call fleet_python,kubernetes-validate)
+	$(FLEET)/kubernetes.sh
+
+# Needs a program with buckets: made here unless FLEET_BIN names one.
+fleet-s3:
+	$(call fleet_python,'moto[server]')
+	$(if $(filter $(CURDIR)/$(BIN),$(FLEET_BIN)),$(MAKE) build FEATURES=s3)
+	$(FLEET)/s3.sh
+
 bench: setup
 	cargo bench --locked
+
+# The elements as a plugin for everybody's pipelines: this library as a shared object. Made by a call of its own, so that no
+# other build has to link it.
+PLUGIN := target/release/libgstpolypscope.so
+WEIGHTS := weights/m2snet-polyp.safetensors weights/m2snet-polyp.json
+# Into the system with PREFIX (and DESTDIR for packagers), else into the folder of the user's own that GStreamer looks at.
+ifdef PREFIX
+PLUGIN_DIR := $(DESTDIR)$(PREFIX)/lib/$(MULTIARCH)/gstreamer-1.0
+PLUGIN_DATA := $(DESTDIR)$(PREFIX)/share/polypscope
+else
+PLUGIN_DIR := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+PLUGIN_DATA := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/polypscope
+endif
+
+.PHONY: plugin install-plugin uninstall-plugin plugin-check plugin-cycles plugin-1.26
+plugin: setup
+	cargo rustc --release --locked --lib --crate-type cdylib
+	cp target/release/libpolypscope.so $(PLUGIN)
+	@nm -D --defined-only $(PLUGIN) | grep -q ' gst_plugin_polypscope_get_desc$$' || { echo "$(PLUGIN): GStreamer would not find it"; exit 1; }
+
+# Needs what `make plugin` made: so that `sudo make install-plugin` builds nothing.
+install-plugin:
+	@test -f $(PLUGIN) || { echo "there is no plugin yet: make plugin"; exit 1; }
+	install -d $(PLUGIN_DIR) $(PLUGIN_DATA)
+	install -m 644 $(PLUGIN) $(PLUGIN_DIR)/libgstpolypscope.so
+	install -m 644 $(WEIGHTS) $(PLUGIN_DATA)
+
+uninstall-plugin:
+	rm -f $(PLUGIN_DIR)/libgstpolypscope.so $(addprefix $(PLUGIN_DATA)/,$(notdir $(WEIGHTS)))
+
+# The tests of the plugin, over the file that is installed.
+plugin-check: plugin setup-test
+	POLYPSCOPE_PLUGIN=$(PLUGIN) $(CARGO_TEST) --test plugin
+
+# Nothing may grow in a thousand starts and stops.
+plugin-cycles: plugin setup-test
+	POLYPSCOPE_PLUGIN=$(PLUGIN) POLYPSCOPE_CYCLES=1000 $(CARGO_TEST) --test plugin starting_and_stopping
+
+# The same file under GStreamer 1.26, in a folder with Debian 13 (as root; 400 MB are fetched).
+plugin-1.26: plugin
+	$(call install,debootstrap)
+	bash tests/plugin/debian13.sh $(PLUGIN) target/debian13
 
 # A CUDA toolkit to compile with: the machine's own (CUDA_HOME, or nvcc on the path), or one without a GPU or a driver, made
 # by the script beside this repository where there is one.

@@ -42,6 +42,8 @@
 //! own and follow its frames, score masks, drive a session. `model`, `engine`, `segment::Probabilities`, `training`,
 //! `still` and `evaluation` build without the feature `video`, on a machine with neither GStreamer nor OpenCV.
 
+#[cfg(feature = "video")]
+pub(crate) mod analysis;
 #[doc(hidden)]
 pub mod bench;
 #[cfg(feature = "video")]
@@ -54,7 +56,10 @@ pub mod distribution;
 pub mod engine;
 pub mod error;
 pub mod evaluation;
+#[cfg(feature = "video")]
+pub mod fleet;
 pub mod frame;
+mod hexadecimal;
 #[cfg(feature = "video")]
 pub(crate) mod json_path;
 #[cfg(feature = "video")]
@@ -68,6 +73,8 @@ pub mod model;
 pub mod motion;
 pub mod overlay;
 pub mod phantom;
+#[cfg(feature = "video")]
+pub mod plugin;
 pub mod postprocess;
 pub mod preprocess;
 mod priority;

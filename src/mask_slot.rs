@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
@@ -51,6 +52,8 @@ pub struct MaskReceiver {
     receiver: Receiver<Box<FinishedMask>>,
     bin: Sender<Box<FinishedMask>>,
     current: Option<Box<FinishedMask>>,
+    /// It has come since anybody looked.
+    fresh: bool,
 }
 
 /// A slot for `workers` workers.
@@ -60,7 +63,7 @@ pub fn mask_slot(workers: usize) -> (MaskSender, MaskReceiver) {
     let (sender, receiver) = crossbeam_channel::bounded(room);
     let (bin, spent) = crossbeam_channel::bounded(2 * room + 2);
     let mask_sender = MaskSender { sender, reclaim: receiver.clone(), spent, overtaken: Arc::default() };
-    (mask_sender, MaskReceiver { receiver, bin, current: None })
+    (mask_sender, MaskReceiver { receiver, bin, current: None, fresh: false })
 }
 
 impl MaskSender {
@@ -99,21 +102,42 @@ impl MaskSender {
 impl MaskReceiver {
     /// The newest mask there is, and whether it has come since the last call.
     pub fn newest(&mut self) -> (Option<&FinishedMask>, bool) {
-        let mut fresh = false;
         while let Ok(mask) = self.receiver.try_recv() {
-            let newer = self.current.as_ref().is_none_or(|c| mask.frame() > c.frame());
-            let spent = if newer {
-                fresh = true;
-                self.current.replace(mask)
-            } else {
-                Some(mask)
-            };
-            if let Some(spent) = spent {
-                // A full bin means more masks than anybody needs; this one is freed.
-                let _ = self.bin.try_send(spent);
-            }
+            self.keep(mask);
         }
+        let fresh = std::mem::take(&mut self.fresh);
         (self.current.as_deref(), fresh)
+    }
+
+    /// The mask that was the newest when somebody asked last.
+    pub fn current(&self) -> Option<&FinishedMask> {
+        self.current.as_deref()
+    }
+
+    /// Waits up to `patience` for the mask of that frame or of a later one; says whether there is one. For those who want
+    /// each frame's own: the video path of a live picture never waits.
+    pub fn wait_for(&mut self, frame: FrameId, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.current.as_ref().is_none_or(|c| c.frame() < frame) {
+            let Ok(mask) = self.receiver.recv_deadline(deadline) else { return false };
+            self.keep(mask);
+        }
+        true
+    }
+
+    /// Of this mask and the one there is, the newer stays.
+    fn keep(&mut self, mask: Box<FinishedMask>) {
+        let newer = self.current.as_ref().is_none_or(|c| mask.frame() > c.frame());
+        let spent = if newer {
+            self.fresh = true;
+            self.current.replace(mask)
+        } else {
+            Some(mask)
+        };
+        if let Some(spent) = spent {
+            // A full bin means more masks than anybody needs; this one is freed.
+            let _ = self.bin.try_send(spent);
+        }
     }
 
     /// Forgets the mask: the stream it belongs to is over.
@@ -164,6 +188,17 @@ mod tests {
             assert_eq!(shown(&mut mask_receiver), Some((5, true)), "{order:?}");
             assert_eq!(mask_sender.overtaken(), 3);
         }
+    }
+
+    #[test]
+    fn waiting_ends_with_the_mask_of_the_frame_or_a_later_one() {
+        let (mask_sender, mut mask_receiver) = mask_slot(1);
+        mask_sender.give(mask(3));
+        assert!(!mask_receiver.wait_for(FrameId(4), Duration::ZERO));
+        mask_sender.give(mask(5));
+        assert!(mask_receiver.wait_for(FrameId(4), Duration::ZERO));
+        assert_eq!(shown(&mut mask_receiver), Some((5, true)));
+        assert_eq!(shown(&mut mask_receiver), Some((5, false)));
     }
 
     #[test]

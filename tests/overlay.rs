@@ -190,7 +190,7 @@ fn the_contour_has_its_colour_in_every_layout() {
     let mut mask = random_mask(w, h, Rect::full(w, h), 3);
     mask.inside.fill(1);
     mask.area_px = u64::from(w * h);
-    let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false };
+    let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false, ..Style::default() };
     for format in PixelFormat::ALL {
         if format == PixelFormat::Gray8 {
             continue;

@@ -50,17 +50,24 @@ impl Address {
         let mut secrets = Vec::new();
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
+        // What the password is if it holds characters that it should have escaped.
+        let longest = || {
+            let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
+            before.split_once(':').map_or("", |(_, password)| password)
+        };
         let (user, at_host, path) = match authority.rsplit_once('@') {
             // A password that holds the `/` it should have escaped: the host is not where it seems to be.
-            Some((user, host)) if path.contains('@') => (Some(user), host, String::new()),
+            Some((user, host)) if path.contains('@') => {
+                add_secret(&mut secrets, longest());
+                (Some(user), host, String::new())
+            }
             Some((user, host)) => (Some(user), host, shown_path(path, &mut secrets)),
             None if path.contains('@') && authority.rsplit_once(':').is_some_and(|(_, p)| !is_port(p)) => {
                 (Some(rest.rsplit_once('@').map_or(rest, |(user, _)| user)), "", String::new())
             }
             // This reads as a host with a path that holds an `@`, or as a password that begins with digits.
             None if path.contains('@') && authority.contains(':') => {
-                let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
-                add_secret(&mut secrets, before.split_once(':').map_or("", |(_, password)| password));
+                add_secret(&mut secrets, longest());
                 (None, authority, format!("/{HIDDEN}"))
             }
             None => (None, authority, shown_path(path, &mut secrets)),
@@ -223,6 +230,9 @@ mod tests {
             "failed: rtsp://tower/live (\"http://z/\") with … and …"
         );
         assert_eq!(without_secrets("a :// b ://", &[]), "a :// b ://");
+        // A quote ends an address in a text, and `?` its host, also where both are the password's.
+        let a = parsed("rtsp://user:'@?secret@a/");
+        assert!(!without_secrets("cannot open rtsp://user:'@?secret@a/ now", &a.secrets).contains("secret"));
     }
 
     proptest::proptest! {

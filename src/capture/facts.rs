@@ -82,7 +82,7 @@ impl Facts {
                     .remedy("install gstreamer1.0-libav and gstreamer1.0-plugins-bad"));
             }
             pbutils::DiscovererResult::Timeout => {
-                return Err(Error::input(format!("{at}: could not be read within 20 s"))
+                return Err(Error::machine(format!("{at}: could not be read within 20 s"))
                     .remedy("check the disk or network it lies on"));
             }
             _ => {}

@@ -9,6 +9,7 @@
 
 mod access_units;
 mod address;
+mod analytics;
 mod colour_description;
 mod complaints;
 mod content;
@@ -20,7 +21,10 @@ mod ledger;
 mod loss;
 mod mapping;
 mod marker;
+mod mask_entry;
+mod mask_meta;
 mod messages;
+mod meta_marks;
 mod packets;
 mod phantom;
 mod pipeline;
@@ -33,6 +37,7 @@ mod source;
 mod stills;
 mod structure;
 
+pub(crate) use colour_description::video_info;
 pub use complaints::hear_decoders;
 pub use encoder::{Encoder, EncoderSettings};
 pub use facts::{AudioFacts, Facts};
@@ -43,18 +48,22 @@ pub use loss::{Loss, LossReason};
 pub use mapping::picture_of;
 pub(crate) use mapping::{draw_as, draw_on, picture_info};
 pub use marker::Marker;
+pub(crate) use mask_entry::{MaskEntry, MaskPixels, Region};
+pub(crate) use mask_meta::{MASK, attach, describe_pixels, register_metas};
 pub use phantom::PhantomSource;
 pub use pipeline::{
     Launch, LivePipeline, Notice, Parameter, PipelineFile, Ready, SourceCause, SourceEnd, SourceFault,
 };
 pub use polypkey::PolypKey;
 pub use polypoverlay::PolypOverlay;
+pub(crate) use polypoverlay::{PROCESSING, add_latency, flag, pad_templates, pass_allocation};
 pub use polypphantomsrc::PolypPhantomSrc;
 pub use recorder::{Recorder, RecorderSettings, RecorderStatus, Track};
 pub use recording::Recording;
 pub use source::{
     Discovered, Ended, Input, Next, SkipReason, Skipped, SoundPacket, Source, Span, discover, discover_inputs,
 };
+pub(crate) use source::{contents, is_named_as_video};
 pub use stills::Stills;
 pub use structure::Structure;
 
@@ -100,9 +109,7 @@ pub fn init() -> Result<()> {
     STARTED
         .get_or_init(|| {
             gstreamer::init().map_err(|e| e.to_string())?;
-            polypoverlay::register().map_err(|e| e.to_string())?;
-            polypkey::register().map_err(|e| e.to_string())?;
-            polypphantomsrc::register().map_err(|e| e.to_string())?;
+            register_elements(None).map_err(|e| e.to_string())?;
             pipeline::lower_ranks();
             gstreamer::glib::log_set_default_handler(|domain, level, text| {
                 let text = address::without_secrets(text, &[]);
@@ -114,6 +121,19 @@ pub fn init() -> Result<()> {
         .map_err(|e| {
             Error::machine(format!("GStreamer does not start ({e})")).remedy("run `polypscope doctor`")
         })
+}
+
+/// Makes our elements known to GStreamer: in this process, or as part of a plugin. Does nothing else.
+///
+/// # Errors
+/// An element that cannot be registered.
+pub(crate) fn register_elements(
+    plugin: Option<&gstreamer::Plugin>,
+) -> std::result::Result<(), gstreamer::glib::BoolError> {
+    register_metas();
+    polypoverlay::register(plugin)?;
+    polypkey::register(plugin)?;
+    polypphantomsrc::register(plugin)
 }
 
 /// Raw video in these layouts, of any size and rate.

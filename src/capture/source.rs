@@ -108,6 +108,11 @@ fn has_extension(path: &Path, list: &[&str]) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| list.contains(&e.to_ascii_lowercase().as_str()))
 }
 
+/// Whether a file's name is a video's: all there is to go by where looking into it means fetching it.
+pub(crate) fn is_named_as_video(path: &Path) -> bool {
+    has_extension(path, VIDEOS)
+}
+
 /// Files that recorders, players and people put beside recordings; they are counted but not named.
 const BESIDE: &[&str] = &[
     "jsonl", "json", "srt", "vtt", "ass", "ssa", "sub", "idx", "xml", "txt", "csv", "tsv", "md", "html",
@@ -271,6 +276,24 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovered> {
         all.skipped.extend(skipped);
     }
     Ok(all)
+}
+
+/// What one folder holds, told by content; folders in it are not looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub videos: Vec<PathBuf>,
+    pub pictures: Vec<PathBuf>,
+    pub skipped: Vec<Skipped>,
+}
+
+/// See [`Contents`].
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn contents(folder: &Path) -> Result<Contents> {
+    super::init()?;
+    let Holdings { videos, pictures, skipped, .. } = Holdings::of(folder)?;
+    Ok(Contents { videos, pictures, skipped })
 }
 
 /// Reading a pipe or a device may never end.

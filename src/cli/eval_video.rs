@@ -12,9 +12,11 @@ use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::{Context, EngineArgs, Outcome};
 use crate::evaluation::images::NoteKind;
+#[cfg(feature = "video")]
+use crate::evaluation::video::KeptMaps;
 use crate::evaluation::video::{
-    Comparison, Detections, FrameDetections, FrameJudgement, FrameMap, HitRule, Layout, LinkRule, Pool, Set,
-    Truth, VideoReport, VideoRules, VideoScorer, curve,
+    Comparison, Detections, FrameDetections, FrameJudgement, FrameMap, HitRule, KEPT_FIRST_LINE, Layout,
+    LinkRule, Pool, Set, Truth, VideoReport, VideoRules, VideoScorer, curve, kept_entry,
 };
 use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile};
@@ -24,15 +26,21 @@ use crate::{Error, Result, small_file};
 /// Detections come from the network over --video, from a replay's frames.jsonl, or from a folder of maps.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Video for the network, or a folder of pictures
+    /// Video for the network, or a folder of pictures; with --predictions or --maps, for motion and gates alone
     #[arg(long, value_name = "FILE", required_unless_present_any = ["detections", "predictions", "dataset", "pool"])]
     video: Option<PathBuf>,
     /// frames.jsonl of a replay, instead of running the network
     #[arg(long, value_name = "FILE", conflicts_with_all = ["video", "predictions"])]
     detections: Option<PathBuf>,
     /// Probability maps of any program, one a frame in the order of names, instead of running the network
-    #[arg(long, value_name = "DIR", conflicts_with = "video")]
+    #[arg(long, value_name = "DIR")]
     predictions: Option<PathBuf>,
+    /// Maps that --keep-maps wrote for this video, instead of running the network
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["detections", "predictions", "threshold", "input_size"])]
+    maps: Option<PathBuf>,
+    /// Keep the network's maps for --maps: 4 bytes a map pixel and frame
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["detections", "predictions", "maps"])]
+    keep_maps: Option<PathBuf>,
     /// A phantom's truth, a folder of masks (named by frame from 0, or in order), or boxes as JSON
     #[arg(long, value_name = "DIR|FILE", required_unless_present_any = ["dataset", "pool"])]
     truth: Option<PathBuf>,
@@ -41,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "LAYOUT:DIR", value_parser = dataset, conflicts_with_all = ["truth", "detections"])]
     dataset: Option<(Layout, PathBuf)>,
     /// Add up results that --json printed, instead of measuring: a table and a curve of several recordings
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["video", "detections", "predictions", "truth", "dataset", "csv"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["video", "detections", "predictions", "maps", "keep_maps", "truth", "dataset", "csv"])]
     pool: Vec<PathBuf>,
     /// How long a detection must last before it is shown, measured side by side: off, sensitive, balanced, quiet, or
     /// one with numbers changed, such as balanced,confirm=240 (default: all four)
@@ -111,6 +119,9 @@ struct Judge {
     /// The settings side by side.
     comparison: Comparison,
     csv: Option<ResultFile>,
+    /// Where the network's maps are kept.
+    kept: Option<ResultFile>,
+    entry: Vec<u8>,
     frames: u64,
     /// Rules that maps were read by, and for how many.
     notes: BTreeMap<NoteKind, u64>,
@@ -125,6 +136,10 @@ impl Judge {
     ) -> Result<()> {
         self.frames += 1;
         let truth = self.truth.frame(detected.frame, size)?;
+        if let (Some(map), Some(kept)) = (map, &mut self.kept) {
+            kept_entry(map, &mut self.entry)?;
+            kept.write(&self.entry)?;
+        }
         if let Some(map) = map {
             self.comparison.frame(map, truth.as_deref())?;
         }
@@ -181,10 +196,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let rate = fps.map_or(args.fps, |fps| ((fps * 1000.0).round() as u32, 1000));
     let truth_place = args.truth.as_ref().or(args.dataset.as_ref().map(|(_, folder)| folder));
     let mut outputs = Outputs::new(args.force);
-    for input in [&args.video, &args.detections, &args.predictions].into_iter().flatten().chain(truth_place) {
+    for input in [&args.video, &args.detections, &args.predictions, &args.maps]
+        .into_iter()
+        .flatten()
+        .chain(truth_place)
+    {
         outputs.reads(input);
     }
-    for (option, path) in [("--csv", &args.csv), ("--curve", &args.curve)] {
+    for (option, path) in [("--csv", &args.csv), ("--curve", &args.curve), ("--keep-maps", &args.keep_maps)] {
         if let Some(path) = path {
             outputs.file(option, path)?;
         }
@@ -199,17 +218,21 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     if let Some(csv) = &mut csv {
         csv.line(CSV_HEADER)?;
     }
+    let mut kept = args.keep_maps.as_deref().map(|path| ResultFile::create(path, args.force)).transpose()?;
+    if let Some(kept) = &mut kept {
+        kept.line(KEPT_FIRST_LINE)?;
+    }
     let stop = interrupt_flag()?;
-    let mut judge = Judge { truth, scorer, comparison, csv, frames: 0, notes: BTreeMap::new() };
+    let entry = Vec::new();
+    let mut judge = Judge { truth, scorer, comparison, csv, kept, entry, frames: 0, notes: BTreeMap::new() };
     let mut cut_off = match (&args.detections, &args.predictions, &args.video) {
         (Some(path), _, _) => {
             let size = replay_size(path)?;
             read(Detections::from_replay(path)?, size, &mut judge, &stop, context)?
         }
-        (_, Some(folder), _) => {
+        (_, Some(folder), None) if args.dataset.is_none() => {
             let fps = f64::from(rate.0) / f64::from(rate.1);
-            let threshold = args.threshold.unwrap_or(0.5);
-            let maps = Detections::from_maps(folder, threshold, args.prediction_max, fps)?.with_maps();
+            let maps = predictions(folder, fps, args)?;
             read(maps, None, &mut judge, &stop, context)?
         }
         (_, _, Some(video)) => infer(video, None, rate, args, &mut judge, &stop, context)?,
@@ -237,8 +260,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
             judge.frames
         ));
     }
-    if let Some(csv) = judge.csv.take() {
-        csv.finish()?;
+    for file in [judge.csv.take(), judge.kept.take()].into_iter().flatten() {
+        file.finish()?;
     }
     let mut report = judge.scorer.report();
     if args.detections.is_none() {
@@ -255,6 +278,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     }
     tell(&report, &judge, cut_off.as_deref(), args, context)?;
     Ok(if cut_off.is_some() { Outcome::Partial } else { Outcome::Done })
+}
+
+/// Maps of any program.
+fn predictions(folder: &Path, fps: f64, args: &Args) -> Result<Detections> {
+    let threshold = args.threshold.unwrap_or(0.5);
+    Ok(Detections::from_maps(folder, threshold, args.prediction_max, fps)?.with_maps())
 }
 
 fn write_curve(path: &Path, svg: &str, args: &Args) -> Result<()> {
@@ -329,7 +358,109 @@ fn replay_size(records: &Path) -> Result<Option<(usize, usize)>> {
     Ok(side("width_px").zip(side("height_px")))
 }
 
-/// Runs the network over the video, every frame. Says why not to its end, if so.
+/// Who says what is on a frame of a video.
+#[cfg(feature = "video")]
+enum Marker {
+    Network(Box<crate::segment::Segmenter>, Box<crate::frame::Mask>),
+    Kept(Box<KeptMaps>, bool),
+    /// The field of view is looked for by itself; the next prediction, if it was read too early.
+    Predictions(Box<Detections>, Box<crate::preprocess::Finder>, Option<FrameDetections>),
+}
+
+#[cfg(feature = "video")]
+impl Marker {
+    fn open(rate: (u32, u32), args: &Args) -> Result<Self> {
+        use crate::segment::Segmenter;
+
+        if let Some(path) = &args.maps {
+            let mut kept = KeptMaps::open(path)?;
+            let more = kept.advance()?;
+            return Ok(Self::Kept(Box::new(kept), more));
+        }
+        if let Some(folder) = &args.predictions {
+            let maps = predictions(folder, f64::from(rate.0) / f64::from(rate.1), args)?;
+            return Ok(Self::Predictions(Box::new(maps), Box::default(), None));
+        }
+        let (checkpoint, network) = args.engine.open_at(args.input_size)?;
+        let segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+        Ok(Self::Network(Box::new(segmenter), Box::default()))
+    }
+
+    /// Judges the next frame; `false` where nothing is said of it.
+    fn frame(
+        &mut self,
+        id: crate::frame::FrameId,
+        pts: crate::frame::Pts,
+        picture: &crate::frame::Picture,
+        judge: &mut Judge,
+    ) -> Result<bool> {
+        let (w, h) = (picture.info.width, picture.info.height);
+        let size = Some((w as usize, h as usize));
+        let other = |w2: u32, h2: u32| {
+            Error::input(format!("{id}: its picture is {w}x{h}, but its map was made for one of {w2}x{h2}"))
+                .remedy("give the maps of this video")
+        };
+        match self {
+            Self::Network(segmenter, mask) => {
+                (mask.frame, mask.pts) = (id, pts);
+                segmenter.segment(picture, mask).map_err(|e| e.at(id))?;
+                let shape = segmenter.network().shape();
+                let map = FrameMap {
+                    frame: id,
+                    pts,
+                    picture: Some(picture),
+                    picture_size: (w, h),
+                    view: mask.field_of_view,
+                    scenery: mask.field_of_view,
+                    logits: segmenter.logits(),
+                    classes: shape.classes,
+                    size: (shape.height, shape.width),
+                    level: segmenter.level(),
+                };
+                judge.frame(FrameDetections::from_mask(mask)?, size, Some(&map))?;
+            }
+            Self::Kept(kept, more) => {
+                while *more && kept.frame() < id.0 {
+                    *more = kept.advance()?;
+                }
+                if !*more || kept.frame() != id.0 {
+                    return Ok(false);
+                }
+                if kept.picture_size() != (w, h) {
+                    return Err(other(kept.picture_size().0, kept.picture_size().1));
+                }
+                let detected = FrameDetections { pts_ns: pts.0, ..kept.detections()? };
+                let map = FrameMap { pts, ..kept.map(Some(picture)) };
+                judge.frame(detected, size, Some(&map))?;
+                *more = kept.advance()?;
+            }
+            Self::Predictions(maps, finder, ahead) => {
+                let scenery = finder.observe(picture);
+                let detected = loop {
+                    match ahead.take().map(Ok).or_else(|| maps.next()).transpose()? {
+                        Some(d) if d.frame < id.0 => {}
+                        Some(d) if d.frame > id.0 => {
+                            *ahead = Some(d);
+                            return Ok(false);
+                        }
+                        Some(d) => break FrameDetections { pts_ns: pts.0, ..d },
+                        None => return Ok(false),
+                    }
+                };
+                if maps.size() != size {
+                    let (w2, h2) = maps.size().unwrap_or_default();
+                    return Err(other(w2 as u32, h2 as u32));
+                }
+                let map =
+                    maps.map_of(&detected).map(|map| FrameMap { picture: Some(picture), scenery, ..map });
+                judge.frame(detected, size, map.as_ref())?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Goes through the video, every frame, with the network or with what was said of it before. Says why not to its end, if so.
 #[cfg(feature = "video")]
 fn infer(
     video: &Path,
@@ -343,8 +474,6 @@ fn infer(
     use crate::capture::{
         Facts, Input, Next, Recording, Source, Span, Stills, discover_inputs, hear_decoders,
     };
-    use crate::frame::Mask;
-    use crate::segment::Segmenter;
 
     hear_decoders();
     let inputs = match frames {
@@ -361,11 +490,10 @@ fn infer(
                 .remedy("name the one that the truth belongs to"));
         }
     };
-    let (checkpoint, network) = args.engine.open_at(args.input_size)?;
-    let mut segmenter = Segmenter::new(network, checkpoint.description(), args.field_of_view, args.threshold);
+    let mut marker = Marker::open(rate, args)?;
     let expected = source.expected_frames().or(Some(judge.truth.frames()));
     let bar = Progress::new(expected, context.quiet, "eval-video");
-    let mut mask = Mask::default();
+    let mut unsaid: Option<(u64, u64)> = None;
     let cut_off = loop {
         if stop.load(Ordering::Relaxed) {
             break Some(INTERRUPTED.into());
@@ -379,30 +507,25 @@ fn infer(
                 break ended.cut_off;
             }
             Next::Frame(frame) => {
-                (mask.frame, mask.pts) = (frame.id, frame.pts);
-                frame.read(|picture| {
-                    segmenter.segment(picture, &mut mask).map_err(|e| e.at(frame.id))?;
-                    let shape = segmenter.network().shape();
-                    let map = FrameMap {
-                        frame: mask.frame,
-                        pts: mask.pts,
-                        picture: Some(picture),
-                        picture_size: (mask.width, mask.height),
-                        view: mask.field_of_view,
-                        logits: segmenter.logits(),
-                        classes: shape.classes,
-                        size: (shape.height, shape.width),
-                        level: segmenter.level(),
-                    };
-                    let size = (mask.width as usize, mask.height as usize);
-                    judge.frame(FrameDetections::from_mask(&mask)?, Some(size), Some(&map))
-                })?;
+                let said = frame.read(|picture| marker.frame(frame.id, frame.pts, picture, judge))?;
+                if !said {
+                    unsaid = Some((
+                        unsaid.map_or(frame.id.0, |(first, _)| first),
+                        unsaid.map_or(1, |(_, n)| n + 1),
+                    ));
+                }
                 bar.at(judge.frames);
             }
         }
     };
     bar.finish();
-    Ok(cut_off)
+    if let Marker::Predictions(maps, ..) = &marker {
+        judge.notes = maps.notes().clone();
+    }
+    Ok(cut_off.or(unsaid.map(|(first, n)| {
+        let (frames, were) = if n == 1 { ("frame", "was") } else { ("frames", "were") };
+        format!("{n} {frames} of the video have no map and {were} not judged (first frame {first})")
+    })))
 }
 
 #[cfg(not(feature = "video"))]
@@ -542,7 +665,8 @@ mod tests {
         for wrong in [
             "eval-video --truth t",
             "eval-video --video v --detections d --truth t",
-            "eval-video --video v --predictions d --truth t",
+            "eval-video --video v --predictions d --maps m --truth t",
+            "eval-video --video v --maps m --keep-maps k --truth t",
             "eval-video --detections d --threshold 0.4 --truth t",
             "eval-video --video v --truth t --hit nearly",
         ] {

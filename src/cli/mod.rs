@@ -17,6 +17,8 @@ mod devices;
 mod doctor;
 mod eval;
 mod eval_video;
+#[cfg(feature = "video")]
+mod fleet;
 mod interrupt;
 #[cfg(feature = "video")]
 mod listening;
@@ -67,6 +69,9 @@ enum Command {
     /// Segment recorded procedures: annotated video and a report.
     #[cfg(feature = "video")]
     Replay(replay::Args),
+    /// Work through an archive of recordings on Slurm, Kubernetes, HyperQueue, GNU parallel or Ray.
+    #[cfg(feature = "video")]
+    Fleet(fleet::Args),
     /// Segment still pictures: probability map and overlay of each.
     #[cfg(feature = "video")]
     Segment(segment::Args),
@@ -163,6 +168,8 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args, &mut context),
         #[cfg(feature = "video")]
         Command::Replay(args) => replay::run(args, &mut context),
+        #[cfg(feature = "video")]
+        Command::Fleet(args) => fleet::run(args, &mut context),
         #[cfg(feature = "video")]
         Command::Segment(args) => segment::run(args, &mut context),
         #[cfg(feature = "video")]

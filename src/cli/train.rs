@@ -15,6 +15,7 @@ use super::predictor::NetworkPredictor;
 use super::{Context, Outcome};
 use crate::engine::{self, DeviceChoice, Options, Precision};
 use crate::evaluation::images::{Classes, Predict};
+use crate::hexadecimal::hexadecimal;
 use crate::model::checkpoint::{Description, Form};
 use crate::model::{Architecture, Checkpoint, Variant};
 use crate::preprocess::FieldOfView;
@@ -418,7 +419,7 @@ impl Data {
                 hash.update([0]);
             }
         }
-        hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
+        hexadecimal(&hash.finalize()[..8])
     }
 
     /// There must be something to learn.

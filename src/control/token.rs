@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use crate::hexadecimal::hexadecimal;
 use crate::{Error, Result};
 
 /// Bytes of randomness in a token made here.
@@ -32,7 +33,7 @@ impl Token {
             Error::machine(format!("control: the system gives no randomness for a token ({e})"))
                 .remedy("name a --control-token-file")
         })?;
-        Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
+        Ok(Self(hexadecimal(&bytes)))
     }
 
     /// The one in a file, without the white space around it.

@@ -113,6 +113,13 @@ impl Rect {
         x >= self.x && y >= self.y && x < self.right() && y < self.bottom()
     }
 
+    /// The smallest rectangle that holds both.
+    #[must_use]
+    pub fn around(&self, other: &Rect) -> Rect {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        Rect { x, y, w: self.right().max(other.right()) - x, h: self.bottom().max(other.bottom()) - y }
+    }
+
     /// The part common to both; empty (w or h 0) if there is none.
     #[must_use]
     pub fn intersect(&self, other: &Rect) -> Rect {

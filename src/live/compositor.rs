@@ -1,7 +1,7 @@
 //! What a live session does with one frame inside its element.
 //!
 //! In: a buffer on the streaming thread. Out: the buffer with its marks, a copy of the clean picture in the mailbox, and a
-//! [`FrameEvent`] in the telemetry. Steps, in order: hand over, follow the motion, take the newest mask, judge, draw.
+//! [`FrameEvent`] in the telemetry. [`Analysis`] hands over, follows the motion, takes the newest mask and judges it; here it is drawn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +11,13 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::controls::Controls;
-use super::frame_pool::{FrameCopy, FramePool};
 use super::timestamps::Stamps;
+use crate::analysis::{Analysis, Stamp};
 use crate::capture::{FrameHook, draw_as, draw_on, picture_info, picture_of};
 use crate::frame::{FrameId, Mask, Nanos, Picture, PictureInfo, PictureMut, PixelFormat, Plane, Pts, Rect};
-use crate::mailbox::Outbox;
-use crate::mask_slot::MaskReceiver;
-use crate::motion::{Mover, Tracker};
 use crate::overlay::{Overlay, Style};
-use crate::safety::{Reason, State, USUAL_PERIOD, Watch, WorkerHealth};
-use crate::telemetry::event::{Event, Feed, FrameEvent, ShownMask, StateChange, StreamEvent};
-use crate::worker::MAX_HUNG_WORKERS;
+use crate::safety::{Reason, State, USUAL_PERIOD};
+use crate::telemetry::event::{Event, Feed, FrameEvent, StateChange, StreamEvent};
 use crate::{Error, Result};
 
 /// Somebody who wants to see the buffers themselves: the recorder, a snapshot. Called on the streaming thread: must not
@@ -31,59 +27,69 @@ pub trait Tap: Send + Sync {
     fn format(&self, _info: &gst_video::VideoInfo) {}
     /// The picture as it came.
     fn clean(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo);
-    /// The picture as it goes on.
-    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect);
+    /// The picture as it goes on, and what is shown on it.
+    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, shown: &Shown);
+}
+
+/// What a picture shows besides itself.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    pub frame: FrameId,
+    pub pts: Pts,
+    /// The part of it that is analysed.
+    pub view: Rect,
+    /// The mask that is drawn, as it was found on its own frame.
+    pub mask: Option<&'a Mask>,
 }
 
 /// Everything a compositor is connected to.
 pub struct Wiring {
-    pub outbox: Outbox<Box<FrameCopy>>,
-    pub masks: MaskReceiver,
-    pub health: Vec<Arc<WorkerHealth>>,
-    pub watch: Watch,
+    /// Gives the masks.
+    pub analysis: Analysis,
     pub controls: Arc<Controls>,
     pub style: Style,
     pub stamps: Arc<Stamps>,
     pub feed: Feed,
     pub tap: Option<Arc<dyn Tap>>,
-    /// Whether masks are moved along with the picture.
-    pub motion: bool,
     /// One frame of the source in nanoseconds, written when its caps are known; the workers read it.
     pub period: Arc<AtomicU64>,
     /// When the session began.
     pub epoch: Instant,
 }
 
+/// What of it the compositor keeps as it is.
+struct Connected {
+    controls: Arc<Controls>,
+    stamps: Arc<Stamps>,
+    feed: Feed,
+    tap: Option<Arc<dyn Tap>>,
+    period: Arc<AtomicU64>,
+    epoch: Instant,
+}
+
 pub(super) struct Compositor {
-    wiring: Wiring,
+    wiring: Connected,
+    analysis: Analysis,
     overlay: Overlay,
-    copies: FramePool,
-    tracker: Option<Tracker>,
-    mover: Mover,
     next: FrameId,
     last_pts: Option<Pts>,
     last_state: State,
     size: (u32, u32, PixelFormat),
-    view: Rect,
     /// Our own code failed: the picture goes on clean until the next format.
     given_up: bool,
 }
 
 impl Compositor {
     pub(super) fn new(wiring: Wiring) -> Self {
-        // One for each worker and for each that may hang with its own, one that waits, one being filled.
-        let room = wiring.health.len().max(1) * (1 + MAX_HUNG_WORKERS) + 2;
+        let Wiring { analysis, controls, style, stamps, feed, tap, period, epoch } = wiring;
         Self {
-            overlay: Overlay::new(wiring.style),
-            copies: FramePool::new(room, wiring.epoch),
-            tracker: (wiring.motion && !wiring.health.is_empty()).then(Tracker::new),
-            mover: Mover::default(),
-            wiring,
+            overlay: Overlay::new(style),
+            analysis,
+            wiring: Connected { controls, stamps, feed, tap, period, epoch },
             next: FrameId(0),
             last_pts: None,
             last_state: State::WarmUp,
             size: (0, 0, PixelFormat::Gray8),
-            view: Rect::default(),
             given_up: false,
         }
     }
@@ -131,14 +137,14 @@ impl Compositor {
         let canvas = PictureInfo::new(PixelFormat::Bgrx, key_info.width(), key_info.height());
         draw_as(key, key_info, canvas, |canvas| {
             let mut canvas = Some(canvas);
-            let mut first = Ok(None);
+            let mut first = None;
             picture_of(buffer, info, |seen| {
                 if let Some(canvas) = canvas.take() {
                     first = self.draw(Target::Key { seen: *seen, canvas }, event);
                 }
                 Ok(())
             })?;
-            first
+            Ok(first)
         })
     }
 
@@ -148,77 +154,32 @@ impl Compositor {
         info: &gst_video::VideoInfo,
         event: &mut FrameEvent,
     ) -> Result<Option<Nanos>> {
-        draw_on(buffer, info, |picture| self.draw(Target::InPlace(picture), event))
+        draw_on(buffer, info, |picture| Ok(self.draw(Target::InPlace(picture), event)))
     }
 
     /// Hands the picture over, then draws. Returns the capture of the mask's frame if it is shown for the first time.
-    fn draw(&mut self, mut target: Target, event: &mut FrameEvent) -> Result<Option<Nanos>> {
-        self.hand_over(&target.seen(), event);
-        let start = Instant::now();
-        if let Some(tracker) = &mut self.tracker {
-            tracker.observe(event.frame, &target.seen(), self.view);
-            event.motion = start.elapsed().into();
-        }
-
-        let start = Instant::now();
-        let controls = self.wiring.controls.clone();
-        let (mask, fresh) = self.wiring.masks.newest();
-        let now = Nanos::from(self.wiring.epoch.elapsed());
-        let age = mask.map(|m| m.age(now));
-        let verdict = self.wiring.watch.step(now, &self.wiring.health, age, controls.on());
-        event.state = verdict.state;
-        if let Some(from) = verdict.changed_from {
-            self.last_state = verdict.state;
+    fn draw(&mut self, mut target: Target, event: &mut FrameEvent) -> Option<Nanos> {
+        let stamp = Stamp { frame: event.frame, pts: event.pts, captured: event.captured };
+        let controls = &self.wiring.controls;
+        let found = self.analysis.step(&target.seen(), stamp, true, controls.on());
+        (event.hand_over, event.motion, event.shown) = (found.hand_over, found.motion, found.shown);
+        event.state = found.verdict.state;
+        if let Some(from) = found.verdict.changed_from {
+            self.last_state = found.verdict.state;
             self.wiring.feed.post(Event::State(StateChange {
-                at: now,
+                at: found.at,
                 from,
-                to: verdict.state,
-                reason: verdict.reason,
+                to: found.verdict.state,
+                reason: found.verdict.reason,
             }));
         }
-        let shown = mask.filter(|m| verdict.draw && fits(&m.mask, &target.seen().info));
-        let mut first = None;
-        let mut moved = None;
-        if let Some(m) = shown {
-            if let Some(tracker) = &mut self.tracker {
-                // Where the motion is not known, the mask stays where it was.
-                moved = self.mover.run(tracker, &m.mask);
-            }
-            first = fresh.then_some(m.captured);
-            self.view = m.mask.field_of_view;
-            event.shown = Some(ShownMask {
-                of: m.mask.frame,
-                age: m.age(now),
-                first: fresh,
-                moved: moved.is_some(),
-                area_px: m.mask.area_px,
-                in_slot: Nanos(now.0.saturating_sub(m.finished.0)),
-            });
-        }
         self.overlay.set_alpha(controls.alpha());
-        let mask = moved.or(shown.map(|m| &m.mask));
         match &mut target {
-            Target::InPlace(picture) => self.overlay.draw(picture, mask, verdict.state),
-            Target::Key { canvas, .. } => self.overlay.draw_key(canvas, mask, verdict.state),
+            Target::InPlace(picture) => self.overlay.draw(picture, found.mask, found.verdict.state),
+            Target::Key { canvas, .. } => self.overlay.draw_key(canvas, found.mask, found.verdict.state),
         }
-        event.composite = start.elapsed().into();
-        Ok(first)
-    }
-
-    /// FramePool the picture and offers the copy; a copy that it replaces is reused.
-    fn hand_over(&mut self, picture: &Picture, event: &mut FrameEvent) {
-        let start = Instant::now();
-        if self.wiring.health.is_empty() {
-            return;
-        }
-        if let Some(copy) = self.copies.copy(picture, event.frame, event.pts, event.captured) {
-            match self.wiring.outbox.offer(copy) {
-                Ok(Some(replaced)) => self.copies.give_back(replaced),
-                Ok(None) => {}
-                Err(nobody) => self.copies.give_back(nobody.0),
-            }
-        }
-        event.hand_over = start.elapsed().into();
+        event.composite = found.since.elapsed().into();
+        found.first
     }
 
     /// Counts timestamps that repeat, run backwards or jump by more than a second.
@@ -241,14 +202,13 @@ impl FrameHook for Compositor {
             (n, d) if n > 0 && d > 0 => Nanos(1_000_000_000 * d as u64 / n as u64),
             _ => USUAL_PERIOD,
         };
-        self.wiring.watch.set_period(period);
+        self.analysis.set_period(period);
         self.wiring.period.store(period.0, Ordering::Relaxed);
         self.given_up = false;
         if let Ok(picture) = picture_info(info, None) {
             let size = (picture.width, picture.height, picture.format);
             if self.size != size {
                 if self.size.0 != 0 {
-                    self.wiring.masks.clear();
                     self.post(Event::Stream(StreamEvent::FormatChange {
                         at: self.now(),
                         width: size.0,
@@ -256,18 +216,15 @@ impl FrameHook for Compositor {
                     }));
                 }
                 self.size = size;
-                self.view = Rect::full(size.0, size.1);
+                self.analysis.resize(size.0, size.1, self.next);
             }
         }
     }
 
     /// What is known of the stream's past is void.
     fn flushed(&mut self) {
-        self.wiring.masks.clear();
         self.last_pts = None;
-        if let Some(tracker) = &mut self.tracker {
-            tracker.restart();
-        }
+        self.analysis.restart(self.next);
     }
 
     fn panicked(&mut self) {
@@ -289,7 +246,13 @@ impl FrameHook for Compositor {
             self.on_picture(buffer, info, &mut event).map(|first| first_mask = first)
         };
         if let Some(tap) = &self.wiring.tap {
-            tap.marked(buffer, info, self.view);
+            let mask = self.analysis.current().map(|m| &m.mask);
+            let mask = mask.filter(|m| event.shown.is_some_and(|s| s.of == m.frame));
+            tap.marked(
+                buffer,
+                info,
+                &Shown { frame: event.frame, pts: event.pts, view: self.analysis.view(), mask },
+            );
         }
         self.end(event, entered, first_mask);
         drawn
@@ -307,7 +270,11 @@ impl FrameHook for Compositor {
             // The card puts picture and marks together: this machine never has the marked picture, so both taps see the
             // clean one.
             tap.clean(buffer, info);
-            tap.marked(buffer, info, self.view);
+            tap.marked(
+                buffer,
+                info,
+                &Shown { frame: event.frame, pts: event.pts, view: self.analysis.view(), mask: None },
+            );
         }
         let mut first_mask = None;
         let drawn = if self.given_up {
@@ -336,11 +303,6 @@ impl Target<'_> {
             Target::Key { seen, .. } => *seen,
         }
     }
-}
-
-/// A mask of another picture size is not drawn.
-fn fits(mask: &Mask, info: &PictureInfo) -> bool {
-    (mask.width, mask.height) == (info.width, info.height)
 }
 
 fn as_read<'a>(p: &'a PictureMut) -> Picture<'a> {

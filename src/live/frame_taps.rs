@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use super::compositor::Tap;
+use super::compositor::{Shown, Tap};
 use super::recordings::Recordings;
 use super::stills::Stills;
 use crate::Result;
 use crate::capture::{Recorder, RecorderStatus, Track};
-use crate::frame::Rect;
 use crate::lock::lock;
 use crate::telemetry::{RecordingRecord, SidecarLines};
 
@@ -40,14 +39,14 @@ impl Tap for Taps {
         self.recordings.push(Track::Raw, buffer, info);
     }
 
-    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect) {
-        self.stills.offer(buffer, info, view);
+    fn marked(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, shown: &Shown) {
+        self.stills.offer(buffer, info, shown);
         self.recordings.push(Track::Annotated, buffer, info);
     }
 }
 
 impl Taps {
-    /// The field of view as it is on screen now, as PNG.
+    /// The field of view as it is on screen now, as PNG that says which tracks it shows.
     ///
     /// # Errors
     /// No frame within a second.

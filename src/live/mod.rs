@@ -6,7 +6,6 @@
 mod adaptive_size;
 mod compositor;
 mod controls;
-mod frame_pool;
 mod frame_taps;
 mod network;
 mod overlay_graph;
@@ -17,7 +16,7 @@ mod sizing;
 mod stills;
 mod timestamps;
 
-pub use compositor::Tap;
+pub use compositor::{Shown, Tap};
 pub use controls::Controls;
 pub use frame_taps::Taps;
 pub use network::{LiveNetwork, NetworkSettings, Wrap};

@@ -12,9 +12,9 @@ use gstreamer::prelude::*;
 
 use super::compositor::{Compositor, Tap, Wiring};
 use super::controls::Controls;
-use super::frame_pool::FrameCopy;
 use super::timestamps::Stamps;
 use crate::Result;
+use crate::analysis::{Ages, Analysis, FrameCopy, Parts};
 use crate::capture::Marker;
 use crate::frame::{Nanos, PictureInfo, Pts};
 use crate::mailbox::{Inbox, Policy, Traffic, mailbox};
@@ -98,17 +98,22 @@ impl OverlayGraph {
             epoch,
         )?;
         let marker = Marker::new(settings.keyed);
-        marker.set_hook(Box::new(Compositor::new(Wiring {
+        let analysis = Analysis::new(Parts {
             outbox,
             masks,
             health: workers.health().to_vec(),
             watch: Watch::new(limits),
+            motion: settings.motion,
+            ages: Ages::Clock,
+            epoch,
+        });
+        marker.set_hook(Box::new(Compositor::new(Wiring {
+            analysis,
             controls: controls.clone(),
             style: settings.style,
             stamps: stamps.clone(),
             feed: feed.clone(),
             tap: settings.tap,
-            motion: settings.motion,
             period: period.clone(),
             epoch,
         })));

@@ -1,8 +1,8 @@
 //! Single pictures for whoever asks for one.
 //!
 //! In: requests from the control's threads, and every frame as it goes to the sink, on the streaming thread. Out: one PNG
-//! for all who were waiting when a frame came. The streaming thread only looks at a flag, and copies the frame that is
-//! asked for.
+//! for all who were waiting when a frame came, with a text chunk that says which frame it is and which tracks are followed on
+//! it. The streaming thread only looks at a flag, and copies the frame that is asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
+use serde::Serialize;
 
+use super::compositor::Shown;
 use crate::capture::picture_of;
-use crate::frame::Rect;
 use crate::frame::resize::{Filter, Resampler};
+use crate::frame::{Gate, Rect, TrackMark};
 use crate::lock::lock;
 use crate::{Error, Result};
 
@@ -26,9 +28,25 @@ struct Still {
     buffer: gst::Buffer,
     info: gst_video::VideoInfo,
     view: Rect,
+    facts: Facts,
     taken: Instant,
     /// Encoded by the first who needs it; the others wait for that.
     png: OnceLock<std::result::Result<Vec<u8>, String>>,
+}
+
+/// Keyword of the text chunk that holds [`Facts`] as JSON.
+const KEYWORD: &str = "polypscope";
+
+/// What is known of the picture.
+#[derive(Default, Serialize)]
+struct Facts {
+    frame: u64,
+    pts_ns: u64,
+    /// The frame whose mask is drawn, and why that frame starts no track, if it does not.
+    mask_frame: Option<u64>,
+    gate: Option<Gate>,
+    /// In pixels of the source, where they were on the mask's frame.
+    tracks: Vec<TrackMark>,
 }
 
 /// See the module.
@@ -51,13 +69,20 @@ impl Default for Stills {
 
 impl Stills {
     /// On the streaming thread.
-    pub(super) fn offer(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, view: Rect) {
+    pub(super) fn offer(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, shown: &Shown) {
         if self.wanted.load(Ordering::Relaxed)
             && self.wanted.swap(false, Ordering::Relaxed)
             && let Ok(buffer) = buffer.copy_deep()
         {
-            let (taken, png) = (Instant::now(), OnceLock::new());
-            let _ = self.frames.0.try_send(Still { buffer, info: info.clone(), view, taken, png });
+            let (taken, png, view) = (Instant::now(), OnceLock::new(), shown.view);
+            let facts = Facts {
+                frame: shown.frame.0,
+                pts_ns: shown.pts.0,
+                mask_frame: shown.mask.map(|m| m.frame.0),
+                gate: shown.mask.and_then(|m| m.gate),
+                tracks: shown.mask.map(|m| m.tracks.clone()).unwrap_or_default(),
+            };
+            let _ = self.frames.0.try_send(Still { buffer, info: info.clone(), view, facts, taken, png });
         }
     }
 
@@ -104,14 +129,28 @@ impl Still {
             Resampler::new(Filter::Antialiased).run(picture, view, width, height, &mut rgb);
             Ok(())
         })?;
-        let image = image::RgbImage::from_raw(view.w, view.h, rgb)
-            .ok_or_else(|| Error::internal("snapshot: the picture has no pixels"))?;
-        let mut png = std::io::Cursor::new(Vec::new());
-        image
-            .write_to(&mut png, image::ImageFormat::Png)
+        let facts = serde_json::to_string(&self.facts)
+            .map_err(|e| Error::internal("snapshot: its tracks cannot be put into JSON").because(e))?;
+        let mut out = Vec::new();
+        write(&mut out, (view.w, view.h), &rgb, facts)
             .map_err(|e| Error::internal("snapshot: cannot be encoded").because(e))?;
-        Ok(png.into_inner())
+        Ok(out)
     }
+}
+
+fn write(
+    out: &mut Vec<u8>,
+    (width, height): (u32, u32),
+    rgb: &[u8],
+    facts: String,
+) -> std::result::Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(out, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_text_chunk(KEYWORD.to_owned(), facts)?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rgb)?;
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -119,6 +158,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::frame::{FrameId, Mask, Pts, TrackState};
 
     fn frame(shade: u8) -> (gst::Buffer, gst_video::VideoInfo) {
         crate::capture::init().expect("GStreamer");
@@ -128,6 +168,42 @@ mod tests {
     }
 
     const VIEW: Rect = Rect { x: 0, y: 0, w: 32, h: 16 };
+    const SHOWN: Shown = Shown { frame: FrameId(0), pts: Pts(0), view: VIEW, mask: None };
+
+    #[test]
+    fn the_picture_says_which_tracks_it_shows() {
+        let stills = Stills::default();
+        let (buffer, info) = frame(90);
+        let track = TrackMark {
+            track_id: 7,
+            polyp_id: Some(2),
+            state: TrackState::Coasting,
+            age_ms: 480.0,
+            first_frame: 31,
+            best_frame: 40,
+            ..TrackMark::default()
+        };
+        let mask =
+            Mask { frame: FrameId(43), tracks: vec![track], gate: Some(Gate::Blurred), ..Mask::default() };
+        let shown = Shown { frame: FrameId(45), pts: Pts(1_800_000_000), mask: Some(&mask), ..SHOWN };
+        let png = std::thread::scope(|s| {
+            let request = s.spawn(|| stills.png());
+            while !request.is_finished() {
+                stills.offer(&buffer, &info, &shown);
+                std::thread::yield_now();
+            }
+            request.join().expect("no panic").expect("a frame")
+        });
+        let read = png::Decoder::new(std::io::Cursor::new(&png)).read_info().expect("a PNG");
+        let text = &read.info().uncompressed_latin1_text;
+        assert_eq!(text.iter().map(|t| t.keyword.as_str()).collect::<Vec<_>>(), [KEYWORD]);
+        let facts: serde_json::Value = serde_json::from_str(&text[0].text).expect("JSON");
+        assert_eq!((facts["frame"].as_u64(), facts["mask_frame"].as_u64()), (Some(45), Some(43)));
+        assert_eq!(facts["gate"], "blurred");
+        let said = &facts["tracks"][0];
+        assert_eq!((said["track_id"].as_u64(), said["best_frame"].as_u64()), (Some(7), Some(40)));
+        assert_eq!((said["state"].as_str(), said["age_ms"].as_f64()), (Some("coasting"), Some(480.0)));
+    }
 
     #[test]
     fn one_frame_is_for_all_who_wait() {
@@ -150,7 +226,7 @@ mod tests {
             }
             // Frames keep coming, as live: whoever was late to wait has the next one.
             while answered.load(Ordering::SeqCst) < 8 {
-                stills.offer(&buffer, &info, VIEW);
+                stills.offer(&buffer, &info, &SHOWN);
                 std::thread::sleep(Duration::from_millis(5));
             }
             for request in requests {
@@ -174,17 +250,24 @@ mod tests {
         assert!(begin.elapsed() < 2 * PATIENCE, "they waited one after the other: {:?}", begin.elapsed());
         // Nobody wants it any more.
         let (old, info) = frame(10);
-        stills.offer(&old, &info, VIEW);
+        stills.offer(&old, &info, &SHOWN);
         assert!(stills.frames.1.is_empty());
         // One that slipped in nevertheless.
         let taken = Instant::now();
-        let late = Still { buffer: old, info: info.clone(), view: VIEW, taken, png: OnceLock::new() };
+        let late = Still {
+            buffer: old,
+            info: info.clone(),
+            view: VIEW,
+            facts: Facts::default(),
+            taken,
+            png: OnceLock::new(),
+        };
         assert!(stills.frames.0.try_send(late).is_ok());
         let (new, _) = frame(200);
         std::thread::scope(|s| {
             let request = s.spawn(|| stills.png());
             while !request.is_finished() {
-                stills.offer(&new, &info, VIEW);
+                stills.offer(&new, &info, &SHOWN);
                 std::thread::sleep(Duration::from_millis(5));
             }
             let png = request.join().expect("no panic").expect("a frame");

@@ -23,6 +23,8 @@ pub struct Style {
     /// Opacity of the fill, 0–1. The contour is always opaque.
     pub alpha: f32,
     pub rgb: [u8; 3],
+    /// Whether the contour is drawn; without it the fill reaches the mask's edge.
+    pub outline: bool,
     /// Whether the status rectangle is drawn.
     pub status: bool,
 }
@@ -30,7 +32,7 @@ pub struct Style {
 impl Default for Style {
     /// A light green-cyan, far from every colour of the bowel, barely filled.
     fn default() -> Self {
-        Self { alpha: 0.1, rgb: [0, 255, 190], status: true }
+        Self { alpha: 0.1, rgb: [0, 255, 190], outline: true, status: true }
     }
 }
 
@@ -53,6 +55,11 @@ impl Overlay {
     /// Changes the opacity of the fill, 0–1.
     pub fn set_alpha(&mut self, alpha: f32) {
         self.style.alpha = alpha;
+    }
+
+    /// Draws otherwise from now on.
+    pub fn set_style(&mut self, style: Style) {
+        self.style = style;
     }
 
     /// Where the status rectangle lies in a picture of this kind; `None` if there is none (switched off, or the picture
@@ -97,17 +104,15 @@ impl Overlay {
     fn draw_mask(&mut self, picture: &mut PictureMut, mask: &Mask, key: bool) {
         let fill = (self.style.alpha.clamp(0.0, 1.0) * 256.0).round() as u16;
         let rgb = self.style.rgb;
-        let painter = Painter::new([Ink { rgb, weight: fill }, Ink { rgb, weight: 256 }], picture, key);
+        let contour = if self.style.outline { 256 } else { fill };
+        let painter = Painter::new([Ink { rgb, weight: fill }, Ink { rgb, weight: contour }], picture, key);
         // Only the lines and columns that hold polyps.
         let view = mask.field_of_view;
         let Some(bounds) = mask
             .polyps
             .iter()
             .map(|p| p.bbox)
-            .reduce(|a, b| {
-                let (x, y) = (a.x.min(b.x), a.y.min(b.y));
-                Rect { x, y, w: a.right().max(b.right()) - x, h: a.bottom().max(b.bottom()) - y }
-            })
+            .reduce(|a, b| a.around(&b))
             .or((mask.area_px > 0).then_some(view))
         else {
             return;

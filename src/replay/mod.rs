@@ -14,6 +14,7 @@
 
 mod clock;
 pub mod episodes;
+pub(crate) mod findings;
 mod job;
 mod masks;
 pub mod polyps;
@@ -22,5 +23,5 @@ pub mod record;
 pub mod report;
 mod run;
 
-pub(crate) use run::same_file;
 pub use run::{Progress, Settings, replay};
+pub(crate) use run::{same_file, thumbnail};

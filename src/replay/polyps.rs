@@ -40,6 +40,13 @@ pub struct Found {
     pub to_ns: u64,
 }
 
+impl Found {
+    /// Whether it was drawn too briefly to be counted as a polyp.
+    pub fn is_brief(&self) -> bool {
+        self.to_ns - self.confirmed_ns < BRIEF_NS
+    }
+}
+
 #[derive(Debug)]
 struct Open {
     found: Found,

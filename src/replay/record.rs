@@ -85,6 +85,12 @@ pub struct PolypRecord {
     pub best_mean_probability: f32,
 }
 
+/// Mean time from a polyp's first sight to its first alarm; none without a polyp.
+pub fn first_alarm_after_ms(polyps: &[PolypRecord]) -> Option<f64> {
+    let delays: f64 = polyps.iter().map(|p| p.confirmed_after_ms).sum();
+    (!polyps.is_empty()).then(|| delays / polyps.len() as f64)
+}
+
 /// How what does not last was withheld.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -318,7 +318,7 @@ fn record_of(mask: Mask, pts: Pts, timings_us: BTreeMap<String, f64>) -> FrameRe
 }
 
 /// The field of view of a clean frame, small.
-fn thumbnail(frame: &Frame, view: Rect, resampler: &mut Resampler) -> Option<Thumbnail> {
+pub(crate) fn thumbnail(frame: &Frame, view: Rect, resampler: &mut Resampler) -> Option<Thumbnail> {
     let (width, height) = Thumbnail::size(view);
     let mut rgb = vec![0; width as usize * height as usize * 3];
     frame

@@ -17,6 +17,8 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 4] = [State::WarmUp, State::Active, State::Degraded, State::Bypass];
+
     /// As it stands in JSON and in metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -82,6 +82,11 @@ impl Watch {
         self.limits.period = period;
     }
 
+    /// From which age on a mask is not drawn.
+    pub fn set_max_mask_age(&mut self, age: Nanos) {
+        self.limits.max_mask_age = age;
+    }
+
     /// Judges the frame at `now`. `mask_age`: of the newest mask there is, from its frame's capture to `now`.
     pub fn step<P: AsRef<WorkerHealth>>(
         &mut self,

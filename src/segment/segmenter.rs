@@ -153,6 +153,14 @@ impl Segmenter {
         Ok(Some(span))
     }
 
+    /// Takes a picture that is not to be segmented: its field of view, which those of the pictures after it follow from.
+    ///
+    /// # Errors
+    /// A given field of view outside the picture.
+    pub fn look(&mut self, picture: &Picture) -> Result<Rect> {
+        self.preprocessor.view(picture)
+    }
+
     /// The logit from which on a pixel is marked.
     pub fn level(&self) -> f32 {
         self.postprocessor.level()

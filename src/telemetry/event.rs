@@ -200,7 +200,12 @@ pub struct Events {
 
 /// A feed and its collector's end.
 pub fn feed() -> (Feed, Events) {
-    let (sender, receiver) = crossbeam_channel::bounded(ROOM);
+    feed_of(ROOM)
+}
+
+/// The same with room for so many events, for collectors that look with every frame.
+pub fn feed_of(room: usize) -> (Feed, Events) {
+    let (sender, receiver) = crossbeam_channel::bounded(room);
     let lost = Arc::new(AtomicU64::new(0));
     (Feed { sender, lost: lost.clone() }, Events { receiver, lost })
 }

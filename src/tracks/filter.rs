@@ -503,6 +503,7 @@ impl Tracks {
         let n = self.numbers;
         let start = self.level + logit(f64::from(n.start));
         let gated = glance.gate.is_some();
+        let pixels = (self.now.place.w * self.now.place.h).max(1) as f32;
         for slot in 0..MOST_TRACKS {
             let Some(t) = &mut self.slots[slot] else { continue };
             let region = self.forecasts[slot].region.map(|r| self.regions.list[usize::from(r)]);
@@ -511,10 +512,14 @@ impl Tracks {
                 Some(r) => {
                     t.unseen_ms = 0.0;
                     t.bounds = r.bounds;
-                    // What is only just there, or on a frame that proves nothing, keeps a track and proves less.
-                    t.evidence += match (gated, r.peak >= start) {
+                    // What looks unlike a polyp, is only just there, or is on a frame that proves nothing, keeps a track and
+                    // proves less.
+                    t.evidence += match (gated, tentative) {
                         (true, _) => 0.0,
-                        (false, true) => proof,
+                        (false, true) => {
+                            proof * n.weight(r.roundness(), r.sureness(), r.area as f32 / pixels)
+                        }
+                        (false, false) if r.peak >= start => proof,
                         (false, false) => proof / 2.0,
                     };
                     if !gated && r.mass > t.best {

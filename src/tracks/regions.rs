@@ -57,6 +57,29 @@ pub(super) struct Region {
     pub peak: f32,
     /// How far its pixels lie above the marking level, each counting up to a limit.
     pub mass: f32,
+    /// Sums of x, y, x², y² and xy over its pixels.
+    moments: [f64; 5],
+}
+
+impl Region {
+    /// How sure the network is of what it marks: mean height of the marked pixels above the marking level.
+    pub fn sureness(&self) -> f32 {
+        if self.solid == 0 { 0.0 } else { self.mass / self.solid as f32 }
+    }
+
+    /// Its area over that of the ellipse that has the same second moments: 1 for an ellipse of any axes and direction, less
+    /// for arcs, forks and what has holes. Pictures that are squeezed one way do not change it.
+    pub fn roundness(&self) -> f32 {
+        let n = f64::from(self.area);
+        if n <= 0.0 {
+            return 0.0;
+        }
+        let [x, y, xx, yy, xy] = self.moments.map(|m| m / n);
+        // A pixel is a square, not a point.
+        let (vx, vy, c) = (xx - x * x + 1.0 / 12.0, yy - y * y + 1.0 / 12.0, xy - x * y);
+        let ellipse = 4.0 * std::f64::consts::PI * (vx * vy - c * c).max(1e-9).sqrt();
+        (n / ellipse) as f32
+    }
 }
 
 /// Numbers a pixel can carry; regions beyond it are left out.
@@ -109,6 +132,12 @@ impl Regions {
             self.labels[span.clone()].fill(number as u16 + 1);
             region.bounds = region.bounds.union(&Box2 { x0, y0: y, x1, y1: y + 1 });
             region.area += x1 - x0;
+            let (n, row, a, b) = (f64::from(x1 - x0), f64::from(y), f64::from(x0), f64::from(x1));
+            let sum = n * (a + b - 1.0) / 2.0;
+            // Squares of all whole numbers below k add up to (k - 1) k (2k - 1) / 6.
+            let squares = |k: f64| (k - 1.0) * k * (2.0 * k - 1.0) / 6.0;
+            let added = [sum, n * row, squares(b) - squares(a), n * row * row, sum * row];
+            region.moments.iter_mut().zip(added).for_each(|(m, v)| *m += v);
             for &v in &map[span] {
                 region.peak = region.peak.max(v);
                 region.solid += u32::from(v >= level);
@@ -153,6 +182,32 @@ mod tests {
             out.push((bounds, area));
         }
         out
+    }
+
+    #[test]
+    fn ellipses_are_round_and_arcs_are_not() {
+        let roundness = |inside: &dyn Fn(f64, f64) -> bool| {
+            let map: Vec<f32> = (0..80 * 80)
+                .map(|i| f32::from(u8::from(inside((i % 80) as f64 - 40.0, (i / 80) as f64 - 40.0))))
+                .collect();
+            let mut regions = Regions::default();
+            regions.reserve(80, 80);
+            regions.find(&map, 0.5, 0.5, 3.0);
+            assert_eq!(regions.list.len(), 1);
+            regions.list[0].roundness()
+        };
+        for (a, b, turn) in [(12.0f64, 12.0f64, 0.0f64), (20.0, 9.0, 0.6), (25.0, 6.0, 2.0)] {
+            let r = roundness(&|x, y| {
+                let (u, v) = (x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin());
+                (u / a).powi(2) + (v / b).powi(2) <= 1.0
+            });
+            assert!((0.98..1.01).contains(&r), "{a} {b} {turn}: {r}");
+        }
+        // A half one, as at the edge of the picture, is nearly as round; a fold is not.
+        let half = roundness(&|x, y| x.hypot(y) <= 20.0 && y >= 0.0);
+        assert!((0.92..0.97).contains(&half), "{half}");
+        let arc = roundness(&|x, y| (22.0..30.0).contains(&x.hypot(y)) && y >= 0.0);
+        assert!(arc < 0.75, "{arc}");
     }
 
     proptest! {

@@ -40,7 +40,7 @@ impl Confirm {
             Self::Off => None,
             Self::Sensitive => Some(Numbers { confirm_ms: 0.0, ..Numbers::BALANCED }),
             Self::Balanced => Some(Numbers::BALANCED),
-            Self::Quiet => Some(Numbers { confirm_ms: 400.0, ..Numbers::BALANCED }),
+            Self::Quiet => Some(Numbers { confirm_ms: 240.0, least_weight: 0.1, ..Numbers::BALANCED }),
         }
     }
 }
@@ -84,31 +84,82 @@ pub struct Numbers {
     pub smooth_ms: f32,
     /// Tracks of the same place with no longer gap between them are one polyp.
     pub gap_ms: f32,
+    /// How round a region is (see `roundness` in benches/README.md) from which on the time it is seen counts at all, and from
+    /// which on it counts fully. Polyps are round, the folds that are taken for them are arcs.
+    #[serde(default)]
+    pub round_from: f32,
+    #[serde(default)]
+    pub round_to: f32,
+    /// Mean height above the marking level, in logits, from which on it counts at all, and fully.
+    #[serde(default)]
+    pub sure_from: f32,
+    #[serde(default)]
+    pub sure_to: f32,
+    /// So much more of that height a region must have for each tenth of the field of view that it covers, up to
+    /// [`LARGEST`]: of what is large and near, a network that is right is sure.
+    #[serde(default)]
+    pub sure_size: f32,
+    /// The least that it counts, so that what lasts is shown in the end, whatever it looks like.
+    #[serde(default)]
+    pub least_weight: f32,
     /// Which gates are heeded: a bit each, in the order of [`Gate::ALL`](crate::frame::Gate::ALL).
     pub gates: u8,
 }
 
+/// Share of the field of view from which on a region need not be surer for being larger.
+pub const LARGEST: f32 = 0.15;
+
 impl Numbers {
     /// See benches/README.md for the curves behind them.
     pub const BALANCED: Numbers = Numbers {
-        confirm_ms: 160.0,
+        confirm_ms: 120.0,
         fade: 0.5,
         coast_ms: 400.0,
-        keep_ms: 200.0,
+        keep_ms: 120.0,
         start: 0.7,
         go_on: 0.3,
         least_share: 0.0005,
         smooth_ms: 120.0,
         gap_ms: 3000.0,
+        round_from: 0.85,
+        round_to: 0.97,
+        sure_from: 0.1,
+        sure_to: 0.7,
+        sure_size: 4.0,
+        least_weight: 0.05,
         gates: 0b1111,
     };
+
+    /// What a millisecond in which a region is seen counts towards its confirmation, `least_weight` to 1: the product of how
+    /// round it is and how sure the network is of it, given the share of the field of view that it covers.
+    pub fn weight(&self, roundness: f32, sureness: f32, covered: f32) -> f32 {
+        let share = |v: f32, from: f32, to: f32| {
+            if v >= to {
+                1.0
+            } else if v > from {
+                (v - from) / (to - from)
+            } else {
+                0.0
+            }
+        };
+        let round = share(roundness, self.round_from, self.round_to);
+        let sureness = sureness / (1.0 + self.sure_size * covered.min(LARGEST) / 0.1);
+        (round * share(sureness, self.sure_from, self.sure_to)).max(self.least_weight)
+    }
 
     /// The numbers as a sentence.
     pub fn sentence(&self) -> String {
         format!(
-            "seen for {} ms before it is shown (a pixel of probability {} starts, {} continues, at a threshold of 0.5; at \
-             least {} of the field of view), drawn for {} ms after it was last seen, ended after {} ms",
-            self.confirm_ms, self.start, self.go_on, self.least_share, self.keep_ms, self.coast_ms
+            "seen for {} ms before it is shown, up to {} times as long if it is not round or the network not sure (a pixel of \
+             probability {} starts, {} continues, at a threshold of 0.5; at least {} of the field of view), drawn for {} ms \
+             after it was last seen, ended after {} ms",
+            self.confirm_ms,
+            (10.0 / self.least_weight.max(1e-3)).round() / 10.0,
+            self.start,
+            self.go_on,
+            self.least_share,
+            self.keep_ms,
+            self.coast_ms
         )
     }
 
@@ -126,7 +177,10 @@ impl Numbers {
             && self.go_on > 0.0
             && self.go_on <= 0.5
             && self.start >= 0.5
-            && (0.0..0.5).contains(&self.least_share);
+            && (0.0..0.5).contains(&self.least_share)
+            && [self.round_from, self.round_to, self.least_weight].iter().all(|v| (0.0..=1.0).contains(v))
+            && [self.sure_from, self.sure_to].iter().all(|v| (0.0..=3.0).contains(v))
+            && (0.0..=100.0).contains(&self.sure_size);
         if good {
             return Ok(());
         }
@@ -160,7 +214,8 @@ impl FromStr for Variant {
         for part in parts {
             let wrong = || {
                 Error::usage(format!("{part:?} changes no number of a setting for confirmation")).remedy(
-                    "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap, gates",
+                    "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap, \
+                     round-from, round-to, sure-from, sure-to, sure-size, least-weight, gates",
                 )
             };
             let (key, value) = part.split_once('=').ok_or_else(wrong)?;
@@ -182,6 +237,12 @@ impl FromStr for Variant {
                 "least" => &mut n.least_share,
                 "smooth" => &mut n.smooth_ms,
                 "gap" => &mut n.gap_ms,
+                "round-from" => &mut n.round_from,
+                "round-to" => &mut n.round_to,
+                "sure-from" => &mut n.sure_from,
+                "sure-to" => &mut n.sure_to,
+                "sure-size" => &mut n.sure_size,
+                "least-weight" => &mut n.least_weight,
                 _ => return Err(wrong()),
             } = value;
         }
@@ -211,6 +272,20 @@ mod tests {
                 assert!(n.sentence().contains(&n.confirm_ms.to_string()));
             }
         }
+        let n = Numbers::BALANCED;
+        let least = n.least_weight;
+        assert_eq!(
+            [(1.0, 3.0), (0.6, 3.0), (1.0, 0.0)].map(|(r, s)| n.weight(r, s, 0.01)),
+            [1.0, least, least]
+        );
+        assert!((n.weight(0.91, 0.4, 0.0) - 0.25).abs() < 1e-5);
+        // Five times as sure for a tenth of the view, seven times for all that is larger than [`LARGEST`].
+        assert!((n.weight(1.0, 2.0, 0.1) - 0.5).abs() < 1e-5);
+        assert_eq!(n.weight(1.0, 2.0, 0.2), n.weight(1.0, 2.0, 0.6));
+        // Numbers of before weights counted everything.
+        let plain =
+            Numbers { round_from: 0.0, round_to: 0.0, sure_from: 0.0, sure_to: 0.0, sure_size: 0.0, ..n };
+        assert_eq!(plain.weight(0.3, 0.0, 0.5), 1.0);
         let v: Variant = "quiet,confirm=250,least=0.002".parse().unwrap();
         let n = v.numbers.unwrap();
         assert_eq!(

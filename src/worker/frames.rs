@@ -82,14 +82,19 @@ where
         let id = job.id();
         let mask = P::mask(&mut out);
         (mask.frame, mask.pts) = (id, job.pts());
-        let outcome = catch_unwind(AssertUnwindSafe(|| job.with_picture(|p| analyzer.analyse(p, mask))))
-            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-            .map_err(|e| e.at(id));
+        let outcome = contained(id, || job.with_picture(|p| analyzer.analyse(p, mask)));
         if let ControlFlow::Break(result) = policy.end(job, out, outcome) {
             return result;
         }
     }
     Ok(())
+}
+
+/// Runs the analysis of one frame: a panic becomes an error, and every error names the frame.
+pub(crate) fn contained(frame: FrameId, analyse: impl FnOnce() -> Result<Spans>) -> Result<Spans> {
+    catch_unwind(AssertUnwindSafe(analyse))
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+        .map_err(|e| e.at(frame))
 }
 
 /// The words a panic carried, as an error.

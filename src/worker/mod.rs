@@ -11,6 +11,7 @@ mod frames;
 mod lossless;
 mod supervisor;
 
+pub(crate) use frames::contained;
 pub use frames::{FrameAnalyzer, Job, log_panics};
 pub use lossless::{Finished, RecordedJob, spawn};
 pub use supervisor::{

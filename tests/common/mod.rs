@@ -7,6 +7,7 @@ pub mod field_coded;
 pub mod generator;
 #[cfg(feature = "video")]
 pub mod recordings;
+pub mod red_finder;
 pub mod schema;
 pub mod skipped;
 pub mod torch_file;

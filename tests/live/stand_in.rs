@@ -10,8 +10,8 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
 use polypscope::engine::{Network, Route, Shape};
-use polypscope::frame::{Nanos, Rect};
-use polypscope::live::{OverlayGraph, OverlayGraphSettings, Tap};
+use polypscope::frame::Nanos;
+use polypscope::live::{OverlayGraph, OverlayGraphSettings, Shown, Tap};
 use polypscope::model::checkpoint::Description;
 use polypscope::overlay::Style;
 use polypscope::preprocess::FieldOfView;
@@ -142,7 +142,7 @@ impl Tap for Compare {
         self.before.store(hash(buffer), Ordering::Relaxed);
     }
 
-    fn marked(&self, buffer: &gst::BufferRef, _: &gst_video::VideoInfo, _: Rect) {
+    fn marked(&self, buffer: &gst::BufferRef, _: &gst_video::VideoInfo, _: &Shown) {
         let same = hash(buffer) == self.before.load(Ordering::Relaxed);
         self.untouched.lock().expect("no holder panics").push(same);
     }

@@ -10,7 +10,8 @@ use polypscope::engine::{Network, Route, Shape};
 use polypscope::replay::replay;
 
 use crate::common::recordings::{MS, Moving, decode, grey, write};
-use crate::{RedFinder, folder, listing, replay_file, run, settings, with};
+use crate::common::red_finder::RedFinder;
+use crate::{folder, listing, replay_file, run, settings, with};
 
 /// The first part of a file.
 fn cut(path: &Path, share: f64) -> PathBuf {

@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 
 use polypscope::Result;
 use polypscope::capture::{EncoderSettings, Facts, Recording, Source, Span};
-use polypscope::engine::{Network, Route, Shape};
+use polypscope::engine::Network;
 use polypscope::frame::Pts;
 use polypscope::model::{Architecture, checkpoint::Description};
 use polypscope::overlay::Style;
@@ -31,31 +31,7 @@ use polypscope::replay::record::Summary;
 use polypscope::replay::{Settings, replay};
 use polypscope::segment::Segmenter;
 
-/// Marks red.
-struct RedFinder;
-
-impl Network for RedFinder {
-    fn shape(&self) -> Shape {
-        Shape { height: 32, width: 32, classes: 1 }
-    }
-
-    fn run(&mut self, input: &[f32], logits: &mut [f32]) -> Result<()> {
-        let plane = logits.len();
-        for (i, logit) in logits.iter_mut().enumerate() {
-            let (red, green) = (input[i] * 0.229 + 0.485, input[plane + i] * 0.224 + 0.456);
-            *logit = 20.0 * (red - green - 0.3);
-        }
-        Ok(())
-    }
-
-    fn describe(&self) -> String {
-        "finds red".into()
-    }
-
-    fn route(&mut self) -> Route<'_> {
-        Route::Planes
-    }
-}
+use common::red_finder::RedFinder;
 
 fn segmenter() -> Segmenter {
     with(Box::new(RedFinder))

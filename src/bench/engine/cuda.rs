@@ -30,8 +30,8 @@ const PACE: f64 = 60.0;
 const WARM_UP: usize = 50;
 /// Frames profiled by events.
 const PROFILED: usize = 50;
-#[cfg(feature = "candle-cuda")]
 /// Side of the matrices whose product tells what the card's library reaches.
+#[cfg(feature = "candle-cuda")]
 const PEAK_SIDE: usize = 8192;
 
 #[derive(Debug, Serialize)]
@@ -143,17 +143,16 @@ pub(super) fn measure(args: &Args, checkpoint: &Checkpoint, ordinal: usize) -> R
     let times = profile(&mut engine, launches.len())?;
     engine.show_to_profiler()?;
     let graph_nodes = engine.nodes();
-    if engine.overlaps() {
-        engine.overlap(false);
-        run(&mut engine, "planes to logits, one graph, launches one after another", None, &mut |e| {
+    if engine.can_overlap() {
+        engine.overlap(true);
+        run(&mut engine, "planes to logits, one graph, launches that overlap", None, &mut |e| {
             e.run(&planes, &mut planes_out)
         })?;
-        engine.overlap(true);
+        engine.overlap(false);
     }
     let (parts, slowest) = tables(&launches, &times, peak_tflops, copy_gb_s);
     let (activation_bytes, parameter_bytes) = engine.bytes();
     let macs: u64 = launches.iter().map(|l| l.macs).sum();
-    #[allow(unused_mut, reason = "candle's rows are filled in where candle runs on a GPU")]
     let mut report = Report {
         machine: Machine::detect(),
         card: engine.card().to_owned(),
@@ -175,16 +174,34 @@ pub(super) fn measure(args: &Args, checkpoint: &Checkpoint, ordinal: usize) -> R
         candle: Vec::new(),
     };
     drop(engine);
-    #[cfg(feature = "candle-cuda")]
-    for dtype in [DType::F16, DType::BF16, DType::F32] {
-        let library = if cfg!(feature = "cudnn") { "cuDNN" } else { "without cuDNN" };
-        let name = format!("candle, {} ({library})", dtype.as_str());
-        report.candle.push(match candle(checkpoint, ordinal, dtype, size, &planes) {
-            Ok(ms) => Other { name, frame_ms: Some(ms), remark: None },
-            Err(e) => Other { name, frame_ms: None, remark: Some(e.to_string()) },
-        });
-    }
+    report.candle = candle_rows(checkpoint, ordinal, size, &planes);
     Ok(report)
+}
+
+/// The same network by candle in each number format; nothing where this build has none of it on a GPU.
+#[cfg(feature = "candle-cuda")]
+fn candle_rows(
+    checkpoint: &Checkpoint,
+    ordinal: usize,
+    size: Option<(usize, usize)>,
+    planes: &[f32],
+) -> Vec<Other> {
+    let library = if cfg!(feature = "cudnn") { "cuDNN" } else { "without cuDNN" };
+    [DType::F16, DType::BF16, DType::F32]
+        .into_iter()
+        .map(|dtype| {
+            let name = format!("candle, {} ({library})", dtype.as_str());
+            match candle(checkpoint, ordinal, dtype, size, planes) {
+                Ok(ms) => Other { name, frame_ms: Some(ms), remark: None },
+                Err(e) => Other { name, frame_ms: None, remark: Some(e.to_string()) },
+            }
+        })
+        .collect()
+}
+
+#[cfg(not(feature = "candle-cuda"))]
+fn candle_rows(_: &Checkpoint, _: usize, _: Option<(usize, usize)>, _: &[f32]) -> Vec<Other> {
+    Vec::new()
 }
 
 /// Frames as fast as possible, or one each period; their times and the clock behind the last.
@@ -269,8 +286,8 @@ fn tables(
     (parts.into_iter().map(|(n, c, us, m, b)| part(n.to_owned(), c, us, m, b)).collect(), slowest)
 }
 
-#[cfg(feature = "candle-cuda")]
 /// TFLOP/s of the card's own library over large matrices in f16.
+#[cfg(feature = "candle-cuda")]
 fn peak(ordinal: usize) -> Result<f64> {
     let device = Device::new_cuda(ordinal)?;
     let matrix = || Tensor::randn(0f32, 1.0, (PEAK_SIDE, PEAK_SIDE), &device)?.to_dtype(DType::F16);
@@ -286,8 +303,8 @@ fn peak(ordinal: usize) -> Result<f64> {
     Ok(2.0 * (PEAK_SIDE as f64).powi(3) / best / 1e12)
 }
 
-#[cfg(feature = "candle-cuda")]
 /// Median milliseconds of a frame of candle's own network, planes to logits.
+#[cfg(feature = "candle-cuda")]
 fn candle(
     checkpoint: &Checkpoint,
     ordinal: usize,

@@ -135,7 +135,7 @@ fn complete(
 ///
 /// # Errors
 /// Caps that describe no picture.
-pub(super) fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib::BoolError> {
+pub(crate) fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib::BoolError> {
     let info = gst_video::VideoInfo::from_caps(caps)?;
     let Ok(colorimetry) = complete(Said::caps(caps), info.format_info(), info.height()) else {
         return Ok(info);

@@ -1,12 +1,14 @@
 //! `polypkey`'s GStreamer side: any of our layouts in, BGRA of the same size out.
 //!
-//! The state is locked by the streaming thread alone, and by `set_hook` before the stream runs.
+//! The state is locked by the streaming thread alone, and by `set_hook` before the stream runs. Lock order: state,
+//! then settings for the length of a copy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use gstreamer as gst;
 use gstreamer::glib;
+use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
 use gstreamer_base::subclass::base_transform::BaseTransformMode;
@@ -14,7 +16,8 @@ use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use crate::capture::frame_hook::FrameHook;
-use crate::capture::polypoverlay::{PROCESSING, add_latency, pad_templates};
+use crate::capture::meta_marks::{Look, MetaMarks};
+use crate::capture::polypoverlay::{LookSettings, PROCESSING, add_latency, pad_templates};
 use crate::frame::PixelFormat;
 use crate::lock::lock;
 
@@ -27,17 +30,25 @@ struct State {
     /// What comes in and what goes out.
     infos: Option<(gst_video::VideoInfo, gst_video::VideoInfo)>,
     hook: Option<Box<dyn FrameHook>>,
+    /// Draws where there is no hook.
+    marks: MetaMarks,
     panics: u64,
 }
 
 #[derive(Default)]
 pub struct PolypKey {
+    settings: Mutex<LookSettings>,
     state: Mutex<State>,
 }
 
 impl PolypKey {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// A copy, so that the settings are not locked while it draws.
+    fn look(&self) -> Look {
+        lock(&self.settings).look().clone()
     }
 
     pub(super) fn picture_info(&self) -> Option<crate::frame::PictureInfo> {
@@ -51,12 +62,26 @@ impl PolypKey {
 
 #[glib::object_subclass]
 impl ObjectSubclass for PolypKey {
-    const NAME: &'static str = "PolypKey";
+    const NAME: &'static str = "GstPolypKey";
     type Type = super::PolypKey;
     type ParentType = gst_base::BaseTransform;
 }
 
-impl ObjectImpl for PolypKey {}
+impl ObjectImpl for PolypKey {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(LookSettings::properties);
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        lock(&self.settings).set(value, pspec.name());
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        lock(&self.settings).get(pspec.name()).unwrap_or_else(|| false.to_value())
+    }
+}
+
 impl GstObjectImpl for PolypKey {}
 
 /// BGRA of any size.
@@ -69,8 +94,8 @@ impl ElementImpl for PolypKey {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
                 "Polyp key",
-                "Filter/Analyzer/Video",
-                "Hands frames to a segmentation worker and passes on its newest mask alone, as BGRA",
+                "Filter/Effect/Video",
+                "Passes on the masks that buffers carry as metadata, alone, as BGRA to be keyed over the picture",
                 "Polypscope",
             )
         });
@@ -155,13 +180,19 @@ impl BaseTransformImpl for PolypKey {
         key: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut state = self.state();
-        let State { infos, hook, panics } = &mut *state;
-        let done = match (infos.as_ref(), hook.as_mut()) {
-            (Some((info, key_info)), Some(hook)) => {
-                let outcome = catch_unwind(AssertUnwindSafe(|| hook.key(buffer, info, key, key_info)));
+        let State { infos, hook, marks, panics } = &mut *state;
+        let done = match infos.as_ref() {
+            Some((info, key_info)) => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| match hook {
+                    Some(hook) => hook.key(buffer, info, key, key_info),
+                    None => marks.key(buffer, info, key, key_info, &self.look()),
+                }));
                 if outcome.is_err() {
                     *panics += 1;
-                    hook.panicked();
+                    match hook {
+                        Some(hook) => hook.panicked(),
+                        None => *marks = MetaMarks::default(),
+                    }
                     gst::error!(CAT, imp = self, "the key panicked ({panics} times); it stays transparent");
                 }
                 matches!(outcome, Ok(Ok(())))

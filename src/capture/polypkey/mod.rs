@@ -1,7 +1,8 @@
-//! `polypkey`: lets its owner draw on a transparent picture of its own instead of the live one.
+//! `polypkey`: draws masks on a transparent picture of their own instead of the live one.
 //!
-//! In: raw video in any of our layouts. Out: what the element's [`FrameHook`] drew, alone, as BGRA with colours multiplied by
-//! their opacity, for a card that keys it over the signal itself: the picture then does not pass through this machine at all.
+//! In: raw video in any of our layouts. Out: the marks alone, of the masks that buffers carry as metadata or, in a live
+//! session, what the element's [`FrameHook`] drew, as BGRA with colours multiplied by their opacity, for a card that keys it
+//! over the signal itself: the picture then does not pass through this machine at all.
 
 mod imp;
 
@@ -20,7 +21,7 @@ glib::wrapper! {
 }
 
 impl PolypKey {
-    /// An element without a hook: its key is transparent.
+    /// An element without a hook: it draws what buffers carry as metadata.
     pub fn new() -> Self {
         glib::Object::new()
     }
@@ -42,6 +43,6 @@ impl Default for PolypKey {
     }
 }
 
-pub(super) fn register() -> Result<(), glib::BoolError> {
-    gst::Element::register(None, "polypkey", gst::Rank::NONE, PolypKey::static_type())
+pub(super) fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
+    gst::Element::register(plugin, "polypkey", gst::Rank::NONE, PolypKey::static_type())
 }

@@ -1,7 +1,8 @@
 //! The GStreamer side of the element: caps, latency, buffers.
 //!
 //! `settings` is what the user set, `state` what is happening; the state is locked by the streaming thread alone, and by
-//! [`PolypOverlay::set_hook`] before the stream runs. Lock order: never both.
+//! [`PolypOverlay::set_hook`] before the stream runs. Lock order: `state`, then `settings` for the length of a copy. Under the
+//! state's lock no foreign code runs: the hook is ours, and buffers are only looked at and drawn on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex};
@@ -11,13 +12,18 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
+use gstreamer_base::prelude::*;
 use gstreamer_base::subclass::base_transform::BaseTransformMode;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use crate::capture::frame_hook::FrameHook;
-use crate::frame::PixelFormat;
+use crate::capture::mask_meta::MASK;
+use crate::capture::meta_marks::{Look, MetaMarks};
+use crate::frame::{Nanos, PixelFormat};
 use crate::lock::lock;
+use crate::overlay::Style;
+use crate::safety::MAX_MASK_AGE;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("polypoverlay", gst::DebugColorFlags::empty(), Some("polyp masks on live video"))
@@ -25,16 +31,125 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 /// What the element's own work on a frame may take, as it answers a LATENCY query: sinks then do not take a frame for
 /// late that is merely being drawn on.
-pub(in crate::capture) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
+pub(crate) const PROCESSING: gst::ClockTime = gst::ClockTime::from_mseconds(4);
+
+/// A property that is on or off and may be changed at any time.
+pub(crate) fn flag(name: &str, nick: &str, blurb: &str, default: bool) -> glib::ParamSpec {
+    glib::ParamSpecBoolean::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .default_value(default)
+        .mutable_playing()
+        .build()
+}
+
+/// How marks look and what they are drawn from, as properties: the same on every element that draws.
+#[derive(Clone, Debug)]
+pub(in crate::capture) struct LookSettings(Look);
+
+impl Default for LookSettings {
+    fn default() -> Self {
+        Self(Look { style: Style::default(), fill: true, max_mask_age: MAX_MASK_AGE, metadata: MASK.into() })
+    }
+}
+
+impl LookSettings {
+    pub(in crate::capture) fn look(&self) -> &Look {
+        &self.0
+    }
+
+    pub(in crate::capture) fn properties() -> Vec<glib::ParamSpec> {
+        let Look { style, fill, max_mask_age, metadata } = Self::default().0;
+        vec![
+            flag("fill", "Fill", "Whether the inside of a mask is tinted", fill),
+            flag("outline", "Outline", "Whether a mask has a contour", style.outline),
+            flag(
+                "status",
+                "Status",
+                "Whether a small rectangle at the bottom left shows the state that the metadata tells",
+                style.status,
+            ),
+            glib::ParamSpecUInt::builder("colour")
+                .nick("Colour")
+                .blurb("Colour of fill and contour as 0xRRGGBB")
+                .maximum(0xff_ffff)
+                .default_value(code(style.rgb))
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecDouble::builder("opacity")
+                .nick("Opacity")
+                .blurb("Opacity of the fill; the contour is opaque")
+                .minimum(0.0)
+                .maximum(1.0)
+                .default_value(f64::from(style.alpha))
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt64::builder("max-mask-age")
+                .nick("Maximum mask age")
+                .blurb("A mask made from a frame that is older than this, in nanoseconds, is not drawn")
+                .default_value(max_mask_age.0)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecString::builder("metadata")
+                .nick("Metadata")
+                .blurb("Name of the custom meta whose masks are drawn: PolypscopeMask, or PolypscopeTruth of polypphantomsrc")
+                .default_value(Some(&*metadata))
+                .mutable_playing()
+                .build(),
+        ]
+    }
+
+    /// Whether it is one of ours.
+    pub(in crate::capture) fn set(&mut self, value: &glib::Value, name: &str) -> bool {
+        let look = &mut self.0;
+        match name {
+            "fill" => look.fill = value.get().unwrap_or(look.fill),
+            "outline" => look.style.outline = value.get().unwrap_or(look.style.outline),
+            "status" => look.style.status = value.get().unwrap_or(look.style.status),
+            "colour" => {
+                let [_, rgb @ ..] = value.get().unwrap_or(code(look.style.rgb)).to_be_bytes();
+                look.style.rgb = rgb;
+            }
+            "opacity" => look.style.alpha = value.get::<f64>().map_or(look.style.alpha, |v| v as f32),
+            "max-mask-age" => look.max_mask_age = Nanos(value.get().unwrap_or(look.max_mask_age.0)),
+            "metadata" => {
+                let name = value.get::<Option<String>>().ok().flatten();
+                look.metadata = name.as_deref().unwrap_or(MASK).into();
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    pub(in crate::capture) fn get(&self, name: &str) -> Option<glib::Value> {
+        let look = &self.0;
+        Some(match name {
+            "fill" => look.fill.to_value(),
+            "outline" => look.style.outline.to_value(),
+            "status" => look.style.status.to_value(),
+            "colour" => code(look.style.rgb).to_value(),
+            "opacity" => f64::from(look.style.alpha).to_value(),
+            "max-mask-age" => look.max_mask_age.0.to_value(),
+            "metadata" => look.metadata.as_ref().to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// A colour as 0xRRGGBB.
+fn code([r, g, b]: [u8; 3]) -> u32 {
+    u32::from_be_bytes([0, r, g, b])
+}
 
 #[derive(Debug)]
 struct Settings {
     latency: gst::ClockTime,
+    look: LookSettings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { latency: PROCESSING }
+        Self { latency: PROCESSING, look: LookSettings::default() }
     }
 }
 
@@ -42,6 +157,8 @@ impl Default for Settings {
 struct State {
     info: Option<gst_video::VideoInfo>,
     hook: Option<Box<dyn FrameHook>>,
+    /// Draws where there is no hook.
+    marks: MetaMarks,
     /// Frames in which the hook panicked.
     panics: u64,
 }
@@ -53,15 +170,24 @@ pub struct PolypOverlay {
 }
 
 /// Adds what an element's own work takes to the answer to a LATENCY query.
-pub(in crate::capture) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
+pub(crate) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
     if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
         let (live, min, max) = latency.result();
         latency.set(live, min + ours, max.map(|m| m + ours));
     }
 }
 
+/// Asks whoever comes next where buffers are to come from, as an element does that works in place, and lets buffers have a
+/// layout of their own.
+pub(crate) fn pass_allocation(element: &gst_base::BaseTransform, query: &mut gst::query::Allocation) {
+    let _ = element.src_pad().peer_query(query.query_mut());
+    if query.find_allocation_meta::<gst_video::VideoMeta>().is_none() {
+        query.add_allocation_meta::<gst_video::VideoMeta>(None);
+    }
+}
+
 /// The two pads of an element, always there.
-pub(in crate::capture) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
+pub(crate) fn pad_templates(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
     [("sink", gst::PadDirection::Sink, sink), ("src", gst::PadDirection::Src, src)]
         .into_iter()
         .filter_map(|(name, direction, caps)| {
@@ -75,6 +201,11 @@ impl PolypOverlay {
         crate::capture::picture_info(lock(&self.state).info.as_ref()?, None).ok()
     }
 
+    /// A copy, so that the settings are not locked while it draws.
+    fn look(&self) -> Look {
+        lock(&self.settings).look.look().clone()
+    }
+
     pub(super) fn set_hook(&self, hook: Box<dyn FrameHook>) {
         lock(&self.state).hook = Some(hook);
     }
@@ -82,7 +213,7 @@ impl PolypOverlay {
 
 #[glib::object_subclass]
 impl ObjectSubclass for PolypOverlay {
-    const NAME: &'static str = "PolypOverlay";
+    const NAME: &'static str = "GstPolypOverlay";
     type Type = super::PolypOverlay;
     type ParentType = gst_base::BaseTransform;
 }
@@ -90,7 +221,8 @@ impl ObjectSubclass for PolypOverlay {
 impl ObjectImpl for PolypOverlay {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            vec![
+            let mut all = LookSettings::properties();
+            all.push(
                 glib::ParamSpecUInt64::builder("processing-latency")
                     .nick("Processing latency")
                     .blurb("What the element's work on a frame may take, in nanoseconds")
@@ -98,21 +230,24 @@ impl ObjectImpl for PolypOverlay {
                     .default_value(PROCESSING.nseconds())
                     .mutable_ready()
                     .build(),
-            ]
+            );
+            all
         });
         PROPERTIES.as_ref()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if pspec.name() == "processing-latency"
+        let mut settings = lock(&self.settings);
+        if !settings.look.set(value, pspec.name())
             && let Ok(ns) = value.get::<u64>()
         {
-            lock(&self.settings).latency = gst::ClockTime::from_nseconds(ns);
+            settings.latency = gst::ClockTime::from_nseconds(ns);
         }
     }
 
-    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
-        lock(&self.settings).latency.nseconds().to_value()
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = lock(&self.settings);
+        settings.look.get(pspec.name()).unwrap_or_else(|| settings.latency.nseconds().to_value())
     }
 }
 
@@ -124,7 +259,7 @@ impl ElementImpl for PolypOverlay {
             gst::subclass::ElementMetadata::new(
                 "Polyp overlay",
                 "Filter/Effect/Video",
-                "Hands frames to a segmentation worker and draws its newest mask in place, without ever waiting",
+                "Draws masks that buffers carry as metadata on the picture, and changes no other pixel",
                 "Polypscope",
             )
         });
@@ -164,6 +299,15 @@ impl BaseTransformImpl for PolypOverlay {
         true
     }
 
+    fn propose_allocation(
+        &self,
+        _decided: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        pass_allocation(self.obj().upcast_ref(), query);
+        Ok(())
+    }
+
     fn sink_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::FlushStop(_) = event.view() {
             let mut state = lock(&self.state);
@@ -176,18 +320,22 @@ impl BaseTransformImpl for PolypOverlay {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut state = lock(&self.state);
-        let State { info, hook, panics } = &mut *state;
-        let (Some(info), Some(hook)) = (info.as_ref(), hook.as_mut()) else {
-            return Ok(gst::FlowSuccess::Ok);
-        };
+        let State { info, hook, marks, panics } = &mut *state;
+        let Some(info) = info.as_ref() else { return Ok(gst::FlowSuccess::Ok) };
         // A fault of ours must not become the stream's: the picture goes on as it is.
-        let outcome = catch_unwind(AssertUnwindSafe(|| hook.in_place(buffer, info)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| match hook {
+            Some(hook) => hook.in_place(buffer, info),
+            None => marks.in_place(buffer, info, &self.look()),
+        }));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(e)) => gst::debug!(CAT, imp = self, "frame passed on untouched: {e}"),
             Err(_) => {
                 *panics += 1;
-                hook.panicked();
+                match hook {
+                    Some(hook) => hook.panicked(),
+                    None => *marks = MetaMarks::default(),
+                }
                 gst::error!(
                     CAT,
                     imp = self,

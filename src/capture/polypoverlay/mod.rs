@@ -1,11 +1,8 @@
-//! `polypoverlay`: lets its owner draw on the live picture, in place.
+//! `polypoverlay`: draws masks on the picture, in place.
 //!
-//! In: raw video in any of our layouts. Out: the same buffers, with what the element's [`FrameHook`] drew on them. Nothing here
-//! waits and nothing pushes back; what goes wrong leaves the picture as the source gave it.
-//!
-//! The element lives in this process only. Without a hook it passes frames on untouched:
-//! `videotestsrc ! video/x-raw,format=NV12 ! polypoverlay ! autovideosink` in a `gst::parse::launch` of a program that
-//! called [`crate::capture::init`].
+//! In: raw video in any of our layouts. Out: the same buffers, with marks. Without a hook, as in a pipeline of anybody's, it
+//! draws the masks that buffers carry as metadata (see `pipelines/elements/polypoverlay.md`); with one, as in a live session, its owner
+//! draws. Nothing here waits and nothing pushes back; what goes wrong leaves the picture as the source gave it.
 
 mod imp;
 
@@ -15,7 +12,8 @@ use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
 use gstreamer_base as gst_base;
 
-pub(super) use imp::{PROCESSING, add_latency, pad_templates};
+pub(super) use imp::LookSettings;
+pub(crate) use imp::{PROCESSING, add_latency, flag, pad_templates, pass_allocation};
 
 use super::frame_hook::FrameHook;
 
@@ -26,7 +24,7 @@ glib::wrapper! {
 }
 
 impl PolypOverlay {
-    /// An element without a hook: it passes frames on untouched.
+    /// An element without a hook: it draws what buffers carry as metadata.
     pub fn new() -> Self {
         glib::Object::new()
     }
@@ -48,6 +46,6 @@ impl Default for PolypOverlay {
     }
 }
 
-pub(super) fn register() -> Result<(), glib::BoolError> {
-    gst::Element::register(None, "polypoverlay", gst::Rank::NONE, PolypOverlay::static_type())
+pub(super) fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
+    gst::Element::register(plugin, "polypoverlay", gst::Rank::NONE, PolypOverlay::static_type())
 }

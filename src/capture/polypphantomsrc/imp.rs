@@ -15,7 +15,9 @@ use gstreamer_base::subclass::base_src::CreateSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
-use crate::frame::Rate;
+use crate::capture::mask_entry::{MaskEntry, MaskPixels, Region};
+use crate::capture::mask_meta::{TRUTH, attach, describe_pixels};
+use crate::frame::{Rate, Rect};
 use crate::lock::lock;
 use crate::memory;
 use crate::phantom::{Phantom, Preset, Settings as Colon, Truth, View};
@@ -38,6 +40,8 @@ struct Settings {
     seed: u64,
     seconds: u32,
     frames: i64,
+    truth: bool,
+    live: bool,
 }
 
 impl Default for Settings {
@@ -51,6 +55,8 @@ impl Default for Settings {
             seed: 1,
             seconds: 6,
             frames: -1,
+            truth: true,
+            live: true,
         }
     }
 }
@@ -81,6 +87,8 @@ struct Film {
     info: gst_video::VideoInfo,
     /// NV12, one after the other.
     frames: Vec<Vec<u8>>,
+    /// What is really there, a frame each; none where nobody wants it.
+    truths: Vec<FrameTruth>,
     pool: gst::BufferPool,
     next: u64,
     /// Running time of frame 0; set when the first is due.
@@ -91,6 +99,43 @@ struct Film {
 pub struct PolypPhantomSrc {
     settings: Mutex<Settings>,
     film: Mutex<Option<Film>>,
+}
+
+/// The truth of a frame, as it is attached to its buffers.
+struct FrameTruth {
+    /// Cut to the rectangle around all polyps; each pixel holds its polyp's id.
+    pixels: Option<MaskPixels>,
+    regions: Vec<Region>,
+}
+
+impl FrameTruth {
+    fn of(truth: &Truth) -> crate::Result<Self> {
+        let regions: Vec<Region> = truth
+            .polyps
+            .iter()
+            .map(|p| Region {
+                bbox: p.bbox.into(),
+                area_px: p.area_px,
+                track_id: Some(u64::from(p.id)),
+                ..Region::default()
+            })
+            .collect();
+        let around = regions.iter().map(|r| r.bbox).reduce(|a, b| a.around(&b));
+        let pixels = around.map(|place| cut(truth, place)).transpose()?;
+        Ok(Self { pixels, regions })
+    }
+}
+
+/// A rectangle of the truth's mask as a buffer.
+fn cut(truth: &Truth, place: Rect) -> crate::Result<MaskPixels> {
+    let (width, row) = (truth.width as usize, place.x as usize..place.right() as usize);
+    let lines = truth.mask.chunks_exact(width).skip(place.y as usize).take(place.h as usize);
+    let bytes: Vec<u8> = lines.flat_map(|line| line[row.clone()].iter().copied()).collect();
+    let mut buffer = gst::Buffer::from_mut_slice(bytes);
+    if let Some(buffer) = buffer.get_mut() {
+        describe_pixels(buffer, place.w, place.h)?;
+    }
+    Ok(MaskPixels::described(place, buffer))
 }
 
 /// Whether the whole loop fits into memory, asked before it is rendered: that takes minutes.
@@ -130,6 +175,7 @@ fn film(settings: &Settings) -> crate::Result<Film> {
     let mut rgb = vec![0; colon.width as usize * colon.height as usize * 3];
     let row = colon.width as usize * 3;
     let mut frames = Vec::with_capacity(colon.frames as usize);
+    let mut truths = Vec::new();
     let from = gst::Buffer::with_size(rgb_info.size()).map_err(refused)?;
     let mut from = gst_video::VideoFrame::from_buffer_writable(from, &rgb_info)
         .map_err(|_| crate::Error::internal("a new buffer cannot be written"))?;
@@ -138,6 +184,9 @@ fn film(settings: &Settings) -> crate::Result<Film> {
         .map_err(|_| crate::Error::internal("a new buffer cannot be written"))?;
     for n in 0..colon.frames {
         phantom.render(n, &mut rgb, &mut truth)?;
+        if settings.truth {
+            truths.push(FrameTruth::of(&truth)?);
+        }
         let stride = rgb_info.stride()[0] as usize;
         let plane = from.plane_data_mut(0).map_err(|e| refused(gst::glib::bool_error!("{e}")))?;
         for (line, out) in rgb.chunks_exact(row).zip(plane.chunks_mut(stride)) {
@@ -153,12 +202,12 @@ fn film(settings: &Settings) -> crate::Result<Film> {
     config.set_params(Some(&caps), info.size() as u32, 4, 0);
     pool.set_config(config).map_err(refused)?;
     pool.set_active(true).map_err(refused)?;
-    Ok(Film { rate: colon.rate, info, frames, pool, next: 0, start: None })
+    Ok(Film { rate: colon.rate, info, frames, truths, pool, next: 0, start: None })
 }
 
 #[glib::object_subclass]
 impl ObjectSubclass for PolypPhantomSrc {
-    const NAME: &'static str = "PolypPhantomSrc";
+    const NAME: &'static str = "GstPolypPhantomSrc";
     type Type = super::PolypPhantomSrc;
     type ParentType = gst_base::PushSrc;
 }
@@ -176,6 +225,13 @@ impl ObjectImpl for PolypPhantomSrc {
             let d = Settings::default();
             let uint = |name: &str, blurb: &str, max: u32, default: u32| {
                 glib::ParamSpecUInt::builder(name).blurb(blurb).maximum(max).default_value(default).build()
+            };
+            let flag = |name: &str, blurb: &str, default: bool| {
+                glib::ParamSpecBoolean::builder(name)
+                    .blurb(blurb)
+                    .default_value(default)
+                    .mutable_ready()
+                    .build()
             };
             let text = |name: &str, blurb: &str, default: &str| {
                 glib::ParamSpecString::builder(name).blurb(blurb).default_value(Some(default)).build()
@@ -196,12 +252,29 @@ impl ObjectImpl for PolypPhantomSrc {
                     .minimum(-1)
                     .default_value(d.frames)
                     .build(),
+                flag(
+                    "truth",
+                    "Whether buffers carry what is really there, as the custom meta PolypscopeTruth",
+                    d.truth,
+                ),
+                flag(
+                    "is-live",
+                    "Whether frames come when they are due; otherwise as fast as they are taken",
+                    d.live,
+                ),
             ]
         });
         PROPERTIES.as_ref()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "is-live"
+            && let Ok(live) = value.get()
+        {
+            lock(&self.settings).live = live;
+            self.obj().set_live(live);
+            return;
+        }
         let mut s = lock(&self.settings);
         let text = || value.get::<Option<String>>().ok().flatten().unwrap_or_default();
         match pspec.name() {
@@ -210,6 +283,7 @@ impl ObjectImpl for PolypPhantomSrc {
             "seconds" => s.seconds = value.get().unwrap_or(s.seconds),
             "seed" => s.seed = value.get().unwrap_or(s.seed),
             "num-frames" => s.frames = value.get().unwrap_or(s.frames),
+            "truth" => s.truth = value.get().unwrap_or(s.truth),
             "fps" => s.fps = text(),
             "preset" => s.preset = text(),
             "view" => s.view = text(),
@@ -225,6 +299,8 @@ impl ObjectImpl for PolypPhantomSrc {
             "seconds" => s.seconds.to_value(),
             "seed" => s.seed.to_value(),
             "num-frames" => s.frames.to_value(),
+            "truth" => s.truth.to_value(),
+            "is-live" => s.live.to_value(),
             "fps" => s.fps.to_value(),
             "preset" => s.preset.to_value(),
             _ => s.view.to_value(),
@@ -240,7 +316,7 @@ impl ElementImpl for PolypPhantomSrc {
             gst::subclass::ElementMetadata::new(
                 "Phantom colonoscopy",
                 "Source/Video",
-                "Plays a computed colonoscopy from memory, live",
+                "Plays a computed colonoscopy from memory, with the truth of each frame as metadata",
                 "Polypscope",
             )
         });
@@ -296,6 +372,9 @@ impl BaseSrcImpl for PolypPhantomSrc {
 
     /// Frames are pushed when they are due.
     fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
+        if !lock(&self.settings).live {
+            return (None, None);
+        }
         let start = buffer.pts();
         (start, start.zip(buffer.duration()).map(|(s, d)| s + d))
     }
@@ -303,7 +382,7 @@ impl BaseSrcImpl for PolypPhantomSrc {
 
 impl PushSrcImpl for PolypPhantomSrc {
     fn create(&self, _buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
-        let limit = lock(&self.settings).frames;
+        let Settings { frames: limit, live, .. } = *lock(&self.settings);
         let mut film = lock(&self.film);
         let film = film.as_mut().ok_or(gst::FlowError::Flushing)?;
         let n = film.next;
@@ -314,7 +393,7 @@ impl PushSrcImpl for PolypPhantomSrc {
         let start = match film.start {
             Some(t) => t,
             None => {
-                let now = self.obj().current_running_time().unwrap_or(gst::ClockTime::ZERO);
+                let now = self.obj().current_running_time().filter(|_| live).unwrap_or(gst::ClockTime::ZERO);
                 film.start = Some(now);
                 now
             }
@@ -325,8 +404,20 @@ impl PushSrcImpl for PolypPhantomSrc {
             let buffer = buffer.get_mut().ok_or(gst::FlowError::Error)?;
             buffer.set_pts(at(n));
             buffer.set_duration(at(n + 1) - at(n));
+            let k = (n % film.frames.len() as u64) as usize;
+            if let Some(truth) = film.truths.get(k) {
+                let entry = MaskEntry {
+                    picture: (film.info.width(), film.info.height()),
+                    pixels: truth.pixels.clone(),
+                    frame: Some(n),
+                    pts: Some(at(n)),
+                    area_px: truth.regions.iter().map(|r| r.area_px).sum(),
+                    ..MaskEntry::default()
+                };
+                attach(buffer, TRUTH, &entry, &truth.regions).map_err(|_| gst::FlowError::Error)?;
+            }
             let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
-            let picture = &film.frames[(n % film.frames.len() as u64) as usize];
+            let picture = &film.frames[k];
             if map.len() < picture.len() {
                 return Err(gst::FlowError::Error);
             }

@@ -17,6 +17,6 @@ glib::wrapper! {
         @extends gst_base::PushSrc, gst_base::BaseSrc, gst::Element, gst::Object;
 }
 
-pub(super) fn register() -> Result<(), glib::BoolError> {
-    gst::Element::register(None, "polypphantomsrc", gst::Rank::NONE, PolypPhantomSrc::static_type())
+pub(super) fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
+    gst::Element::register(plugin, "polypphantomsrc", gst::Rank::NONE, PolypPhantomSrc::static_type())
 }

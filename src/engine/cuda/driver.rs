@@ -44,8 +44,10 @@ pub(crate) struct Gpu {
     processors: usize,
     /// Where the clock's kernel puts what it counts; 0 before it is asked.
     ticks: Address,
-    /// Whether a kernel may begin while the one before it still runs. The kernels for Hopper and later wait by themselves for
-    /// what they need (`let_next_begin` and `await_previous` in `kernels/device.h`).
+    /// Whether the loaded kernels wait by themselves for what they need (`let_next_begin` and `await_previous` in
+    /// `kernels/device.h`), so that one may begin while the one before it still runs: those for Hopper and later.
+    can_overlap: bool,
+    /// Whether they are launched so. Off unless a benchmark asks: on an H200 a frame took as long either way.
     programmatic: bool,
     /// The stream's last entry is a kernel that says when the next may begin.
     behind_kernel: bool,
@@ -232,6 +234,7 @@ impl Gpu {
             pinned: Vec::new(),
             processors,
             ticks: 0,
+            can_overlap: false,
             programmatic: false,
             behind_kernel: false,
         };
@@ -254,7 +257,7 @@ impl Gpu {
             gpu.functions.insert(kernel, f);
         }
         // What the loaded code was compiled from, not what the card could do: older code does not wait by itself.
-        gpu.programmatic = gpu.functions.values().all(|f| {
+        gpu.can_overlap = gpu.functions.values().all(|f| {
             let version = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PTX_VERSION;
             // SAFETY: the functions were just got.
             unsafe { function::get_function_attribute(*f, version) }.is_ok_and(|v| v >= 90)
@@ -262,14 +265,14 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Whether a kernel begins while the one before it still runs.
-    pub(crate) fn programmatic(&self) -> bool {
-        self.programmatic
+    /// Whether a kernel may begin while the one before it still runs.
+    pub(crate) fn can_overlap(&self) -> bool {
+        self.can_overlap
     }
 
-    /// Launches each kernel only when the one before it has ended, or no longer so. Graphs stay as they were captured.
+    /// Launches kernels so, where they can, or no longer. Graphs stay as they were captured.
     pub(crate) fn overlap(&mut self, overlap: bool) {
-        self.programmatic = overlap;
+        self.programmatic = overlap && self.can_overlap;
     }
 
     pub(crate) fn ordinal(&self) -> usize {

@@ -143,12 +143,12 @@ impl Cuda {
         self.gpu.copy_rate(1 << 30)
     }
 
-    /// Whether each launch begins while the one before it still runs: on Hopper and later.
-    pub fn overlaps(&self) -> bool {
-        self.gpu.programmatic()
+    /// Whether a launch can begin while the one before it still runs: on Hopper and later.
+    pub fn can_overlap(&self) -> bool {
+        self.gpu.can_overlap()
     }
 
-    /// Lets each launch wait for the end of the one before it, or no longer so: for benchmarks.
+    /// Lets each launch begin while the one before it still runs, or no longer: for benchmarks.
     pub fn overlap(&mut self, overlap: bool) {
         self.gpu.overlap(overlap);
         self.planes_graph = None;
@@ -205,9 +205,7 @@ impl Cuda {
     pub fn show_to_profiler(&mut self) -> Result<()> {
         self.gpu.synchronize()?;
         self.gpu.show_to_profiler(true)?;
-        for step in &self.plan.steps {
-            self.gpu.launch(&step.launch)?;
-        }
+        launch_network(&mut self.gpu, &self.plan)?;
         self.gpu.synchronize()?;
         self.gpu.show_to_profiler(false)
     }
@@ -263,9 +261,7 @@ impl Cuda {
                 for launch in stage.before() {
                     gpu.launch(launch)?;
                 }
-                for step in &plan.steps {
-                    gpu.launch(&step.launch)?;
-                }
+                launch_network(gpu, plan)?;
                 for launch in stage.after() {
                     gpu.launch(launch)?;
                 }
@@ -292,6 +288,11 @@ impl Cuda {
     }
 }
 
+/// The network alone, from the stem's map to the logits.
+fn launch_network(gpu: &mut Gpu, plan: &Plan) -> Result<()> {
+    plan.steps.iter().try_for_each(|step| gpu.launch(&step.launch))
+}
+
 fn launch_planes(
     gpu: &mut Gpu,
     plan: &Plan,
@@ -302,9 +303,7 @@ fn launch_planes(
 ) -> Result<()> {
     gpu.send(input, 4 * shape.input_len(), plan.planes)?;
     gpu.launch(&plan.enter)?;
-    for step in &plan.steps {
-        gpu.launch(&step.launch)?;
-    }
+    launch_network(gpu, plan)?;
     gpu.fetch(plan.logits, logits, 4 * shape.logits_len())?;
     gpu.fetch(plan.statistics, statistics, size_of::<Statistics>())
 }

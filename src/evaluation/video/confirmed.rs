@@ -67,7 +67,7 @@ impl Comparison {
         if map.logits.len() < map.classes * h * w || map.classes == 0 {
             return Err(Error::internal(format!("{}: its map is not of {w}x{h}", map.frame)));
         }
-        let glance = self.scene.look(map.frame, map.pts, map.picture, map.view);
+        let glance = self.scene.look(map.frame, map.pts, map.picture, map.scenery);
         if let (Some(gate), Some(truth)) = (glance.gate, truth) {
             let counts = self.gates.entry(gate.name()).or_default();
             counts.frames += 1;

@@ -144,6 +144,8 @@ impl Detections {
     }
 
     /// The map that the detections read last were cut from; `None` where there is none.
+    ///
+    /// It comes without a picture; who has one fills it in.
     pub fn map_of(&self, detected: &FrameDetections) -> Option<FrameMap<'_>> {
         let (Kind::Maps { threshold, .. }, Some(logits), Some((w, h))) =
             (&self.kind, &self.logits, self.size)
@@ -157,6 +159,7 @@ impl Detections {
             picture: None,
             picture_size: size,
             view: Rect::full(size.0, size.1),
+            scenery: Rect::full(size.0, size.1),
             logits,
             classes: 1,
             size: (h, w),

@@ -12,6 +12,8 @@ pub struct FrameMap<'a> {
     pub picture_size: (u32, u32),
     /// The part of the picture that the map covers.
     pub view: Rect,
+    /// The part of the picture that shows something, where motion and gates are looked for.
+    pub scenery: Rect,
     /// `[classes, height, width]` logits.
     pub logits: &'a [f32],
     pub classes: usize,

@@ -3,6 +3,7 @@
 //! - [`Region`]: a set of pixels, as the masks, boxes and outlines of both sides become.
 //! - [`Truth`]: a phantom's folder, a folder of masks, or boxes.
 //! - [`Detections`]: what a replay, another program or the network found, frame by frame.
+//! - [`KeptMaps`]: what the network said of a video, kept in a file for other settings of what comes after it.
 //! - [`Comparison`]: measures the settings that withhold what does not last, side by side; [`Pool`] joins several recordings.
 //! - [`VideoScorer`]: takes both frame by frame, in memory that does not grow with the video, and measures them at several
 //!   persistence settings at once.
@@ -17,6 +18,7 @@ mod confirmed;
 mod curve;
 mod detections;
 mod frame_map;
+mod kept;
 mod link;
 mod object;
 mod pool;
@@ -33,6 +35,7 @@ pub use confirmed::Comparison;
 pub use curve::curve;
 pub use detections::{Detections, FrameDetections};
 pub use frame_map::FrameMap;
+pub use kept::{FIRST_LINE as KEPT_FIRST_LINE, KeptMaps, entry as kept_entry};
 pub use link::Linker;
 pub use object::TruthObject;
 pub use pool::{Pool, Pooled};

@@ -27,21 +27,35 @@ impl Checkpoint {
     pub fn locate(explicit: Option<&Path>) -> Result<PathBuf> {
         let variable = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
         let program = std::env::current_exe().ok();
-        locate(explicit, variable.as_deref(), program.as_deref(), Path::new(""))
+        locate(explicit, variable.as_deref(), &places(program.as_deref(), Path::new("")), "--weights")
+    }
+
+    /// The same for a library that some program has loaded: the shipped one lies where it was installed with the library, in
+    /// `polypscope` or `share/polypscope` of a folder above; `property` is what the user sets instead of `--weights`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::locate`].
+    pub fn locate_beside(explicit: Option<&Path>, library: Option<&Path>, property: &str) -> Result<PathBuf> {
+        let variable = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let program = std::env::current_exe().ok();
+        let mut all = library.map(places_of_library).unwrap_or_default();
+        all.extend(places(program.as_deref(), Path::new("")));
+        locate(explicit, variable.as_deref(), &all, property)
     }
 }
 
+/// `asked`: what a user gives a checkpoint with.
 fn locate(
     explicit: Option<&Path>,
     variable: Option<&Path>,
-    program: Option<&Path>,
-    folder: &Path,
+    places: &[PathBuf],
+    asked: &str,
 ) -> Result<PathBuf> {
     if let Some(path) = explicit {
         return match path.exists() {
             true => Ok(path.to_owned()),
             false => Err(Error::input(format!("{}: there is no such checkpoint", path.display()))
-                .remedy("check the path given to --weights")),
+                .remedy(format!("check the path given to {asked}"))),
         };
     }
     if let Some(path) = variable {
@@ -54,13 +68,12 @@ fn locate(
             .remedy(format!("correct or unset {VARIABLE}"))),
         };
     }
-    let places = places(program, folder);
     if let Some(found) = places.iter().find(|p| p.is_file()) {
         return Ok(found.clone());
     }
     let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
     Err(Error::input(format!("no checkpoint was found (looked at {})", list.join(", ")))
-        .remedy(format!("give one with --weights FILE or {VARIABLE}")))
+        .remedy(format!("give one with {asked} FILE or {VARIABLE}")))
 }
 
 /// Every place of the shipped checkpoint, in order.
@@ -74,6 +87,15 @@ fn places(program: Option<&Path>, folder: &Path) -> Vec<PathBuf> {
         }
     }
     places
+}
+
+/// Where `make install-plugin` puts the checkpoint, seen from the library.
+fn places_of_library(library: &Path) -> Vec<PathBuf> {
+    let above = library.ancestors().skip(1).take(PARENTS + 1);
+    above
+        .flat_map(|folder| [folder.join("polypscope"), folder.join("share").join("polypscope")])
+        .map(|folder| folder.join(SHIPPED))
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,7 +114,7 @@ mod tests {
         let program = at("repo/target/release/polypscope");
         let folder = root.path().join("elsewhere");
         let find = |explicit: Option<&Path>, variable: Option<&Path>| {
-            locate(explicit, variable, Some(&program), &folder)
+            locate(explicit, variable, &places(Some(&program), &folder), "--weights")
         };
 
         let e = find(None, None).unwrap_err().to_string();
@@ -126,5 +148,22 @@ mod tests {
         assert!(e.contains("nowhere") && e.contains("POLYPSCOPE_WEIGHTS"), "{e}");
         let e = find(Some(&nowhere), None).unwrap_err().to_string();
         assert!(e.contains("nowhere") && e.contains("--weights"), "{e}");
+    }
+    #[test]
+    fn a_library_finds_what_was_installed_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        for (library, shipped) in [
+            ("usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstx.so", "usr/share/polypscope"),
+            ("home/.local/share/gstreamer-1.0/plugins/libgstx.so", "home/.local/share/polypscope"),
+        ] {
+            let shipped = root.path().join(shipped).join(SHIPPED);
+            std::fs::create_dir_all(shipped.parent().unwrap()).unwrap();
+            std::fs::write(&shipped, b"x").unwrap();
+            let places = places_of_library(&root.path().join(library));
+            assert_eq!(locate(None, None, &places, "weights").unwrap(), shipped);
+        }
+        let e =
+            locate(Some(Path::new("/nowhere")), None, &[], "the property weights").unwrap_err().to_string();
+        assert!(e.contains("check the path given to the property weights"), "{e}");
     }
 }

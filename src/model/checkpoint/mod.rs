@@ -46,6 +46,7 @@ use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 use super::{Architecture, Role, parameters};
+use crate::hexadecimal::hexadecimal;
 use crate::result_file::{Aside, folder_of, not_named};
 use crate::small_file;
 use crate::{Error, Result};
@@ -486,12 +487,4 @@ fn write_aside(path: &Path, bytes: &[u8]) -> Result<Aside> {
     let mut file = aside.handle();
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(aside)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
 }

@@ -23,13 +23,14 @@ use self::staging::Staging;
 use self::thumbnail::Jpeg;
 use self::timeline::Timeline;
 use super::episodes::{Ended, EpisodeBuilder};
-use super::polyps::{BRIEF_NS, Found, PolypBuilder, TrackSpan};
-use super::record::{Episode, FrameRecord, PolypRecord, Summary};
+use super::polyps::{Found, PolypBuilder, TrackSpan};
+use super::record::{Episode, FrameRecord, PolypRecord, Summary, first_alarm_after_ms};
 use crate::frame::{Polyp, Rect};
 use crate::telemetry::StageHistograms;
 use crate::tracks::Numbers;
 use crate::{Error, Result};
 
+pub(crate) use self::page::STYLE;
 pub use self::thumbnail::{LONGEST_SIDE, Thumbnail};
 
 pub const FRAMES: &str = "frames.jsonl";
@@ -201,7 +202,7 @@ impl Report {
 
     fn close_polyp(&mut self, found: Found) {
         let p = &found.record;
-        if found.to_ns - found.confirmed_ns < BRIEF_NS {
+        if found.is_brief() {
             self.pending.retain(|(who, _)| *who != p.polyp_id);
             self.brief.push(found.record);
             return;
@@ -270,9 +271,7 @@ impl Report {
         summary.polyps = self.shown.iter().filter_map(|s| Some(s.polyp.as_ref()?.0.clone())).collect();
         self.brief.sort_by_key(|p| p.confirmed_ns);
         summary.brief_alarms.clone_from(&self.brief);
-        let delays: f64 = summary.polyps.iter().map(|p| p.confirmed_after_ms).sum();
-        summary.first_alarm_after_ms =
-            (!summary.polyps.is_empty()).then(|| delays / summary.polyps.len() as f64);
+        summary.first_alarm_after_ms = first_alarm_after_ms(&summary.polyps);
         summary.stages_us =
             stages.distributions_us().into_iter().map(|(name, d)| (name.to_owned(), d)).collect();
 
@@ -316,7 +315,7 @@ fn whole_ns(summary: &Summary, first_pts_ns: u64, length_ns: u64) -> u64 {
 }
 
 /// The outlines of a frame's polyps, or of one of them, thinned to what a thumbnail can show.
-fn outlines(record: &FrameRecord, of: Option<u64>) -> Vec<Vec<[i32; 2]>> {
+pub(crate) fn outlines(record: &FrameRecord, of: Option<u64>) -> Vec<Vec<[i32; 2]>> {
     let tracks = || record.tracks.iter().filter(|t| of.is_none() || t.polyp_id == of).map(|t| t.track_id);
     let wanted = |p: &&Polyp| of.is_none() || tracks().any(|id| p.track_id == Some(id));
     let points: usize = record.polyps.iter().filter(wanted).map(|p| p.contour.len()).sum();

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::text::{Escaped, bytes, count, grouped, percent, significant, span};
 use super::{Contents, Shown};
 
-const STYLE: &str = include_str!("page/page.css");
+pub(crate) const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
 /// Appends formatted text to a `String`, which cannot fail.

@@ -33,7 +33,7 @@ impl Thumbnail {
     }
 
     /// As JPEG, shrunk if it is too large; `None`, with a word in the log, if it is not a picture.
-    pub(super) fn encode(self) -> Option<Jpeg> {
+    pub(crate) fn encode(self) -> Option<Jpeg> {
         let (width, height) = (self.width, self.height);
         if width == 0 || height == 0 {
             return None;
@@ -71,7 +71,7 @@ fn fit(w: u32, h: u32) -> (u32, u32) {
 
 /// An encoded thumbnail.
 #[derive(Clone, Debug)]
-pub(super) struct Jpeg {
+pub(crate) struct Jpeg {
     pub width: u32,
     pub height: u32,
     pub bytes: Vec<u8>,

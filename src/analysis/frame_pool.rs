@@ -1,4 +1,4 @@
-//! FramePool of frames for the workers.
+//! Copies of frames for the workers.
 //!
 //! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is done.
 //! Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
@@ -75,7 +75,7 @@ impl FramePool {
         Self { free, home, to_make: room, epoch }
     }
 
-    /// FramePool a picture; `None` while every buffer is with a worker.
+    /// Copies a picture; `None` while every buffer is with a worker.
     pub(super) fn copy(
         &mut self,
         picture: &Picture,
