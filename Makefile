@@ -252,7 +252,11 @@ define tool
 	@cargo $(1) --version >/dev/null 2>&1 || { echo "no cargo-$(1): cargo install cargo-$(1) --locked"; exit 1; }
 endef
 
-.PHONY: deny deb sbom models sanitize miri fuzz mutants
+.PHONY: deny deb sbom models sanitize miri fuzz mutants compiled-twice
+# `make demo` and `make test` share their compiled dependencies; what they do not share is on a list.
+compiled-twice:
+	.ci/compiled_twice.py
+
 deny:
 	$(call tool,deny)
 	cargo deny --all-features --locked check

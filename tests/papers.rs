@@ -131,8 +131,9 @@ fn make_targets_that_are_named_exist() {
             if !(before == Some('`') || text[..at].ends_with("\n    ")) {
                 continue;
             }
-            let target: String =
-                text[at + 5..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let of_a_name = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(*c);
+            let target: String = text[at + 5..].chars().take_while(of_a_name).collect();
+            let target = target.trim_end_matches('.');
             assert!(makefile.contains(&format!("\n{target}:")), "{paper}: make {target} is not there");
         }
     }
