@@ -16,7 +16,7 @@ PACKAGES := build-essential pkg-config ca-certificates curl clang libclang-dev \
 # The report and the control page are looked at in a real browser, RTSP and SRT are tested against a peer on loopback.
 BROWSER_PACKAGES := chromium
 # The plugin is loaded by gst-launch and by Python.
-TEST_PACKAGES := parallel xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp \
+TEST_PACKAGES := parallel systemd xvfb libgstrtspserver-1.0-dev gstreamer1.0-rtsp \
 	python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0
 
 BIN := target/release/polypscope
@@ -35,7 +35,9 @@ help:
 	@echo "make plugin  the elements as a GStreamer plugin; make install-plugin puts it where GStreamer looks"
 	@echo "make plugin-cycles  a thousand starts and stops of the plugin; plugin-1.26: the plugin in Debian 13"
 	@echo "make cuda   the release binary with the engine for NVIDIA GPUs (needs the CUDA toolkit)"
-	@echo "make lint   formatting and clippy"
+	@echo "make lint   formatting, clippy and documentation"
+	@echo "make deb    a Debian package in target/deb"
+	@echo "more, and what needs what: CONTRIBUTING.md"
 
 # Installs only what is missing; asks for nothing where all is there.
 define install
@@ -77,9 +79,28 @@ demo: build
 	@echo "annotated video: $(CURDIR)/$(DEMO)/annotated.mp4"
 	@echo "report:          $(CURDIR)/$(DEMO)/report/report.html"
 
+# What was not tested, and why, is said once more at the end: above it is lost among thousands of lines.
+SKIPS := $(CURDIR)/target/skipped.txt
+# In the release profile, so that the dependencies of `make demo` are used again; our own crate has its assertions all the same.
+CARGO_TEST := cargo test --release --locked --config tests/profile.toml
 test: setup-test
-	cargo test --locked
-	POLYPSCOPE=$(CURDIR)/target/debug/polypscope pipelines/fleet/check/parallel.sh
+	@mkdir -p target && rm -f $(SKIPS)
+	@# The program of these tests has assertions in it and must not lie where the release program is looked for.
+	@test ! -e $(BIN) || cp -p $(BIN) $(BIN).kept
+	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST) && POLYPSCOPE=$(CURDIR)/$(BIN) pipelines/fleet/check/parallel.sh; code=$$?; \
+	rm -f $(BIN); test ! -e $(BIN).kept || mv $(BIN).kept $(BIN); \
+	$(MAKE) --no-print-directory skips; exit $$code
+
+# What builds and runs without GStreamer and OpenCV.
+.PHONY: test-without-video
+test-without-video: setup
+	$(CARGO_TEST) --no-default-features
+
+.PHONY: skips
+skips:
+	@test -s $(SKIPS) || exit 0; echo; echo "Not tested on this machine (CONTRIBUTING.md says what needs what):"; \
+	sort -u $(SKIPS) | awk -F'\t' '{ tests[$$1 ": " $$2]++ } END { for (what in tests) \
+		printf "  %s (%d test%s)\n", what, tests[what], tests[what] == 1 ? "" : "s" }' | sort
 
 # Ten minutes of live video through the real network: nothing may be dropped, memory may not grow.
 SOAK_SECONDS := 600
@@ -93,7 +114,7 @@ soak: build
 .PHONY: size-walk
 size-walk: setup-test
 	$(call install,valgrind libc6-dbg)
-	@test=$$(cargo test --locked --test live --no-run --message-format=json 2>/dev/null | \
+	@test=$$($(CARGO_TEST) --test live --no-run --message-format=json 2>/dev/null | \
 		sed -n 's/.*"executable":"\([^"]*deps\/live-[^"]*\)".*/\1/p' | tail -n 1); \
 	G_SLICE=always-malloc GST_REGISTRY_FORK=no ORC_CODE=backup valgrind --quiet --error-exitcode=9 --num-callers=30 \
 		--suppressions=tests/live/valgrind.supp $$test sizes:: --test-threads=1
@@ -176,11 +197,11 @@ uninstall-plugin:
 
 # The tests of the plugin, over the file that is installed.
 plugin-check: plugin setup-test
-	POLYPSCOPE_PLUGIN=$(PLUGIN) cargo test --locked --test plugin
+	POLYPSCOPE_PLUGIN=$(PLUGIN) $(CARGO_TEST) --test plugin
 
 # Nothing may grow in a thousand starts and stops.
 plugin-cycles: plugin setup-test
-	POLYPSCOPE_PLUGIN=$(PLUGIN) POLYPSCOPE_CYCLES=1000 cargo test --locked --test plugin starting_and_stopping
+	POLYPSCOPE_PLUGIN=$(PLUGIN) POLYPSCOPE_CYCLES=1000 $(CARGO_TEST) --test plugin starting_and_stopping
 
 # The same file under GStreamer 1.26, in a folder with Debian 13 (as root; 400 MB are fetched).
 plugin-1.26: plugin
@@ -219,9 +240,67 @@ cuda-check: cuda-toolkit
 	env $(CUDA_ENV) cargo build --locked --no-default-features --features $(FEATURE)
 	env $(CUDA_ENV) cargo clippy --locked --no-default-features --features $(FEATURE) --all-targets -- -D warnings
 
+# The network, its engines and the evaluation must also build on a machine with neither GStreamer nor OpenCV.
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# A tool of cargo's that the machine may lack.
+define tool
+	@cargo $(1) --version >/dev/null 2>&1 || { echo "no cargo-$(1): cargo install cargo-$(1) --locked"; exit 1; }
+endef
+
+.PHONY: deny deb sbom models sanitize miri fuzz mutants compiled-twice
+# `make demo` and `make test` share their compiled dependencies; what they do not share is on a list.
+compiled-twice:
+	.ci/compiled_twice.py
+
+deny:
+	$(call tool,deny)
+	cargo deny --all-features --locked check
+
+DEB_PACKAGES := debhelper dpkg-dev lintian
+# PROGRAM: one that is built already, instead of the release program.
+PROGRAM := target/release/polypscope
+deb: setup
+	$(call install,$(DEB_PACKAGES))
+	@grep -q "^polypscope ($$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-" debian/changelog || \
+		{ echo "debian/changelog does not begin with the version of Cargo.toml"; exit 1; }
+	debian/rules clean
+	debian/rules binary PROGRAM=$(PROGRAM)
+	lintian --fail-on error,warning --info target/deb/*.deb
+
+sbom:
+	@test -x $(PROGRAM) || $(MAKE) --no-print-directory build
+	@mkdir -p target && .ci/sbom.py $(PROGRAM) >target/polypscope.cdx.json && echo target/polypscope.cdx.json
+
+# The hand-overs between threads under the orders of their steps, see tests/models.
+models:
+	cargo test --release --locked --manifest-path tests/models/Cargo.toml --target-dir target/models
+
+# Memory that is read beyond its end, or after it was freed, by the library's own code and what it links. OpenCV's and
+# GStreamer's libraries are the system's and are not instrumented.
+sanitize:
+	RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --no-default-features \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize --lib
+
+# What needs no system call: pictures in every layout, and the kernels of the portable instruction set.
+miri:
+	MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked --no-default-features --target-dir target/miri \
+		--lib frame:: engine::cpu::lanes:: engine::cpu::storage:: engine::cpu::maps::
+
+FUZZ_SECONDS := 600
+fuzz:
+	$(call tool,fuzz)
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
+
+MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
+mutants:
+	$(call tool,mutants)
+	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') --exclude '**/tests.rs' -- --lib
 
 clean:
 	cargo clean

@@ -13,6 +13,7 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// A distribution as it stands in every report and JSON: values in the unit its key's suffix names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Distribution {
     pub count: u64,
     pub mean: f64,

@@ -9,11 +9,11 @@
 //!
 //! Which module may use which is in ARCHITECTURE.md, and `tests/rooms` holds them to it.
 //!
-//! A library's user opens a checkpoint, has a network built for this machine, and asks for the probability of a polyp at each pixel
-//! of a picture ([`segment::Probabilities`]); with the feature `video` also for masks with their polyps
+//! A library's user opens a checkpoint, has a network built for this machine, and asks for the probability of a polyp
+//! at each pixel of a picture ([`segment::Probabilities`]); with the feature `video` also for masks with their polyps
 //! (`segment::Segmenter`), for a replay of a recording (`replay`) and for a live session (`live`):
 //!
-//! ```no_run
+//! ```
 //! use polypscope::engine::{self, Options};
 //! use polypscope::frame::{Picture, PictureInfo, PixelFormat};
 //! use polypscope::model::Checkpoint;
@@ -23,20 +23,24 @@
 //! # fn main() -> polypscope::Result<()> {
 //! // The checkpoint that comes with the program, on the fastest device and in the fastest precision that keeps the mask.
 //! let checkpoint = Checkpoint::open(&Checkpoint::locate(None)?)?;
-//! let network = engine::open(&checkpoint, Options::default())?;
+//! // A small input, to be quick here; `Options::default()` has the size that the network was trained at.
+//! let network = engine::open(&checkpoint, Options { size: Some((96, 96)), ..Options::default() })?;
 //! let mut probabilities = Probabilities::new(network, checkpoint.description(), FieldOfView::Full);
 //!
-//! let image = polypscope::still::load_rgb("frame.png".as_ref())?;
-//! let info = PictureInfo::new(PixelFormat::Rgb, image.width(), image.height());
-//! let picture = Picture::packed(info, image.as_raw()).expect("a picture has bytes for all of its pixels");
+//! // `polypscope::still::load_rgb` reads a file; this is a picture of one colour.
+//! let pixels = [180u8, 90, 70].repeat(320 * 240);
+//! let picture = Picture::packed(PictureInfo::new(PixelFormat::Rgb, 320, 240), &pixels).expect("3 bytes for each pixel");
 //! let map = probabilities.of(&picture)?;
 //! let marked = map.iter().filter(|p| f64::from(**p) >= checkpoint.description().threshold).count();
 //! println!("{marked} of {} pixels belong to a polyp", map.len());
+//! assert_eq!(map.len(), 320 * 240);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! `model`, `engine`, `segment::Probabilities`, `training`, `still` and `evaluation` build without the `video` feature, on a machine with neither GStreamer nor OpenCV.
+//! `examples/` in the repository has whole programs: segment a picture, outline polyps in a GStreamer pipeline of one's
+//! own and follow its frames, score masks, drive a session. `model`, `engine`, `segment::Probabilities`, `training`,
+//! `still` and `evaluation` build without the feature `video`, on a machine with neither GStreamer nor OpenCV.
 
 #[cfg(feature = "video")]
 pub(crate) mod analysis;
@@ -79,8 +83,14 @@ pub mod program;
 pub mod replay;
 mod result_file;
 pub mod safety;
+#[cfg(test)]
+#[cfg(feature = "video")]
+mod schema_tests;
 pub mod segment;
 mod shown;
+#[cfg(test)]
+#[path = "../tests/common/skipped.rs"]
+mod skipped;
 pub(crate) mod small_file;
 pub mod still;
 pub mod telemetry;

@@ -1,5 +1,5 @@
-//! Locks whose holder may have panicked: a mutex flows in, its guard flows out. What a panic elsewhere left behind is still a
-//! valid value for those who use this.
+//! Locks whose holder may have panicked: a mutex flows in, its guard flows out. What a panic elsewhere left behind is
+//! still a valid value for those who use this.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -80,6 +80,17 @@ pub enum Taken<T> {
 }
 
 /// A mailbox with room for `capacity` waiting jobs (at least 1).
+///
+/// ```
+/// use polypscope::mailbox::{Policy, Taken, mailbox};
+///
+/// let (outbox, inbox) = mailbox(Policy::NewestWins, 1);
+/// assert_eq!(outbox.offer("first"), Ok(None));
+/// // Nobody has taken the first: it comes back, so that its buffers are used again.
+/// assert_eq!(outbox.offer("second"), Ok(Some("first")));
+/// assert_eq!(inbox.try_take(), Taken::Job("second"));
+/// assert_eq!(outbox.traffic().superseded, 1);
+/// ```
 pub fn mailbox<T>(policy: Policy, capacity: usize) -> (Outbox<T>, Inbox<T>) {
     let (sender, receiver) = crossbeam_channel::bounded(capacity.max(1));
     let takers = Arc::new(());

@@ -5,8 +5,8 @@
 /// The niceness at which a thread runs only where a processor would idle.
 pub(crate) const ONLY_WHEN_IDLE: i32 = 19;
 
-/// Makes the calling thread yield to others by so many steps, 0 (not at all) to 19; best effort. At [`ONLY_WHEN_IDLE`] it gets
-/// `SCHED_IDLE`, and gives way in an instant: a thread that is merely nicer may finish its time
+/// Makes the calling thread yield to others by so many steps, 0 (not at all) to 19; best effort. At [`ONLY_WHEN_IDLE`]
+/// it gets `SCHED_IDLE`, and gives way in an instant: a thread that is merely nicer may finish its time
 /// slice first, which is most of what the live picture has.
 pub(crate) fn lower(nice: i32) {
     #[cfg(target_os = "linux")]

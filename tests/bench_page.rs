@@ -1,7 +1,9 @@
 //! The page of `bench pipeline` in a browser, and both commands on made-up records.
 #![cfg(feature = "video")]
 
-use std::io::Write;
+#[path = "common/skipped.rs"]
+mod skipped;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use polypscope::bench::{PipelineReport, RunRecord, page, thinned_us};
 use polypscope::distribution::Histogram;
 use polypscope::frame::Nanos;
 use polypscope::telemetry::Machine;
+use skipped::skip;
 
 /// Between 0 and 1, the same every time.
 fn noise(n: u64) -> f64 {
@@ -105,7 +108,7 @@ fn browser() -> Option<PathBuf> {
         .flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)))
         .find(|p| p.is_file());
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no chromium on the path");
+        skip("browser", "there is no Chromium on the path");
     }
     found
 }

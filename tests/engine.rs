@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::generator;
+use common::{generator, skip};
 use polypscope::engine::cpu::{Cpu, KernelSet, Settings};
 use polypscope::engine::{Network, Options, Precision, Reference, open};
 use polypscope::model::{Architecture, Checkpoint, Variant, checkpoint::Description};
@@ -28,8 +28,7 @@ fn available() -> impl Iterator<Item = KernelSet> {
     KernelSet::FLOAT.into_iter().filter(|p| {
         let here = p.is_available();
         if !here {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "SKIPPED: this processor has no {p}");
+            skip("processor", format_args!("this processor has no {p}"));
         }
         here
     })

@@ -29,10 +29,18 @@ fn every(t: &Tensor, dim: usize, step: usize) -> Tensor {
     t.index_select(&Tensor::from_vec(index, len, &Device::Cpu).unwrap(), dim).unwrap()
 }
 
-/// Largest absolute difference, as a share of the map's largest magnitude.
+/// Largest absolute difference, as a share of the map's largest magnitude. `f32::max` would lose a NaN, so none may be
+/// there.
 fn deviation(got: &[f32], want: &[f32], max: f32) -> f32 {
     assert_eq!(got.len(), want.len(), "number of values");
+    assert!(got.iter().chain(want).all(|x| x.is_finite()) && max.is_finite(), "values that are not numbers");
     got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max) / max
+}
+
+#[test]
+#[should_panic(expected = "not numbers")]
+fn a_map_that_is_partly_nan_is_far_from_the_golden_one() {
+    deviation(&[1.0, f32::NAN, 1.0], &[1.0; 3], 1.0);
 }
 
 fn check(variant: Variant, h: usize, w: usize) {
@@ -53,6 +61,7 @@ fn check(variant: Variant, h: usize, w: usize) {
                 return Ok(());
             }
             let v = values(map);
+            assert!(v.iter().all(|x| x.is_finite()), "{at}.{name}: values that are not numbers");
             let max = v.iter().fold(0f32, |m, x| m.max(x.abs()));
             let n = v.len() as f64;
             let mean = v.iter().map(|&x| x as f64).sum::<f64>() / n;
@@ -76,6 +85,7 @@ fn check(variant: Variant, h: usize, w: usize) {
     assert_eq!(seen, 13, "every module of the golden file is compared");
     assert_eq!(logits.dims(), [1, 1, h, w]);
     let v = values(&logits);
+    assert!(v.iter().all(|x| x.is_finite()), "{at}.logits: values that are not numbers");
     let n = v.len() as f64;
     let mean = v.iter().map(|&x| x as f64).sum::<f64>() / n;
     let std = (v.iter().map(|&x| (x as f64 - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();

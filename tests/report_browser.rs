@@ -3,9 +3,11 @@
 //! What it looked like stays in the target folder's `tmp/report_browser` for whoever wants to see it.
 #![cfg(feature = "video")]
 
+#[path = "common/skipped.rs"]
+mod skipped;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use polypscope::frame::{Nanos, Polyp, Rect};
 use polypscope::replay::record::{FrameCounts, FrameRecord, Marks, Summary};
 use polypscope::replay::report::{PAGE, Report, Thumbnail};
 use polypscope::telemetry::{Machine, Stage, StageHistograms};
+use skipped::skip;
 
 const VIEW: Rect = Rect::new(568, 40, 1240, 1000);
 const PERIOD_NS: u64 = 40_000_000;
@@ -204,7 +207,7 @@ fn browser() -> Option<PathBuf> {
         .flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)))
         .find(|p| p.is_file());
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no chromium on the path");
+        skip("browser", "there is no Chromium on the path");
     }
     found
 }

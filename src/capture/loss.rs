@@ -13,6 +13,7 @@ const MOST: usize = 1000;
 
 /// What became of the frames of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
     /// They are in the file, but no picture came out of the decoder.
@@ -31,6 +32,7 @@ pub enum LossReason {
 
 /// A stretch of a recording that could not be read as it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Loss {
     pub reason: LossReason,
     /// Where it begins, in the recording's own time.

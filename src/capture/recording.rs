@@ -314,8 +314,8 @@ impl Recording {
         self.facts.fps.filter(|f| *f > 0.0).map(|f| Nanos((1e9 / f).round() as u64))
     }
 
-    /// Compares a frame with the packets, and gives those that were lost before it their numbers. Whether the frame is none of
-    /// the recording's own.
+    /// Compares a frame with the packets, and gives those that were lost before it their numbers. Whether the frame is
+    /// none of the recording's own.
     fn is_surplus(&mut self, at: Pts) -> bool {
         let Some(packets) = self.packets().cloned() else { return false };
         self.hear();
@@ -662,8 +662,8 @@ fn fix_shape(filter: &gst::Element) -> Result<()> {
     Ok(())
 }
 
-/// Adds the branch that takes encoded sound and returns its entry and its end. What does not fit `wanted` is only watched for its
-/// end.
+/// Adds the branch that takes encoded sound and returns its entry and its end. What does not fit `wanted` is only
+/// watched for its end.
 fn sound_branch(
     pipeline: &gst::Pipeline,
     facts: &AudioFacts,

@@ -192,7 +192,12 @@ fn checkpoint(d: &mut Diagnosis, weights: Option<&std::path::Path>) {
                 })
                 .collect();
             if !sizes.is_empty() {
-                d.add("accuracy", Verdict::Ok, format!("mean Dice by input size: {}", sizes.join(", ")), None);
+                d.add(
+                    "accuracy",
+                    Verdict::Ok,
+                    format!("mean Dice by input size: {}", sizes.join(", ")),
+                    None,
+                );
             }
         }
         Err(e) => d.add("checkpoint", Verdict::Missing, e.to_string(), None),

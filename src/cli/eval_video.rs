@@ -44,15 +44,15 @@ pub struct Args {
     /// A phantom's truth, a folder of masks (named by frame from 0, or in order), or boxes as JSON
     #[arg(long, value_name = "DIR|FILE", required_unless_present_any = ["dataset", "pool"])]
     truth: Option<PathBuf>,
-    /// A recording of a public set, its frames and its truth: real-colon:DIR (SSS-VVV_annotations), sun-seg:DIR (a case under
-    /// Frame or GT) or cvc-video:DIR (a video's folder)
+    /// A recording of a public set, its frames and its truth: real-colon:DIR (SSS-VVV_annotations), sun-seg:DIR (a case
+    /// under Frame or GT) or cvc-video:DIR (a video's folder)
     #[arg(long, value_name = "LAYOUT:DIR", value_parser = dataset, conflicts_with_all = ["truth", "detections"])]
     dataset: Option<(Layout, PathBuf)>,
     /// Add up results that --json printed, instead of measuring: a table and a curve of several recordings
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["video", "detections", "predictions", "maps", "keep_maps", "truth", "dataset", "csv"])]
     pool: Vec<PathBuf>,
-    /// How long a detection must last before it is shown, measured side by side: off, sensitive, balanced, quiet, or one with
-    /// numbers changed, such as balanced,confirm=240 (default: all four)
+    /// How long a detection must last before it is shown, measured side by side: off, sensitive, balanced, quiet, or
+    /// one with numbers changed, such as balanced,confirm=240 (default: all four)
     #[arg(long, value_name = "SETTING")]
     confirm: Vec<Variant>,
     /// The settings as a picture (SVG)

@@ -27,7 +27,8 @@ use crate::worker::{ANNOTATION_BUDGET, log_panics};
 use crate::{Error, Result};
 
 /// The picture never waits for the network; masks are drawn as they come and vanish when they are too old. Keys in the
-/// terminal or the window: o overlay on/off, c the next setting of --confirm, r recording on/off, q quit. SIGUSR1 also switches the overlay.
+/// terminal or the window: o overlay on/off, c the next setting of --confirm, r recording on/off, q quit. SIGUSR1 also
+/// switches the overlay.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Where the picture comes from and goes to: a file as in pipelines/

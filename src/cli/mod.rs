@@ -25,6 +25,7 @@ mod listening;
 #[cfg(feature = "video")]
 mod live;
 mod log_format;
+mod manual;
 #[cfg(feature = "video")]
 mod phantom;
 mod predictor;
@@ -90,6 +91,10 @@ enum Command {
     /// Tell what this machine offers, and how to get what is missing.
     #[cfg(feature = "video")]
     Doctor(doctor::Args),
+    /// Print completions for a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages.
+    Man(manual::ManArgs),
 }
 
 /// How a command ended that did not fail.
@@ -176,6 +181,8 @@ pub fn main() -> ExitCode {
         Command::Weights(args) => weights::run(args, json, verbose > 0, context.out).map(|()| Outcome::Done),
         #[cfg(feature = "video")]
         Command::Doctor(args) => doctor::run(args, &mut context),
+        Command::Completions(args) => manual::completions(args, &mut context),
+        Command::Man(args) => manual::man(args, &mut context),
     };
     let _ = context.out.flush();
     match result {

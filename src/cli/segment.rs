@@ -36,8 +36,8 @@ pub struct Args {
     /// Opacity of the fill, 0 to 1
     #[arg(long, value_name = "A", value_parser = opacity, default_value_t = Style::default().alpha)]
     alpha: f32,
-    /// Take the pictures for successive frames and withhold what does not last: sensitive, balanced or quiet (the probability maps
-    /// hold everything all the same)
+    /// Take the pictures for successive frames and withhold what does not last: sensitive, balanced or quiet (the
+    /// probability maps hold everything all the same)
     #[arg(long, value_name = "SETTING", default_value_t = Confirm::Off)]
     confirm: Confirm,
     /// Frames a second of pictures that are successive frames

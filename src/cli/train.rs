@@ -44,8 +44,8 @@ use crate::{Error, Result, memory};
 const BYTES_PER_PIXEL: u64 = 4500;
 const BYTES_OF_PARAMETERS: u64 = 700 << 20;
 
-/// DATA: a folder with images/ and masks/ (or image/ and mask/), a COCO json, or a text list of pairs; PATH=WEIGHT draws its
-/// pictures WEIGHT times as often. Trains on the processor, in f32.
+/// DATA: a folder with images/ and masks/ (or image/ and mask/), a COCO json, or a text list of pairs; PATH=WEIGHT
+/// draws its pictures WEIGHT times as often. Trains on the processor, in f32.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Training data

@@ -1,9 +1,9 @@
 //! Steering and watching a live session over HTTP.
 //!
 //! In: requests that bring the session's token. Out: the session's state and figures, a page that shows them, and changes
-//! through [`SessionControl`]. `API.md` beside this file is the reference. Requests another site's page could cause a browser to
-//! send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens apart: it shows no
-//! patient and steers nothing.
+//! through [`SessionControl`]. `API.md` beside this file is the reference. Requests another site's page could cause a
+//! browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens apart:
+//! it shows no patient and steers nothing.
 
 mod api;
 mod connections;
@@ -60,6 +60,7 @@ pub trait SessionControl: Send + Sync + 'static {
 
 /// How a session stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     pub state: String,
     pub reason: String,
@@ -71,6 +72,7 @@ pub struct Status {
     pub confirm_words: String,
     pub source_lost: bool,
     /// Begin of the files' names, while there is a recording.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub recording: Option<JsonPath>,
     pub recording_lost_frames: u64,
     pub recording_stopped_because: Option<String>,

@@ -5,8 +5,8 @@
 
 use super::{Chroma, FieldOrder, Layout, Picture, Rect};
 
-/// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits. Products of 10-bit values and their
-/// sums stay below 2^26.
+/// Fixed-point conversion from code values of any depth to 8-bit RGB, 16 fractional bits. Products of 10-bit values and
+/// their sums stay below 2^26.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix {
     luma: i32,

@@ -6,6 +6,7 @@ use super::{FrameId, Gate, Pts, Rect, TrackMark};
 
 /// One connected region of a mask.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Polyp {
     /// Smallest rectangle around it, in source pixels.
     pub bbox: Rect,

@@ -1,8 +1,9 @@
 //! A frame's identity and time, its picture, and the mask that belongs to it.
 //!
 //! In: nothing. Out: the vocabulary every other module speaks ([`FrameId`], [`Pts`], [`Nanos`], [`Picture`], [`Mask`]), and
-//! what can be done with a picture or a mask alone: read its [`colour`]s, [`resize`] it, find its connected [`components`]. This module knows neither GStreamer nor
-//! candle, and uses no other module of this crate but its errors.
+//! what can be done with a picture or a mask alone: read its [`colour`]s, [`resize`] it, find its connected
+//! [`components`]. This module knows neither GStreamer nor candle, and uses no other module of this crate but its
+//! errors.
 
 pub mod colour;
 pub mod components;
@@ -74,6 +75,7 @@ impl From<Duration> for Nanos {
 
 /// A rectangle of whole pixels: `x`, `y` of its top left corner, then width and height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(from = "[u32; 4]", into = "[u32; 4]")]
 pub struct Rect {
     pub x: u32,

@@ -293,8 +293,8 @@ impl<'a> Picture<'a> {
         Some(Self { info, planes })
     }
 
-    /// Copies the planes behind one another without padding into `out`, at least [`packed_len`] bytes; what a plane lacks at
-    /// its end stays as it was there. `None` if `out` is too short.
+    /// Copies the planes behind one another without padding into `out`, at least [`packed_len`] bytes; what a plane
+    /// lacks at its end stays as it was there. `None` if `out` is too short.
     pub fn pack_into(&self, out: &mut [u8]) -> Option<()> {
         let mut rest = out;
         for (i, plane) in self.planes.iter().enumerate().take(self.info.format.planes()) {

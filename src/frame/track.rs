@@ -6,6 +6,7 @@ use super::Rect;
 
 /// How far a track is believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrackState {
     /// Seen, but not for long enough: not drawn.
@@ -32,6 +33,7 @@ impl TrackState {
 
 /// Why a frame starts no track: what is seen on it proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     Blurred,
@@ -66,6 +68,7 @@ impl Gate {
 
 /// One track on one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrackMark {
     /// From 1, never used again.
     pub track_id: u64,

@@ -1,9 +1,9 @@
 //! An analyzer that takes a smaller network when the machine has become slower than it was.
 //!
-//! In: pictures. Out: masks, within the annotation delay where any of the [`sizing`](super::sizing) sizes allows it. The size
-//! chosen when the session began was measured on the machine as it was then; hours later another program or a warm
-//! processor may have taken a third of it. It only ever becomes smaller: a size that goes up and down would make polyps
-//! come and go.
+//! In: pictures. Out: masks, within the annotation delay where any of the [`sizing`](super::sizing) sizes allows it.
+//! The size chosen when the session began was measured on the machine as it was then; hours later another program or a
+//! warm processor may have taken a third of it. It only ever becomes smaller: a size that goes up and down would make
+//! polyps come and go.
 //!
 //! The smaller network is built by a thread of its own while the present one goes on: packing its weights takes seconds on
 //! a machine that is just then overloaded, and a worker that does not answer for so long is taken for stalled.

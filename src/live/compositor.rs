@@ -267,7 +267,8 @@ impl FrameHook for Compositor {
     ) -> Result<()> {
         let (mut event, entered) = self.begin(buffer);
         if let Some(tap) = &self.wiring.tap {
-            // The card puts picture and marks together: this machine never has the marked picture, so both taps see the clean one.
+            // The card puts picture and marks together: this machine never has the marked picture, so both taps see the
+            // clean one.
             tap.clean(buffer, info);
             tap.marked(
                 buffer,

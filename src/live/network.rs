@@ -1,8 +1,8 @@
 //! The network of a live session: measured, built once, and given to the workers.
 //!
-//! In: a checkpoint and what is asked of its network. Out: a [`LiveNetwork`], from which any number of sessions, one after the
-//! other, have their analyzers. The network that was built to choose the input size by is the first worker's; every other one
-//! builds its own in its thread.
+//! In: a checkpoint and what is asked of its network. Out: a [`LiveNetwork`], from which any number of sessions, one
+//! after the other, have their analyzers. The network that was built to choose the input size by is the first worker's;
+//! every other one builds its own in its thread.
 
 use std::sync::{Arc, Mutex};
 
@@ -116,7 +116,8 @@ impl LiveNetwork {
         self.chosen.settings.annotation_budget
     }
 
-    /// For one session: what builds its workers' analyzers, which share a filter, and their input sizes where these may change.
+    /// For one session: what builds its workers' analyzers, which share a filter, and their input sizes where these may
+    /// change.
     pub(super) fn analyzers(&self, filter: &SharedFilter) -> (Box<Factory>, Option<Arc<Sides>>) {
         let settings = &self.chosen.settings;
         let adapts = settings.adapts && settings.side.is_none();

@@ -1,7 +1,7 @@
 //! Which input size the network gets, so that a slow machine still meets the annotation delay.
 //!
-//! In: a checkpoint, the engine's options, the source's period and the delay aimed at. Out: the size, why, in words, and the
-//! network itself, which has just been built to be measured.
+//! In: a checkpoint, the engine's options, the source's period and the delay aimed at. Out: the size, why, in words,
+//! and the network itself, which has just been built to be measured.
 //! The network is trained at one size but convolutional throughout: smaller inputs cost accuracy on small polyps and save
 //! time in proportion to their pixels.
 

@@ -15,9 +15,9 @@
 //! `+ - * /` and square roots is used, in a fixed order, without contraction to fused operations.
 //!
 //! How real it looks to a network that was trained on real frames only (the shipped checkpoint, threshold 0.5, eight seeds
-//! of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames 0.93 to 0.99),
-//! 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a polyp, as it does in
-//! all 48 frames of a real recording without one.
+//! of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames 0.93 to
+//! 0.99), 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a polyp, as
+//! it does in all 48 frames of a real recording without one.
 //!
 //! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is not: a
 //! substitute for patients' data in training or in any statement about clinical performance.

@@ -172,8 +172,8 @@ impl Grain {
 }
 
 by_cpu! {
-    /// One finished row: the picture softened as by the lens and the processor's scaler (1 2 1 in both directions), grain on
-    /// it, black around. `soft` is scratch for two words a pixel.
+    /// One finished row: the picture softened as by the lens and the processor's scaler (1 2 1 in both directions),
+    /// grain on it, black around. `soft` is scratch for two words a pixel.
     pub(crate) fn finish(
         picture: &[u32],
         stride: usize,

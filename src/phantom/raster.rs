@@ -125,9 +125,9 @@ impl Bands {
 }
 
 by_cpu! {
-    /// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched. `first_row` is
-    /// the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave neither gap nor overlap,
-    /// for an edge is always followed from its upper end.
+    /// Draws a band's triangles into `pixels` (`spans.len()` rows of `width`), of which only `spans` are touched.
+    /// `first_row` is the band's first row. A pixel belongs to the triangle its middle lies in; shared edges leave
+    /// neither gap nor overlap, for an edge is always followed from its upper end.
     pub(crate) fn fill(
         vertices: &[Projected],
         triangles: &[Triangle],
@@ -278,8 +278,24 @@ mod tests {
             pieces.extend(piece);
         }
         assert_eq!(whole, pieces);
-        let shown: Vec<_> = whole.iter().filter(|s| s[DISTANCE].is_finite()).map(|s| s[MATERIAL]).collect();
-        assert!(shown.contains(&1.0) && shown.contains(&2.0));
-        assert!(whole.iter().all(|s| s[MATERIAL] != 2.0 || s[DISTANCE] < 9.01 || s[DISTANCE] > 9.0));
+        // Each triangle alone, and of the two the nearer one at every pixel; in the other order, too.
+        let alone = |t: &Triangle| {
+            let mut pixels = vec![NOTHING; 64 * 48];
+            fill(&vertices, std::slice::from_ref(t), &mut pixels, 64, 0, &spans);
+            pixels
+        };
+        let (a, b) = (alone(&triangles[0]), alone(&triangles[1]));
+        let nearer: Vec<_> =
+            a.iter().zip(&b).map(|(a, b)| if a[DISTANCE] <= b[DISTANCE] { *a } else { *b }).collect();
+        let both = |p: &(&Surface, &Surface)| p.0[DISTANCE].is_finite() && p.1[DISTANCE].is_finite();
+        let (first, second) =
+            a.iter().zip(&b).filter(both).fold((0, 0), |(f, s), (a, b)| {
+                if a[DISTANCE] < b[DISTANCE] { (f + 1, s) } else { (f, s + 1) }
+            });
+        assert!(first > 20 && second > 20, "they cross: {first} and {second} pixels");
+        assert_eq!(whole, nearer);
+        let mut reversed = vec![NOTHING; 64 * 48];
+        fill(&vertices, &[triangles[1], triangles[0]], &mut reversed, 64, 0, &spans);
+        assert_eq!(reversed, nearer);
     }
 }

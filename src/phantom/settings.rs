@@ -113,8 +113,8 @@ pub const MAX_SIDE: u32 = 8192;
 /// Longest clip: a day at 120 frames/s.
 pub const MAX_FRAMES: u64 = 10_368_000;
 
-/// What a phantom works in, measured at several sizes and rounded up: textures and the colon itself; rays, picture, blur and
-/// truth of each pixel; what each thread keeps for the band of rows it draws.
+/// What a phantom works in, measured at several sizes and rounded up: textures and the colon itself; rays, picture,
+/// blur and truth of each pixel; what each thread keeps for the band of rows it draws.
 const FIXED_BYTES: u64 = 48 << 20;
 const BYTES_PER_PIXEL: u64 = 40;
 const BYTES_PER_COLUMN: u64 = 1024;

@@ -87,7 +87,8 @@ pub(crate) struct Lens {
 }
 
 impl Lens {
-    /// Pixel of a point in camera coordinates and its distance; `None` beside or behind the tip, where the lens sees nothing.
+    /// Pixel of a point in camera coordinates and its distance; `None` beside or behind the tip, where the lens sees
+    /// nothing.
     #[inline(always)]
     pub fn project(&self, p: Vec3) -> Option<([f32; 2], f32)> {
         let r = length(p);

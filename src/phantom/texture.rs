@@ -60,7 +60,8 @@ impl Tile {
                 let l = (level[k] as u32).min(deepest);
                 let width = 1u32 << (bits - l);
                 let mask = width - 1;
-                // Levels 0 to l - 1 have 4/3 (whole - width²) texels; dividing by 3 is multiplying by its inverse modulo 2^32.
+                // Levels 0 to l - 1 have 4/3 (whole - width²) texels; dividing by 3 is multiplying by its inverse
+                // modulo 2^32.
                 let start = (whole - width * width).wrapping_mul(0xaaaa_aaab) * 4;
                 let (px, py) = (x[k] - 128, y[k] - 128);
                 (share[0][k], share[1][k]) = ((px & 255) as u32, (py & 255) as u32);
@@ -109,7 +110,8 @@ struct Field {
 }
 
 impl Field {
-    /// Sum of octaves of noise; the first has `cells` cells along the side, each next one twice as many and `fade` as strong.
+    /// Sum of octaves of noise; the first has `cells` cells along the side, each next one twice as many and `fade` as
+    /// strong.
     fn noise(side: usize, stream: Stream, cells: u32, octaves: u32, fade: f32) -> Self {
         let mut values = vec![0.0; side * side];
         let (mut n, mut strength) = (cells, 1.0);

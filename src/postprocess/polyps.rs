@@ -68,8 +68,8 @@ impl Postprocessor {
         self.describe(mask, found)
     }
 
-    /// The same where not everything the network marked is drawn: what is inside comes from `drawn`, one map of the network's
-    /// size; probabilities are the network's own.
+    /// The same where not everything the network marked is drawn: what is inside comes from `drawn`, one map of the
+    /// network's size; probabilities are the network's own.
     ///
     /// # Errors
     /// Logits that are no numbers.

@@ -1,9 +1,9 @@
 //! Enlarging and thresholding in one pass that only visits where something can be.
 //!
-//! In: `[classes, h, w]` logits, a level. Out: which pixels of the enlarged map reach it, their values, and the largest value
-//! anywhere: what [`super::Upsampler`] followed by a comparison gives, to the bit. A bilinear sample is never above the
-//! largest of its four neighbours, so cells whose corners all lie below the level are skipped; in most frames that is nearly
-//! all of them.
+//! In: `[classes, h, w]` logits, a level. Out: which pixels of the enlarged map reach it, their values, and the largest
+//! value anywhere: what [`super::Upsampler`] followed by a comparison gives, to the bit. A bilinear sample is never
+//! above the largest of its four neighbours, so cells whose corners all lie below the level are skipped; in most frames
+//! that is nearly all of them.
 
 use super::upsample::{Between, positions};
 use crate::frame::{Extent, Found};
@@ -22,8 +22,8 @@ pub struct Thresholder {
 }
 
 impl Thresholder {
-    /// Writes 1 into `inside` (row-major at the target's size) where the enlarged map reaches `level`, else 0, and the map's
-    /// values into `values`, there and around; elsewhere `values` is left alone. Logits are finite.
+    /// Writes 1 into `inside` (row-major at the target's size) where the enlarged map reaches `level`, else 0, and the
+    /// map's values into `values`, there and around; elsewhere `values` is left alone. Logits are finite.
     pub fn run(
         &mut self,
         logits: &[f32],

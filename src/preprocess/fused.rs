@@ -1,9 +1,10 @@
 //! Field of view, colour, antialiased resize and normalisation in one pass over the source.
 //!
-//! In: a rectangle of a picture. Out: normalised planes, the same to the bit as the plain steps in [`frame::resize`](crate::frame::resize)
-//! and [`frame::colour`](crate::frame::colour) give. Sixteen source rows at a time are converted, turned so that the sixteen lie side by side, and
-//! reduced horizontally with one row a lane; what is left of the picture is small and reduced vertically with one column
-//! a lane. Compiled for AVX-512, AVX2 and the processor's baseline from the same plain Rust, chosen at run time.
+//! In: a rectangle of a picture. Out: normalised planes, the same to the bit as the plain steps in
+//! [`frame::resize`](crate::frame::resize) and [`frame::colour`](crate::frame::colour) give. Sixteen source rows at a
+//! time are converted, turned so that the sixteen lie side by side, and reduced horizontally with one row a lane; what
+//! is left of the picture is small and reduced vertically with one column a lane. Compiled for AVX-512, AVX2 and the
+//! processor's baseline from the same plain Rust, chosen at run time.
 
 use crate::frame::colour::{FieldRows, Matrix, v210_component, word};
 use crate::frame::resize::{BITS, Coefficients, Filter};

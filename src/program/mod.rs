@@ -5,8 +5,9 @@
 //! pointer, no layout, no number format and no device.
 //!
 //! Data flow: builder → program as published → [`passes`] fuse operations, each a function from program to program →
-//! [`schedule`] computes waves and lifetimes → an engine lowers the result to its own kernels. candle runs the published form
-//! (`model::M2SNet`), [`interpret`] runs every form in f64 and is what passes and engines are tested against.
+//! [`schedule`] computes waves and lifetimes → an engine lowers the result to its own kernels. candle runs the
+//! published form (`model::M2SNet`), [`interpret`] runs every form in f64 and is what passes and engines are tested
+//! against.
 
 mod builder;
 pub mod interpret;
@@ -191,8 +192,8 @@ pub enum Op {
         of: Value,
         to: Value,
     },
-    /// A subtraction unit before its convolution: `|a − b|`, and with `norms` `+ Σ |g_k(a) − g_k(b)|` for k = 3 and 5, where
-    /// `g_k(z) = ReLU(norm_k(conv_k(z)))` and all weights of `conv_k` are one.
+    /// A subtraction unit before its convolution: `|a − b|`, and with `norms` `+ Σ |g_k(a) − g_k(b)|` for k = 3 and 5,
+    /// where `g_k(z) = ReLU(norm_k(conv_k(z)))` and all weights of `conv_k` are one.
     Difference {
         a: Value,
         b: Value,

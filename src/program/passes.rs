@@ -205,8 +205,8 @@ fn relus(program: &mut Program) {
 }
 
 /// A resize into its only reader, an addition or a subtraction unit; and what a unit's multi-scale terms need beside the
-/// maps: the sum over the channels of each operand, taken where the operand is written. Sum and resize commute, so that it is
-/// taken at the operand's own size.
+/// maps: the sum over the channels of each operand, taken where the operand is written. Sum and resize commute, so that
+/// it is taken at the operand's own size.
 fn resizes(program: &mut Program) {
     let mut r = Rewrite::new(program);
     for at in 0..r.len() {

@@ -1,11 +1,11 @@
 //! Polyps: what was followed over time, joined across short gaps.
 //!
-//! In: frame records in order, with the tracks of each. Out: [`PolypRecord`]s as nothing can join them any more, and word of
-//! which of them the frame just given shows best so far.
+//! In: frame records in order, with the tracks of each. Out: [`PolypRecord`]s as nothing can join them any more, and
+//! word of which of them the frame just given shows best so far.
 //!
 //! *What a polyp is* the filter decides ([`crate::tracks`]): a track that was confirmed, and every later one that was
-//! confirmed where that one would lie by then, no longer than a stated gap after it ended. A polyp begins, *tentatively*, with
-//! the first frame on which its first track was seen, although nothing was drawn then.
+//! confirmed where that one would lie by then, no longer than a stated gap after it ended. A polyp begins,
+//! *tentatively*, with the first frame on which its first track was seen, although nothing was drawn then.
 //!
 //! What is drawn for less than half a second in all is told apart: a brief alarm.
 //!
@@ -17,8 +17,8 @@ use super::record::{FrameRecord, PolypRecord};
 use crate::frame::{TrackMark, TrackState};
 use crate::tracks::Numbers;
 
-/// What is drawn for less than this is an alarm but is not counted as a polyp: the shortest false alarm of clinical studies,
-/// and less than a person needs to look at a polyp.
+/// What is drawn for less than this is an alarm but is not counted as a polyp: the shortest false alarm of clinical
+/// studies, and less than a person needs to look at a polyp.
 pub(super) const BRIEF_NS: u64 = 500_000_000;
 
 /// One track on the report's own line.

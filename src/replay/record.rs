@@ -14,6 +14,7 @@ use crate::tracks::Numbers;
 
 /// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is higher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FrameRecord {
     pub frame: u64,
     pub pts_ns: u64,
@@ -37,6 +38,7 @@ pub struct FrameRecord {
 ///
 /// Times are the recording's own timestamps; see [`episodes`](super::episodes) for what makes an episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Episode {
     pub start_ns: u64,
     /// When its last frame ends.
@@ -58,6 +60,7 @@ pub struct Episode {
 
 /// What was followed as one polyp; see [`polyps`](super::polyps) for what makes one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PolypRecord {
     pub polyp_id: u64,
     /// In the order of their confirmation.
@@ -90,6 +93,7 @@ pub fn first_alarm_after_ms(polyps: &[PolypRecord]) -> Option<f64> {
 
 /// How what does not last was withheld.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Confirmation {
     /// `off`, `sensitive`, `balanced` or `quiet`.
     pub setting: String,
@@ -103,6 +107,7 @@ pub struct Confirmation {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FrameCounts {
     pub read: u64,
     pub written: u64,
@@ -110,6 +115,7 @@ pub struct FrameCounts {
 
 /// Where we draw besides the polyps themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Marks {
     /// The declared status rectangle; null when there is none.
     pub status_rect: Option<Rect>,
@@ -117,6 +123,7 @@ pub struct Marks {
 
 /// `summary.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     pub input: String,
     pub output: String,

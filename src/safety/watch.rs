@@ -45,6 +45,20 @@ pub struct Verdict {
 }
 
 /// Judges every frame.
+///
+/// ```
+/// use polypscope::frame::Nanos;
+/// use polypscope::safety::{Limits, State, Watch, WorkerHealth};
+///
+/// let ms = |n| Nanos(n * 1_000_000);
+/// let (mut watch, worker) = (Watch::new(Limits::default()), [std::sync::Arc::new(WorkerHealth::default())]);
+/// assert_eq!(watch.step(ms(0), &worker, None, true).state, State::WarmUp);
+/// // A mask that is 90 ms old may be drawn, one of 300 ms may not.
+/// let verdict = watch.step(ms(100), &worker, Some(ms(90)), true);
+/// assert!(verdict.state == State::Active && verdict.draw);
+/// let verdict = watch.step(ms(133), &worker, Some(ms(300)), true);
+/// assert!(verdict.state == State::Degraded && !verdict.draw);
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     limits: Limits,

@@ -106,7 +106,8 @@ pub struct Quantised {
 /// Calibrates on every other input and judges on the rest.
 ///
 /// # Errors
-/// Fewer than two inputs, no integer kernels on this processor, a failing network; masks that stay too far from those in f32.
+/// Fewer than two inputs, no integer kernels on this processor, a failing network; masks that stay too far from those
+/// in f32.
 pub fn quantise(
     checkpoint: &Checkpoint,
     inputs: &[Vec<f32>],

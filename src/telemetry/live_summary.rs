@@ -10,6 +10,7 @@ use crate::frame::Rect;
 
 /// How many frames went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LiveCounts {
     /// Entered the video path.
     #[serde(rename = "in")]
@@ -27,6 +28,7 @@ pub struct LiveCounts {
 
 /// One change of the safety state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateChangeRecord {
     pub at_ns: u64,
     pub from: String,
@@ -35,6 +37,7 @@ pub struct StateChangeRecord {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Memory {
     pub start: u64,
     pub max: u64,
@@ -42,12 +45,14 @@ pub struct Memory {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LiveMarks {
     pub status_rect: Option<Rect>,
 }
 
 /// What became of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordingRecord {
     /// Folder and beginning of its files' names.
     pub path: String,
@@ -64,6 +69,7 @@ pub struct RecordingRecord {
 
 /// An output that ended before the session did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unfinished {
     pub path: String,
     pub reason: String,
@@ -71,6 +77,7 @@ pub struct Unfinished {
 
 /// The end of a live session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LiveSummary {
     /// Pipeline file or source.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a reader of a report must know about where it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
     pub cpu: String,
     /// Logical processors this process may use.

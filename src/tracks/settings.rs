@@ -64,6 +64,7 @@ impl FromStr for Confirm {
 
 /// What a setting stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Numbers {
     /// A region is shown once it has been seen for so long.
     pub confirm_ms: f32,

@@ -1,8 +1,8 @@
 //! Batches ready before they are asked for: items flow in, decoded and augmented batches flow out, in order.
 //!
-//! Some threads each make every n-th batch and keep one finished, so memory is bounded by threads times batches, however many
-//! pictures there are. What a batch holds follows from the seed and its number alone; a run that goes on at step `n` sees what
-//! it would have seen.
+//! Some threads each make every n-th batch and keep one finished, so memory is bounded by threads times batches,
+//! however many pictures there are. What a batch holds follows from the seed and its number alone; a run that goes on
+//! at step `n` sees what it would have seen.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! How the network learns: pictures and their masks flow in, a checkpoint flows out.
 //!
-//! Everything up to a step's gradients is plain functions over slices of numbers ([`ops`]), recorded on a [`tape`] and walked
-//! backwards; the losses of the paper start the walk, an optimiser ends it.
+//! Everything up to a step's gradients is plain functions over slices of numbers ([`ops`]), recorded on a [`tape`] and
+//! walked backwards; the losses of the paper start the walk, an optimiser ends it.
 
 pub mod augment;
 pub mod data;

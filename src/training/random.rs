@@ -1,7 +1,7 @@
 //! Random numbers that are the same everywhere for the same seed, and whose state is one number that a file can keep.
 //!
-//! SplitMix64 (Steele, Lea and Flood 2014): enough for augmentation and initial weights, where nobody chooses the seed to do
-//! harm.
+//! SplitMix64 (Steele, Lea and Flood 2014): enough for augmentation and initial weights, where nobody chooses the seed
+//! to do harm.
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

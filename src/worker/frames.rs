@@ -1,7 +1,7 @@
 //! What every worker does with frames: take one, have it analysed, give its mask away.
 //!
-//! In: jobs from the mailbox, and a [`Policy`]. Out: the policy is told what became of each. A panic of the analyzer becomes
-//! an error, and every error names its frame. Replay and live differ in their policies alone.
+//! In: jobs from the mailbox, and a [`Policy`]. Out: the policy is told what became of each. A panic of the analyzer
+//! becomes an error, and every error names its frame. Replay and live differ in their policies alone.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
 //! The threads that turn frames into masks.
 //!
-//! In: frames from the mailbox. Out: masks, with the time each stage took. The thread that runs an analyzer owns its device; a
-//! panic in it becomes an error that names the frame. The loop of a thread is the same everywhere; replay runs one thread
-//! ([`spawn`]) and stops at its first error, live runs [`Workers`], which are started anew.
+//! In: frames from the mailbox. Out: masks, with the time each stage took. The thread that runs an analyzer owns its
+//! device; a panic in it becomes an error that names the frame. The loop of a thread is the same everywhere; replay
+//! runs one thread ([`spawn`]) and stops at its first error, live runs [`Workers`], which are started anew.
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]

@@ -1,8 +1,8 @@
 //! Workers that are started anew when they fail.
 //!
-//! In: the newest frame from the mailbox. Out: masks into the slot, and how each worker is, for the video path. Each worker is a thread
-//! that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with the thread. A supervising
-//! thread replaces a worker that ended or does not answer, with a growing pause in between.
+//! In: the newest frame from the mailbox. Out: masks into the slot, and how each worker is, for the video path. Each
+//! worker is a thread that builds its own [`FrameAnalyzer`] (which owns the device), so that whatever breaks goes with
+//! the thread. A supervising thread replaces a worker that ended or does not answer, with a growing pause in between.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,8 +96,8 @@ pub struct Workers<J: LiveJob> {
 }
 
 impl<J: LiveJob> Workers<J> {
-    /// Starts `count` workers (none: a picture without a network). `period`: one frame of the source in nanoseconds, as it stands at any time; `epoch`: when
-    /// the session began.
+    /// Starts `count` workers (none: a picture without a network). `period`: one frame of the source in nanoseconds, as
+    /// it stands at any time; `epoch`: when the session began.
     ///
     /// # Errors
     /// Threads that cannot be started.
@@ -269,8 +269,8 @@ fn run<J: LiveJob>(shared: &Shared<J>, health: &WorkerHealth, given_up: &AtomicB
     work(&shared.inbox, analyzer.as_mut(), &mut policy)
 }
 
-/// Leaves frames whose masks would come too late, gives masks to the video path and tells it how the worker is. Ends with the
-/// first error: the supervisor then starts another worker.
+/// Leaves frames whose masks would come too late, gives masks to the video path and tells it how the worker is. Ends
+/// with the first error: the supervisor then starts another worker.
 struct NewestInTime<'a, J> {
     shared: &'a Shared<J>,
     health: &'a WorkerHealth,

@@ -8,9 +8,13 @@ pub mod generator;
 #[cfg(feature = "video")]
 pub mod recordings;
 pub mod red_finder;
+pub mod schema;
+pub mod skipped;
 pub mod torch_file;
 
 use std::path::PathBuf;
+
+pub use skipped::skip;
 
 /// Reference material beside the repository; `None`, said aloud, where it is absent.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -18,7 +22,6 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if p.exists() {
         return Some(p);
     }
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: ../shared/{path} is not here");
+    skip("shared", format_args!("../shared/{path} is not here"));
     None
 }

@@ -11,6 +11,9 @@ use polypscope::control::{Access, Control, Routes, SessionControl, Status, Token
 use polypscope::telemetry::Snapshot;
 use polypscope::telemetry::collector::Point;
 
+use crate::schema::assert_is;
+use crate::skipped::skip;
+
 /// A session that remembers what it was told.
 #[derive(Default)]
 struct Notebook {
@@ -142,6 +145,10 @@ fn a_session_is_steered_and_read() {
     let (status, body) = request(addr, "GET", "/api/state", "", "");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"state\":\"active\""), "{body}");
+    assert_is("api-state", &serde_json::from_str(&body).expect("JSON"));
+    let (status, body) = request(addr, "GET", "/api/figures", "", "");
+    assert_eq!(status, 200, "{body}");
+    assert_is("api-figures", &serde_json::from_str(&body).expect("JSON"));
     assert_eq!(request(addr, "PUT", "/api/overlay", CHANGE, "{\"on\":true}").0, 200);
     assert!(session_control.status().overlay_on);
     assert_eq!(request(addr, "PUT", "/api/threshold", CHANGE, "{\"value\":0.25}").0, 200);
@@ -432,8 +439,7 @@ fn the_page_shows_the_session_in_a_browser() {
         .into_iter()
         .find(|n| std::process::Command::new(n).arg("--version").output().is_ok_and(|o| o.status.success()))
     else {
-        eprintln!("skipped: no Chromium here");
-        return;
+        return skip("browser", "there is no Chromium on the path");
     };
     let (control, _) = start_guarded();
     let profile = tempfile::tempdir().expect("a folder");

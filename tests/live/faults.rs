@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use polypscope::frame::FrameId;
+use polypscope::live::OverlayGraphSettings;
 use polypscope::safety::Reason;
 use polypscope::safety::State;
+use polypscope::telemetry::event::StreamEvent;
+use polypscope::worker::SupervisorSettings;
 
-use crate::stand_in::{Mood, SOURCE, Seen, Session};
+use crate::stand_in::{Mood, Moods, SOURCE, Seen, Session};
 
 const USUAL: Duration = Duration::from_millis(30);
 
@@ -21,7 +24,8 @@ fn assert_whole(seen: &Seen) {
     }
     let missing = seen.frames.len() - seen.left.len();
     assert!(missing <= 1, "{missing} frames never arrived");
-    let gaps = seen.frames.windows(2).filter(|w| w[1].entered.0 - w[0].entered.0 > 200_000_000).count();
+    // Waiting for a worker would take as long as its fault: a second at least. Less is the machine's doing.
+    let gaps = seen.frames.windows(2).filter(|w| w[1].entered.0 - w[0].entered.0 > 700_000_000).count();
     assert_eq!(gaps, 0, "the picture stood still");
 }
 
@@ -43,28 +47,25 @@ fn fault(mood: Mood, reasons: &[Reason]) -> (Seen, Vec<bool>) {
     s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.to == State::Bypass));
     let bypass = s.seen.states.last().copied().expect("there is one");
     assert!(reasons.contains(&bypass.reason), "{:?}", bypass.reason);
-    std::thread::sleep(Duration::from_millis(1200));
+    // More than a second at the source's rate.
+    let already = s.look().frames.len();
+    s.until("sixty clean frames", |seen| seen.frames.len() >= already + 60);
     let healed = s.now();
     s.moods.set(Mood::Well);
     s.until("active again", is_active);
-    let back = s.now();
-    assert!(back.0 - healed.0 < 3_000_000_000, "it took {} ms to come back", (back.0 - healed.0) / 1_000_000);
-    std::thread::sleep(Duration::from_millis(300));
+    s.until("marks on successive frames", |seen| {
+        seen.frames.len() > 3 && seen.frames.iter().rev().take(3).all(|f| f.shown.is_some())
+    });
     let (seen, untouched) = s.stop();
     assert_whole(&seen);
     assert_clean(&seen, &untouched, bypass.at.0, healed.0, 0);
-    assert!(untouched.iter().rev().take(3).all(|same| !same), "marks are back at the end");
     (seen, untouched)
 }
 
 #[test]
 fn a_worker_that_panics_leaves_a_clean_picture_and_comes_back() {
     let (seen, _) = fault(Mood::Panics, &[Reason::Panicked]);
-    assert!(
-        seen.stream
-            .iter()
-            .any(|e| { matches!(e, polypscope::telemetry::event::StreamEvent::WorkerRestart { .. }) })
-    );
+    assert!(seen.stream.iter().any(|e| matches!(e, StreamEvent::WorkerRestart { .. })));
 }
 
 #[test]
@@ -75,11 +76,17 @@ fn a_network_that_returns_nan_leaves_a_clean_picture_and_comes_back() {
 #[test]
 fn a_worker_that_stalls_leaves_a_clean_picture_and_comes_back() {
     let (seen, _) = fault(Mood::Stuck, &[Reason::Stalled]);
-    // Bypassed no later than two frames after its mask was too old, or three times the usual.
+    // Bypassed no later than two frames after its mask was too old, by the frames' own times; until then nothing older
+    // is shown.
     let bypass = seen.states.iter().find(|c| c.reason == Reason::Stalled).expect("it stalled");
     let last = seen.masks.iter().rfind(|m| m.finished < bypass.at).expect("there were masks");
-    let age = (bypass.at.0 - last.captured.0) / 1_000_000;
-    assert!(age <= 200 + 2 * 20 + 20, "bypassed when its mask was {age} ms old");
+    let late = seen
+        .frames
+        .iter()
+        .filter(|f| f.entered.0 > last.captured.0 + 200_000_000 && f.entered < bypass.at)
+        .count();
+    assert!(late <= 2, "bypassed {late} frames after its mask was too old");
+    assert!(seen.frames.iter().filter_map(|f| f.shown).all(|m| m.age.0 <= 200_000_000));
 }
 
 #[test]
@@ -88,11 +95,11 @@ fn a_fault_cleans_the_picture_within_two_frames() {
     s.until("active", is_active);
     s.moods.set(Mood::Panics);
     s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.to == State::Bypass));
+    let epoch = s.core.epoch();
+    let panicked = s.moods.panicked_at().expect("it panicked").duration_since(epoch).as_nanos() as u64;
     let (seen, untouched) = s.stop();
-    // The last finished mask, and the frame the worker died of, which it took at most a period later.
-    let last = seen.masks.last().expect("there were masks");
-    let died = last.finished.0 + 20_000_000 + 5_000_000;
-    let marked = seen.frames.iter().filter(|f| f.entered.0 > died && !untouched[f.frame.0 as usize]).count();
+    let marked =
+        seen.frames.iter().filter(|f| f.entered.0 > panicked && !untouched[f.frame.0 as usize]).count();
     assert!(marked <= 2, "{marked} frames were marked after the fault");
 }
 
@@ -100,7 +107,8 @@ fn a_fault_cleans_the_picture_within_two_frames() {
 fn a_slow_worker_lets_old_masks_vanish_and_the_picture_go_on() {
     let mut s = Session::start(SOURCE, Mood::Slow(260), USUAL);
     s.until("degraded", |seen| seen.states.iter().any(|c| c.to == State::Degraded));
-    std::thread::sleep(Duration::from_millis(800));
+    let already = s.look().frames.len();
+    s.until("forty frames more", |seen| seen.frames.len() >= already + 40);
     let (seen, untouched) = s.stop();
     assert_whole(&seen);
     let degraded = seen.states.iter().find(|c| c.to == State::Degraded).expect("it was");
@@ -116,27 +124,31 @@ fn a_slow_worker_lets_old_masks_vanish_and_the_picture_go_on() {
 
 #[test]
 fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
-    use polypscope::live::{OverlayGraph, OverlayGraphSettings};
-    let (core, events) = OverlayGraph::new(
-        OverlayGraphSettings::default(),
-        Box::new(|_| Err(polypscope::Error::machine("no device for this test"))),
-    )
-    .expect("the session starts all the same");
-    std::thread::sleep(Duration::from_millis(900));
-    let restarts = events
-        .receiver
-        .try_iter()
-        .filter(|e| {
-            matches!(
-                e,
-                polypscope::telemetry::Event::Stream(
-                    polypscope::telemetry::event::StreamEvent::WorkerRestart { .. }
-                )
-            )
-        })
-        .count();
-    assert!((1..=4).contains(&restarts), "{restarts} restarts");
-    drop(core);
+    let (pause, longest_pause) = (Duration::from_millis(40), Duration::from_millis(100));
+    let settings = OverlayGraphSettings {
+        supervisor: SupervisorSettings { pause, longest_pause, ..SupervisorSettings::default() },
+        ..OverlayGraphSettings::default()
+    };
+    let never = Box::new(|_| Err(polypscope::Error::machine("no device for this test")));
+    let mut s = Session::start_from(SOURCE, never, Moods::new(Mood::Well), settings);
+    let restarted = |e: &&StreamEvent| matches!(e, StreamEvent::WorkerRestart { .. });
+    s.until("four restarts and forty frames", |seen| {
+        seen.stream.iter().filter(restarted).count() >= 4 && seen.left.len() >= 40
+    });
+    let (seen, untouched) = s.stop();
+    assert_whole(&seen);
+    assert!(untouched.iter().all(|same| *same) && seen.frames.iter().all(|f| f.shown.is_none()));
+    let last = seen.states.last().expect("it changed");
+    assert_eq!((last.to, last.reason), (State::Bypass, Reason::Failed));
+    // The pause grows up to the longest one: never shorter, whatever the machine does beside it.
+    let at: Vec<u64> = seen
+        .stream
+        .iter()
+        .filter_map(|e| if let StreamEvent::WorkerRestart { at, .. } = e { Some(at.0) } else { None })
+        .collect();
+    for (pair, least_ms) in at.windows(2).zip([80, 100, 100]) {
+        assert!(pair[1] - pair[0] >= least_ms * 1_000_000, "{at:?}");
+    }
 }
 
 #[test]

@@ -3,8 +3,11 @@
 //! The worker is the real one; only its network is a stand-in that draws a disc and misbehaves on command, so that the
 //! pictures, the threads and the clock are those of a live session.
 #![cfg(feature = "video")]
-// Tests that skip say so.
-#![allow(clippy::print_stderr)]
+
+#[path = "../common/schema.rs"]
+mod schema;
+#[path = "../common/skipped.rs"]
+mod skipped;
 
 mod control;
 mod faults;

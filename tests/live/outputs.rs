@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::schema::assert_is;
+
 fn pipeline() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/test.toml")
 }
@@ -188,7 +190,10 @@ fn results_are_private_and_replace_earlier_ones_at_the_end() {
     );
     assert!(json(&d.join("t.json")).as_array().is_some_and(|a| a.len() > 10));
     let lines = text(&d.join("l.jsonl"));
-    assert!(lines.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
+    for line in lines.lines() {
+        assert_is("live-lines", &serde_json::from_str(line).expect("JSON"));
+    }
+    assert_is("live-summary", &summary);
 }
 
 #[test]

@@ -18,11 +18,13 @@ const USUAL: Duration = Duration::from_millis(30);
 #[test]
 fn the_newest_frame_wins_and_every_frame_is_accounted_for() {
     let mut s = Session::start(SOURCE, Mood::Slow(70), USUAL);
-    s.until("forty frames", |seen| seen.left.len() >= 40);
+    s.until("forty frames, and some that are the first to show a mask", |seen| {
+        seen.left.len() >= 40 && seen.left.iter().filter(|l| l.annotation_delay.is_some()).count() >= 5
+    });
     let traffic = s.core.traffic();
     let (seen, _) = s.stop();
     let t = traffic();
-    assert!(t.superseded > 10, "{t:?}");
+    assert!(t.superseded > 0, "{t:?}");
     assert!(t.sent - t.superseded - t.taken <= 1, "{t:?}");
     assert!(t.taken.abs_diff(seen.masks.len() as u64) <= 1, "{t:?} {}", seen.masks.len());
     let mut last = None;
@@ -45,12 +47,14 @@ fn the_newest_frame_wins_and_every_frame_is_accounted_for() {
 fn several_workers_never_let_an_older_mask_replace_a_newer_one() {
     let settings = OverlayGraphSettings { workers: 3, ..OverlayGraphSettings::default() };
     let mut s = Session::start_with(SOURCE, Mood::Slow(50), USUAL, settings);
-    s.until("sixty frames", |seen| seen.left.len() >= 60);
+    // Each of them works, and masks are shown all the while.
+    s.until("thirty shown masks of three workers", |seen| {
+        let workers: std::collections::BTreeSet<_> = seen.masks.iter().map(|m| m.worker).collect();
+        workers.len() == 3 && seen.frames.iter().filter(|f| f.shown.is_some()).count() > 30
+    });
     let (seen, _) = s.stop();
     let shown: Vec<_> = seen.frames.iter().filter_map(|f| f.shown.map(|m| m.of)).collect();
-    assert!(shown.is_sorted() && shown.len() > 30);
-    // Three workers infer about three times as often as one.
-    assert!(seen.masks.len() as f64 > seen.frames.len() as f64 * 0.6, "{} masks", seen.masks.len());
+    assert!(shown.is_sorted());
 }
 
 #[test]
@@ -85,7 +89,8 @@ fn switched_off_the_picture_is_the_sources_at_once() {
     s.core.controls().switch(false);
     let off = s.now();
     s.until("bypass", |seen| seen.states.last().is_some_and(|c| c.reason == Reason::SwitchedOff));
-    std::thread::sleep(Duration::from_millis(200));
+    let already = s.look().frames.len();
+    s.until("ten dark frames", |seen| seen.frames.len() >= already + 10);
     let on = s.now();
     s.core.controls().switch(true);
     s.until("active again", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
@@ -99,16 +104,28 @@ fn switched_off_the_picture_is_the_sources_at_once() {
 fn timestamps_that_jump_are_counted_and_nothing_else() {
     let mut s = Session::start(SOURCE, Mood::Well, USUAL);
     s.until("active", |seen| seen.states.last().is_some_and(|c| c.to == State::Active));
+    s.until("a second of it", |seen| seen.frames.last().is_some_and(|f| f.pts.0 > 1_000_000_000));
     let entry = s.pipeline.by_name("entry").expect("it is there");
     let pad = entry.static_pad("sink").expect("a pad");
-    // Half a second back, so that timestamps repeat.
-    pad.set_offset(-500_000_000);
-    s.until("a jump", |seen| {
-        seen.stream.iter().any(|e| matches!(e, StreamEvent::TimestampJump { .. })) || seen.frames.len() > 150
+    // From the next frame on half a second earlier, so that timestamps repeat. An offset of the pad would move the running
+    // time and leave the timestamps as they are.
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        let buffer = info.buffer_mut().expect("a buffer").make_mut();
+        let pts = buffer.pts().expect("a timestamp");
+        buffer.set_pts(pts.saturating_sub(gst::ClockTime::from_mseconds(500)));
+        gst::PadProbeReturn::Ok
     });
+    s.until("a jump", |seen| seen.stream.iter().any(|e| matches!(e, StreamEvent::TimestampJump { .. })));
     let before = s.seen.frames.len();
     s.until("twenty more frames", |seen| seen.left.len() >= before + 20);
     let (seen, _) = s.stop();
+    let jumps: Vec<_> = seen
+        .stream
+        .iter()
+        .filter_map(|e| if let StreamEvent::TimestampJump { frame, .. } = e { Some(*frame) } else { None })
+        .collect();
+    let back: Vec<_> = seen.frames.windows(2).filter(|w| w[1].pts <= w[0].pts).map(|w| w[1].frame).collect();
+    assert!(jumps == back && jumps.len() == 1, "{jumps:?} are counted, {back:?} are there");
     for (n, f) in seen.frames.iter().enumerate() {
         assert_eq!(f.frame, FrameId(n as u64));
     }
@@ -232,7 +249,8 @@ fn a_phantom_plays_live_from_memory() {
     for pair in seen.frames.windows(2) {
         assert_eq!(pair[1].pts.0 - pair[0].pts.0, 20_000_000);
     }
+    // At its own pace, which is far below what making frames of this size takes. A busy machine may only be late.
     let span = seen.frames.last().expect("frames").entered.0 - seen.frames[0].entered.0;
     let expected = (seen.frames.len() as u64 - 1) * 20_000_000;
-    assert!(span.abs_diff(expected) < 100_000_000, "{span} ns for {expected}");
+    assert!(span > expected / 2, "{span} ns for {expected}");
 }

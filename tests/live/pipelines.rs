@@ -8,6 +8,8 @@ use gstreamer::prelude::*;
 
 use polypscope::capture::{LivePipeline, Notice, PipelineFile, Ready};
 
+use crate::skipped::skip;
+
 fn shipped() -> Vec<std::path::PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -240,8 +242,7 @@ fn rtsp_peer() -> u16 {
 fn an_rtsp_stream_is_decoded_in_its_own_layout() {
     polypscope::capture::init().expect("GStreamer starts");
     if gst::ElementFactory::find("rtspsrc").is_none() {
-        eprintln!("skipped: this machine has no rtspsrc");
-        return;
+        return skip("rtsp", "GStreamer has no rtspsrc");
     }
     let port = rtsp_peer();
     for transport in ["tcp", "udp"] {
@@ -286,7 +287,7 @@ fn virtual_display() -> Option<(std::process::Child, String)> {
     let mut child = match spawned {
         Ok(child) => child,
         Err(e) => {
-            eprintln!("skipped: no Xvfb ({e})");
+            skip("xvfb", format_args!("Xvfb cannot be started ({e})"));
             return None;
         }
     };
@@ -301,8 +302,7 @@ fn virtual_display() -> Option<(std::process::Child, String)> {
 fn the_window_shows_the_picture() {
     polypscope::capture::init().expect("GStreamer starts");
     if gst::ElementFactory::find("ximagesrc").is_none() {
-        eprintln!("skipped: this machine has no ximagesrc to look at a screen with");
-        return;
+        return skip("xvfb", "GStreamer has no ximagesrc to look at a screen with");
     }
     let Some((mut server, display)) = virtual_display() else { return };
     let folder = tempfile::tempdir().expect("a folder");
@@ -447,9 +447,9 @@ proptest::proptest! {
         }
     }
 
-    /// Whatever is set, through GStreamer's own parser: the elements are those of the line, linked as the line says, and the
-    /// property holds the value letter by letter. The lines have several values each, since a value that left its quotes
-    /// would end in the next one's.
+    /// Whatever is set, through GStreamer's own parser: the elements are those of the line, linked as the line says,
+    /// and the property holds the value letter by letter. The lines have several values each, since a value that left
+    /// its quotes would end in the next one's.
     #[test]
     fn no_value_adds_an_element(first in VALUE, second in VALUE) {
         let file = PipelineFile::parse(TWO_TEXTS, "fuzz.toml").expect("it is good");
@@ -703,11 +703,7 @@ fn a_source_that_gives_nothing_says_why() {
 fn network_sources_name_host_and_cause_but_no_password() {
     polypscope::capture::init().expect("GStreamer starts");
     if gst::ElementFactory::find("rtspsrc").is_none() || gst::ElementFactory::find("srtsrc").is_none() {
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"skipped: this machine has no rtspsrc or no srtsrc\n",
-        );
-        return;
+        return skip("rtsp", "GStreamer has no rtspsrc or no srtsrc");
     }
     let nobody =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();

@@ -19,7 +19,7 @@ use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{FrameAnalyzer, SupervisorSettings};
+use polypscope::worker::{Factory, FrameAnalyzer, SupervisorSettings};
 
 const SIDE: usize = 64;
 
@@ -35,17 +35,21 @@ pub enum Mood {
     NotANumber,
 }
 
-/// The mood, set by the test and read by every network of the session.
+/// The mood, set by the test and read by every network of the session, and when the first one panicked.
 #[derive(Debug)]
-pub struct Moods(Mutex<Mood>);
+pub struct Moods(Mutex<Mood>, Mutex<Option<Instant>>);
 
 impl Moods {
     pub fn new(mood: Mood) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(mood)))
+        Arc::new(Self(Mutex::new(mood), Mutex::default()))
     }
 
     pub fn set(&self, mood: Mood) {
         *self.0.lock().expect("no holder panics") = mood;
+    }
+
+    pub fn panicked_at(&self) -> Option<Instant> {
+        *self.1.lock().expect("no holder panics")
     }
 
     fn get(&self) -> Mood {
@@ -73,7 +77,10 @@ impl Network for Disc {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
-            Mood::Panics => panic!("told to"),
+            Mood::Panics => {
+                self.moods.1.lock().expect("no holder panics").get_or_insert_with(Instant::now);
+                panic!("told to")
+            }
             _ => std::thread::sleep(self.usual),
         }
         for (i, l) in logits.iter_mut().enumerate() {
@@ -104,7 +111,7 @@ fn description() -> Description {
 }
 
 /// Builds segmenters around [`Disc`].
-pub fn factory(moods: Arc<Moods>, usual: Duration) -> Box<polypscope::worker::Factory> {
+pub fn factory(moods: Arc<Moods>, usual: Duration) -> Box<Factory> {
     let description = description();
     Box::new(move |_| {
         let network = Box::new(Disc { moods: moods.clone(), usual });
@@ -179,16 +186,25 @@ impl Session {
     }
 
     pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: OverlayGraphSettings) -> Self {
-        polypscope::worker::log_panics();
         let moods = Moods::new(mood);
+        Self::start_from(source, factory(moods.clone(), usual), moods, settings)
+    }
+
+    /// With workers that are built in a way of the test's own.
+    pub fn start_from(
+        source: &str,
+        factory: Box<Factory>,
+        moods: Arc<Moods>,
+        settings: OverlayGraphSettings,
+    ) -> Self {
+        polypscope::worker::log_panics();
         let compare = Arc::new(Compare::default());
         let settings = OverlayGraphSettings {
             style: Style { status: false, ..settings.style },
             tap: Some(compare.clone()),
             ..settings
         };
-        let (core, events) =
-            OverlayGraph::new(settings, factory(moods.clone(), usual)).expect("the session starts");
+        let (core, events) = OverlayGraph::new(settings, factory).expect("the session starts");
         let pipeline = gst::parse::launch(&format!("{source} ! identity name=entry silent=true"))
             .expect("the source parses")
             .downcast::<gst::Pipeline>()
@@ -216,9 +232,10 @@ impl Session {
         &self.seen
     }
 
-    /// Waits until what was told fulfils a condition; fails the test after ten seconds.
+    /// Waits until what was told fulfils a condition; fails the test after a time that only a hang takes, whatever else the
+    /// machine is doing.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Seen) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self.look()) {
             assert!(Instant::now() < deadline, "in vain: {what}; states {:?}", self.seen.states);
             std::thread::sleep(Duration::from_millis(5));

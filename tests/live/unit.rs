@@ -1,8 +1,9 @@
 //! The systemd unit: what Debian 12's systemd (252) makes of it.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+
+use crate::skipped::skip;
 
 fn unit() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/polypscope-live.service"))
@@ -39,8 +40,7 @@ fn systemd_knows_every_key_of_the_unit() {
     std::fs::write(&copy, unit().replace("/usr/local/bin/polypscope", "/bin/true")).expect("a copy");
     let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output();
     let Ok(out) = verify else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no systemd-analyze here");
-        return;
+        return skip("systemd", "there is no systemd-analyze");
     };
     let said = String::from_utf8_lossy(&out.stderr);
     let of_ours: Vec<&str> = said.lines().filter(|l| l.contains("polypscope-live.service:")).collect();

@@ -34,6 +34,10 @@ pub fn library() -> &'static Path {
             Some("debug") | None => {}
             Some(name) => {
                 cargo.args(["--profile", name]);
+                // The release profile with assertions is that of `make test`; without its file all would be compiled again.
+                if cfg!(debug_assertions) {
+                    cargo.args(["--config", "tests/profile.toml"]);
+                }
             }
         }
         assert!(cargo.status().expect("cargo runs").success(), "the plugin cannot be built");

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::common::recordings::{Moving, Sound, decode, write};
+use crate::common::schema::assert_is;
 use crate::{folder, listing};
 
 fn command(args: &[&str]) -> Command {
@@ -217,6 +218,7 @@ fn several_inputs_each_get_their_results_and_private_files() {
     }
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(d.join("reports/c/summary.json")).unwrap()).unwrap();
+    assert_is("replay-summary", &summary);
     assert_eq!(summary["frames"], serde_json::json!({"read": 3, "written": 3}));
     assert_eq!(summary["partial"], false);
     assert_eq!(decode(&d.join("out/c.mp4")).frames.len(), 3);
@@ -332,13 +334,13 @@ fn ctrl_c_finishes_what_is_written() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The hidden file appears with the first frame.
+    // The hidden file appears with the first frame, and grows beyond its header with the first encoded one.
     let start = std::time::Instant::now();
-    while !listing(&dir).iter().any(|n| n.ends_with(".part")) {
+    let grown = |n: &String| n.ends_with(".part") && dir.join(n).metadata().is_ok_and(|m| m.len() > 4096);
+    while !listing(&dir).iter().any(grown) {
         assert!(start.elapsed() < Duration::from_secs(60), "no first frame");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(700));
     // SAFETY: our own child, not yet waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let o = wait(child, Duration::from_secs(60), "Ctrl-C");
@@ -346,6 +348,7 @@ fn ctrl_c_finishes_what_is_written() {
     quiet(&text(&o));
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("report/summary.json")).unwrap()).unwrap();
+    assert_is("replay-summary", &summary);
     assert_eq!((&summary["partial"], &summary["partial_reason"]), (&true.into(), &"interrupted".into()));
     let n = summary["frames"]["written"].as_u64().unwrap();
     assert!((1..3000).contains(&n), "{n}");
@@ -424,6 +427,7 @@ fn handing_over_is_work_and_the_mailbox_is_waiting() {
     assert!(p50("stages_us", "hand_over") < p50("stages_us", "network") / 10.0, "{summary}");
     let lines = std::fs::read_to_string(dir.join("report/frames.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_is("replay-frames", &line);
     assert!(line["timings_us"]["mailbox"].as_f64() > line["timings_us"]["hand_over"].as_f64(), "{line}");
     assert!(std::fs::read_to_string(dir.join("report/report.html")).unwrap().contains("in the mailbox"));
 }

@@ -26,8 +26,8 @@ fn same(name: &str, muxer: &str, input: &str, output: &str, moving: &Moving) -> 
     assert_eq!((a.frames.len(), b.frames.len()), (n, n), "{name}: frames");
     assert_eq!((summary.frames.read, summary.frames.written), (n as u64, n as u64), "{name}");
     let tick = if output.extension().unwrap() == "mkv" { MKV_TICK } else { MP4_TICK };
-    // A transport stream's clock has no zero, and an MP4 begins at its first sample: what counts is the time since the first
-    // frame. Matroska keeps the clock itself.
+    // A transport stream's clock has no zero, and an MP4 begins at its first sample: what counts is the time since the
+    // first frame. Matroska keeps the clock itself.
     let rebased = input.extension().unwrap() == "ts" || output.extension().unwrap() != "mkv";
     let (zero_a, zero_b) = if rebased { (a.frames[0].pts, b.frames[0].pts) } else { (0, 0) };
     for (i, (x, y)) in a.frames.iter().zip(&b.frames).enumerate() {

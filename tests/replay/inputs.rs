@@ -11,6 +11,7 @@ use polypscope::replay::record::FrameRecord;
 use polypscope::replay::replay;
 
 use crate::common::recordings::{MS, Moving, decode, grey, write};
+use crate::common::schema::assert_is;
 use crate::{folder, listing, replay_file, run, segmenter, settings};
 
 fn span(from: Option<u64>, to: Option<u64>) -> Span {
@@ -62,8 +63,8 @@ fn a_span_takes_exactly_its_frames_and_begins_at_zero() {
     }
 }
 
-/// GStreamer places a transport stream's frames by its clock references, which a seek meets elsewhere than a start does: its
-/// spans are whole and in order, but a few frames early or late.
+/// GStreamer places a transport stream's frames by its clock references, which a seek meets elsewhere than a start
+/// does: its spans are whole and in order, but a few frames early or late.
 #[test]
 fn a_span_of_a_transport_stream_is_whole() {
     let (_keep, dir) = folder();
@@ -98,6 +99,7 @@ fn records(report: &Path) -> Vec<FrameRecord> {
     std::fs::read_to_string(report.join("frames.jsonl"))
         .unwrap()
         .lines()
+        .inspect(|l| assert_is("replay-frames", &serde_json::from_str(l).unwrap()))
         .map(|l| serde_json::from_str(l).unwrap())
         .collect()
 }
@@ -234,8 +236,8 @@ fn stopping_leaves_a_valid_file_that_says_it_is_partial() {
     assert_eq!(records(&report).len() as u64, n);
 }
 
-/// Recorders' endings: what is a video by its content is replayed, what is none is named once with its reason, and what could
-/// make a reader wait is not read.
+/// Recorders' endings: what is a video by its content is replayed, what is none is named once with its reason, and what
+/// could make a reader wait is not read.
 #[test]
 fn a_folders_videos_are_told_by_their_content() {
     let (_keep, dir) = folder();

@@ -8,6 +8,7 @@ use polypscope::replay::record::{FrameRecord, Summary};
 
 use crate::common::field_coded::field_coded;
 use crate::common::recordings::{MS, Moving, Sound, decode, write};
+use crate::common::schema::assert_is;
 use crate::{folder, replay_file, settings};
 
 const INTRA: &str = "x264enc speed-preset=ultrafast key-int-max=1 bframes=0 bitrate=4000 ! h264parse";
@@ -23,11 +24,13 @@ fn replayed(input: &Path, span: Span) -> (Summary, Vec<FrameRecord>) {
     let report = report_of(input);
     let summary = replay_file(input, span, settings(None, Some(&report)))
         .unwrap_or_else(|e| panic!("{}: {e}", input.display()));
-    let records = std::fs::read_to_string(report.join("frames.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let said = std::fs::read_to_string(report.join("summary.json")).unwrap();
+    assert_is("replay-summary", &serde_json::from_str(&said).unwrap());
+    let lines = std::fs::read_to_string(report.join("frames.jsonl")).unwrap();
+    for line in lines.lines() {
+        assert_is("replay-frames", &serde_json::from_str(line).unwrap());
+    }
+    let records = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     (summary, records)
 }
 

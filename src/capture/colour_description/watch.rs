@@ -80,8 +80,8 @@ fn remember(pad: &gst::Pad, given: Arc<Mutex<Option<gst::Caps>>>) {
 }
 
 /// What a converter's caps should have said. GStreamer 1.22 does not convert the range between layouts of the same matrix,
-/// whatever it writes into the caps (`same_matrix` in its converter looks at the matrix alone): full-range grey that becomes
-/// YUV is called limited. So the range stays that of what was given.
+/// whatever it writes into the caps (`same_matrix` in its converter looks at the matrix alone): full-range grey that
+/// becomes YUV is called limited. So the range stays that of what was given.
 fn carried(given: &gst::CapsRef, made: &gst_video::VideoFormatInfo, own: Said) -> Said {
     let format = given.structure(0).and_then(|s| s.get::<&str>("format").ok());
     let Some(format) = format.map(gst_video::VideoFormat::from_string) else { return own };

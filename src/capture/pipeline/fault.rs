@@ -1,8 +1,8 @@
 //! Why a live source gives no picture, in the words of what it was to open.
 //!
-//! In: GStreamer's error and the bin it comes from. Out: a [`SourceFault`]: the file, device or address concerned, never with
-//! a password, and a typed cause. GStreamer says of most failures only that something could not be opened; what the cause
-//! is, is then asked from the file system or the network.
+//! In: GStreamer's error and the bin it comes from. Out: a [`SourceFault`]: the file, device or address concerned,
+//! never with a password, and a typed cause. GStreamer says of most failures only that something could not be opened;
+//! what the cause is, is then asked from the file system or the network.
 
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,7 +1,7 @@
 //! A launch line and the values that belong to its elements.
 //!
-//! In: a line with placeholders, as a pipeline file's author wrote it, and a value for each placeholder. Out: a bin with one
-//! open end.
+//! In: a line with placeholders, as a pipeline file's author wrote it, and a value for each placeholder. Out: a bin
+//! with one open end.
 //!
 //! GStreamer's parser reads the author's text only. A placeholder in a property is taken out of the line, and its value is
 //! set on the element once that exists; text in caps becomes the value of a field. What is left in the line are numbers,
@@ -238,8 +238,8 @@ impl Launch {
         &self.secrets
     }
 
-    /// Builds the line, sets the values, and drops it again. `usual` is the same line with the file's defaults: the elements
-    /// and how they are linked must be the same.
+    /// Builds the line, sets the values, and drops it again. `usual` is the same line with the file's defaults: the
+    /// elements and how they are linked must be the same.
     ///
     /// # Errors
     /// As [`Launch::bin`]; values that change what the line consists of.

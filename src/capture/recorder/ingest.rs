@@ -1,7 +1,7 @@
 //! The streaming thread's side of the recorder.
 //!
-//! In: frames of the live picture. Out: copies of them in the encoder thread's queue. Nothing here waits: locks are only tried,
-//! the pool is only asked for what is free, the queue only for room it has.
+//! In: frames of the live picture. Out: copies of them in the encoder thread's queue. Nothing here waits: locks are
+//! only tried, the pool is only asked for what is free, the queue only for room it has.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,6 +122,11 @@ impl Ingest {
             let mut entry = lock(&self.entries[track as usize]);
             self.ask(&mut entry, track, info);
         }
+    }
+
+    pub(super) fn is_ready(&self, track: Track, info: &gst_video::VideoInfo) -> bool {
+        let entry = lock(&self.entries[track as usize]);
+        self.wants(track) && entry.ready.as_ref().is_some_and(|ready| ready.info == *info)
     }
 
     fn ask(&self, entry: &mut Entry, track: Track, info: &gst_video::VideoInfo) {
@@ -249,9 +254,9 @@ impl Ingest {
         self.count_lost(why, frames);
     }
 
-    /// The end of the encoder thread: gives the pools back and counts what still waits as lost. A push holds its track's lock
-    /// until its frame is in the queue and counted, and finds nothing ready once the pools are gone, so that no frame
-    /// comes after this.
+    /// The end of the encoder thread: gives the pools back and counts what still waits as lost. A push holds its
+    /// track's lock until its frame is in the queue and counted, and finds nothing ready once the pools are gone, so
+    /// that no frame comes after this.
     pub(super) fn drain(&self, queue: &Receiver<Item>) {
         self.clear();
         let waiting = queue.try_iter().filter(|i| matches!(i, Item::Frame { .. })).count();

@@ -124,7 +124,8 @@ impl RecorderSettings {
     /// Checks what can be checked before anything is made.
     ///
     /// # Errors
-    /// A folder whose name is not UTF-8, no track, segments shorter than a second, a quality x264 does not have, no frame that may wait.
+    /// A folder whose name is not UTF-8, no track, segments shorter than a second, a quality x264 does not have, no
+    /// frame that may wait.
     pub fn validate(&self) -> Result<()> {
         // GStreamer's messages carry the files' names as text, and refuse one that is not.
         if self.dir.to_str().is_none() {
@@ -220,6 +221,12 @@ impl Recorder {
     /// the streaming thread. Without it, recording begins some frames after the first push.
     pub fn prepare(&self, track: Track, info: &gst_video::VideoInfo) {
         self.ingest.prepare(track, info);
+    }
+
+    /// Whether a frame like this, pushed now, would be recorded as far as its track is concerned: the answer to
+    /// [`Self::prepare`].
+    pub fn is_ready(&self, track: Track, info: &gst_video::VideoInfo) -> bool {
+        self.ingest.is_ready(track, info)
     }
 
     /// Records a copy of this frame, which the caller keeps. Never waits and, once the track is running, allocates

@@ -139,7 +139,8 @@ fn number(parts: &mut Parts, from: u64, to: u64) -> Option<u64> {
         .then(|| (from..to).try_fold(0u64, |n, at| parts.bytes::<1>(at).map(|[b]| n << 8 | u64::from(b))))?
 }
 
-/// Follows a cluster's blocks. `time` is that of the last block. Gives where the cluster ends, or the first byte that is no element.
+/// Follows a cluster's blocks. `time` is that of the last block. Gives where the cluster ends, or the first byte that
+/// is no element.
 fn blocks(
     parts: &mut Parts,
     from: u64,

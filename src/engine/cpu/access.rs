@@ -36,6 +36,8 @@ impl Pixel {
     /// The map has them, or at least the memory behind its last pixel.
     #[inline(always)]
     pub(crate) unsafe fn read<L: Lanes>(&self, c: usize) -> L::Vector {
+        // SAFETY: the caller's promise: the map has `COUNT` channels from `c` on, or memory of the block
+        // behind its last pixel.
         unsafe {
             if L::SCALED && self.other {
                 L::load(self.start.cast::<f32>().add(c))
@@ -51,6 +53,7 @@ impl Pixel {
     /// As for [`Self::read`].
     #[inline(always)]
     pub(crate) unsafe fn read_part<L: Lanes>(&self, c: usize, n: usize) -> L::Vector {
+        // SAFETY: the caller's promise: the map has `n` channels from `c` on.
         unsafe {
             if L::SCALED && self.other {
                 L::load_part(self.start.cast::<f32>().add(c), n)
@@ -64,6 +67,7 @@ impl Pixel {
     /// The map has these channels, and nobody else reads or writes them now.
     #[inline(always)]
     pub(crate) unsafe fn write<L: Lanes>(&self, c: usize, v: L::Vector) {
+        // SAFETY: the caller's promise: the map has `COUNT` channels from `c` on, which are its own now.
         unsafe {
             if L::SCALED && self.other {
                 L::store(self.start.cast::<f32>().add(c), v);
@@ -77,6 +81,8 @@ impl Pixel {
     /// As for [`Self::write`].
     #[inline(always)]
     pub(crate) unsafe fn write_part<L: Lanes>(&self, c: usize, v: L::Vector, n: usize) {
+        // SAFETY: the caller's promise: the map has `n` channels from `c` on, which are its own now; the
+        // vector fits into `values`.
         unsafe {
             if L::SCALED && self.other {
                 if n >= L::COUNT {

@@ -43,6 +43,7 @@ pub(crate) struct Panel {
 
 // SAFETY: packed weights are written while the plan is built and only read afterwards.
 unsafe impl Send for Panel {}
+// SAFETY: packed weights are written while the plan is built and only read afterwards, from any thread.
 unsafe impl Sync for Panel {}
 
 /// Where some output channels go.
@@ -70,6 +71,8 @@ pub(crate) struct Plane {
 // SAFETY: a plane points into a block, which is plain memory; who may touch it when is the plan's business: waves end before
 // what they wrote is read.
 unsafe impl Send for Plane {}
+// SAFETY: a plane points into a block, which is plain memory; waves end before what they wrote is read by
+// another thread.
 unsafe impl Sync for Plane {}
 
 /// What happens to a finished sum.
@@ -162,6 +165,8 @@ impl Conv {
 /// Task numbers of one convolution run at most once at a time; views and weights are valid; see [`Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32) {
+    // SAFETY: the caller runs each task once, and on a processor with these instructions. A task touches
+    // the rows and channels of its number alone, and `scratch` has what `Conv::scratch` asks for.
     unsafe {
         let bands = conv.bands();
         let group = conv.groups[task / bands].clone();
@@ -233,6 +238,7 @@ pub(crate) unsafe fn task<L: Lanes>(conv: &Conv, task: usize, scratch: *mut f32)
 /// Asks for `channels` channels of some pixels of a row.
 #[inline(always)]
 pub(crate) unsafe fn prefetch<L: Lanes>(view: View, y: isize, x: isize, pixels: usize, channels: usize) {
+    // SAFETY: a prefetch reads nothing: any address will do.
     unsafe {
         let first = view.bytes_at(y, x);
         let (pixel, length) = (view.pixel * view.storage().bytes(), channels * view.storage().bytes());
@@ -279,6 +285,8 @@ unsafe fn run_tile<L: Lanes>(
     sums: *mut f32,
     sums_step: usize,
 ) {
+    // SAFETY: the caller's pixels lie in the source with its border, the panel's weights are as long as
+    // the pass's words, and `start` and `sums` have a row for each pixel.
     unsafe {
         let (y, x) = ((y * pass.stride) as isize, (x * pass.stride) as isize);
         let tile = Tile {
@@ -310,6 +318,8 @@ pub(crate) unsafe fn finish<L: Lanes>(
     first: usize,
     width: usize,
 ) {
+    // SAFETY: the caller is a task of this convolution: its pixels and channels are its own, `sums` has
+    // them all, and scale and bias are padded to whole vectors.
     unsafe {
         let (y, x) = (y as isize, x as isize);
         let end = (first + width).min(e.channels);
@@ -381,6 +391,7 @@ pub(crate) unsafe fn finish<L: Lanes>(
 /// `count` values of f32 to storage.
 #[inline(always)]
 unsafe fn spread<L: Lanes>(from: *const f32, to: access::Pixel, first: usize, count: usize) {
+    // SAFETY: the caller is a task that owns these channels of the pixel, and `from` has `count` values.
     unsafe {
         let mut c = 0;
         while c + L::COUNT <= count {

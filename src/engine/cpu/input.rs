@@ -27,6 +27,8 @@ impl Input {
 /// `input` holds `3 · height · width` values; else as for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn enter(map: &Input, task: usize, input: *const f32) {
+    // SAFETY: the caller's promise: `input` has three planes. The rows of a task are its own, and each has
+    // room for `width` pixels.
     unsafe {
         let plane = map.height * map.width;
         let top = task * Input::BAND;

@@ -218,26 +218,38 @@ macro_rules! kernels {
     ($lanes:ty $(, $features:literal)?) => {
         $(#[target_feature(enable = $features)])?
         unsafe fn tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { tile::accumulate::<$lanes, PIXELS, VECTORS>(t) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn conv(c: &Conv, task: usize, scratch: *mut f32) {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { conv::task::<$lanes>(c, task, scratch) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn subtract(s: &Subtract, task: usize, scratch: *mut f32) {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { subtract::task::<$lanes>(s, task, scratch) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn pool(p: &Pool, task: usize) {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { pool::task::<$lanes>(p, task) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn join(j: &Join, task: usize) {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { resize::join::<$lanes>(j, task) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn peak(turns: usize) -> f32 {
+            // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`) and
+            // keeps the contract of the function that is called.
             unsafe { multiply_accumulate::multiply_accumulate::<$lanes>(turns) }
         }
     };
@@ -252,10 +264,14 @@ macro_rules! compile {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
+                // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
+                // and keeps the contract of the function that is called.
                 unsafe { winograd::task::<$lanes>(w, task, scratch) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn output_conv(c: &OutputConv, task: usize) {
+                // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
+                // and keeps the contract of the function that is called.
                 unsafe { output_conv::output_conv::<$lanes>(c, task) }
             }
 
@@ -289,10 +305,14 @@ macro_rules! compile_integer {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn i16_tile<const PIXELS: usize, const VECTORS: usize>(t: &tile::Tile) {
+                // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
+                // and keeps the contract of the function that is called.
                 unsafe { tile::accumulate::<$i16, PIXELS, VECTORS>(t) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_i16(w: &WinogradI16, task: usize, scratch: *mut f32) {
+                // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
+                // and keeps the contract of the function that is called.
                 unsafe { winograd_i16::task::<$lanes>(w, task, scratch) }
             }
 

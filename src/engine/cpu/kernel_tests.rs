@@ -12,6 +12,7 @@ use super::storage::{Storage, bf16_bits, bf16_value};
 use super::subtract::{Subtract, Terms};
 use super::thread_pool::Work;
 use crate::engine::random::Random;
+use crate::skipped::skip;
 
 impl Random {
     /// In [-1, 1), exact in bf16 where `coarse`, so that storage loses nothing.
@@ -111,7 +112,13 @@ fn run(a: Assembly) -> super::plan::Plan {
 }
 
 fn paths() -> impl Iterator<Item = (KernelSet, &'static Isa)> {
-    KernelSet::FLOAT.into_iter().filter_map(|p| p.isa().map(|isa| (p, isa)))
+    KernelSet::FLOAT.into_iter().filter_map(|p| {
+        let isa = p.isa();
+        if isa.is_none() {
+            skip("processor", format_args!("this processor has no {p}"));
+        }
+        isa.map(|isa| (p, isa))
+    })
 }
 
 /// Rounding of sums and of what is stored; Winograd in bf16 also rounds the transformed operands.
@@ -555,8 +562,38 @@ fn subtraction_units() {
 
 #[test]
 fn paths_that_claim_to_be_here_have_kernels() {
-    for path in KernelSet::FLOAT.into_iter().chain(KernelSet::INTEGER) {
-        assert_eq!(path.is_available(), path.isa().is_some());
+    // What Linux says of the processor, beside what the standard library says.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        let text = std::fs::read_to_string("/proc/cpuinfo").expect("Linux says what the processor has");
+        let flags: std::collections::BTreeSet<&str> = text
+            .lines()
+            .find_map(|l| l.strip_prefix("flags")?.split_once(':'))
+            .map(|(_, flags)| flags.split_whitespace().collect())
+            .expect("a line of flags");
+        let avx512 = ["avx512f", "avx512bw", "avx512vl", "fma"];
+        for (path, needs) in [
+            (KernelSet::PortableF32, &[][..]),
+            (KernelSet::PortableBf16, &[]),
+            (KernelSet::PortableI8, &[]),
+            (KernelSet::Avx2F32, &["avx2", "fma"]),
+            (KernelSet::Avx2I8, &["avx2", "fma"]),
+            (KernelSet::AvxVnniI8, &["avx2", "fma", "avx_vnni"]),
+            (KernelSet::Avx512F32, &avx512),
+            (KernelSet::Avx512Bf16, &[&avx512[..], &["avx512_bf16"]].concat()),
+            (KernelSet::Avx512VnniI8, &[&avx512[..], &["avx512_vnni"]].concat()),
+        ] {
+            assert_eq!(path.is_available(), needs.iter().all(|f| flags.contains(f)), "{path}");
+        }
+    }
+    for path in KernelSet::FLOAT.into_iter().chain(KernelSet::INTEGER).filter(|p| p.is_available()) {
+        let isa = path.isa().unwrap_or_else(|| panic!("{path} has no kernels"));
+        let storage = match (path.is_bf16(), path.is_i8()) {
+            (true, _) => Storage::Bf16,
+            (_, true) => Storage::U8,
+            _ => Storage::F32,
+        };
+        assert_eq!(isa.storage, storage, "{path}");
     }
     assert!(KernelSet::best_f32().is_available() && !KernelSet::best_f32().is_bf16());
     assert!(KernelSet::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
@@ -609,7 +646,10 @@ fn integer_convolutions_are_exact() {
             sum
         };
         for path in KernelSet::INTEGER {
-            let Some(isa) = path.isa() else { continue };
+            let Some(isa) = path.isa() else {
+                skip("processor", format_args!("this processor has no {path}"));
+                continue;
+            };
             let methods: &[Method] = if kernel == 3 && stride == 1 {
                 &[Method::Direct, Method::Winograd(2)]
             } else {

@@ -20,6 +20,8 @@ pub(crate) struct Block {
 
 // SAFETY: a block is plain memory; who may touch which part when is the plan's business (see `plan`).
 unsafe impl Send for Block {}
+// SAFETY: a block is plain memory; the plan decides who touches which part when, and ends a wave before
+// the next reads what it wrote.
 unsafe impl Sync for Block {}
 
 impl Block {
@@ -97,6 +99,8 @@ pub(crate) struct View {
 // SAFETY: a view points into a block, which is plain memory; who may touch which part when is the plan's business: waves end
 // before what they wrote is read.
 unsafe impl Send for View {}
+// SAFETY: a view points into a block, which is plain memory; waves end before what they wrote is read by
+// another thread.
 unsafe impl Sync for View {}
 
 impl View {

@@ -3,6 +3,7 @@
 //! In: a number of rounds. Out: a sum, so that nothing is left out by the compiler.
 
 use super::lanes::Lanes;
+use super::storage::Storage;
 
 /// Independent sums: more than any processor's latency times its units.
 pub(crate) const CHAINS: usize = 12;
@@ -11,15 +12,25 @@ pub(crate) const CHAINS: usize = 12;
 #[repr(align(64))]
 struct Aligned([u32; CHAINS * 16]);
 
+/// What is multiplied with itself; its square is a power of two, so that sums are exact for a while.
+pub(crate) fn factor(storage: Storage) -> f32 {
+    match storage {
+        Storage::U8 => 1.0,
+        Storage::F32 | Storage::Bf16 => 0.0078125,
+    }
+}
+
 /// `turns` rounds of [`CHAINS`] multiply-accumulates.
 ///
 /// # Safety
 /// See [`Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn multiply_accumulate<L: Lanes>(turns: usize) -> f32 {
+    // SAFETY: the caller's promise: the processor has these instructions. All memory that is read is a
+    // local of this function.
     unsafe {
-        // Small positive numbers in either format; sums neither overflow nor turn denormal.
-        let word = L::STORAGE.word(|_| 0.0078125);
+        // Small positive numbers in every format; sums neither overflow nor turn denormal.
+        let word = L::STORAGE.word(|_| factor(L::STORAGE));
         let mut sums = [L::no_sums(); CHAINS];
         if L::SCALED {
             // Where product and sum are two instructions, factors must change and differ: else the compiler takes the

@@ -25,6 +25,8 @@ pub(crate) struct OutputConv {
 // SAFETY: packed weights are written while the plan is built and only read afterwards; the map and the plane belong to the
 // plan, whose waves decide who touches them when.
 unsafe impl Send for OutputConv {}
+// SAFETY: packed weights are only read, and waves end before what they wrote to map or plane is read by
+// another thread.
 unsafe impl Sync for OutputConv {}
 
 impl OutputConv {
@@ -38,6 +40,8 @@ impl OutputConv {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn output_conv<L: Lanes>(conv: &OutputConv, y: usize) {
+    // SAFETY: the caller runs each row once, and on a processor with these instructions. The source has a
+    // border of one pixel, the weights nine taps a class, and the row of the plane is this task's.
     unsafe {
         for class in 0..conv.bias.len() {
             let out = conv.out.start.add((class * conv.height + y) * conv.width);

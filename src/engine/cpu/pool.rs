@@ -44,6 +44,8 @@ impl Pool {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn task<L: Lanes>(pool: &Pool, y: usize) {
+    // SAFETY: the caller runs each row once, and on a processor with these instructions. The row of the
+    // result, and of the plane, is this task's.
     unsafe {
         for x in 0..pool.width {
             let out = access::pixel::<L>(&pool.out, y as isize, x as isize);
@@ -72,6 +74,8 @@ pub(crate) unsafe fn task<L: Lanes>(pool: &Pool, y: usize) {
 
 #[inline(always)]
 unsafe fn window<L: Lanes>(pool: &Pool, y: isize, x: isize, c: usize, n: usize) -> L::Vector {
+    // SAFETY: the caller is the task of row `y`. Windows lie inside the source, whose sides are even where
+    // they are halved and which has a border where a window reaches over its edge.
     unsafe {
         match pool.kind {
             Kind::Max3 => {
@@ -110,5 +114,6 @@ unsafe fn window<L: Lanes>(pool: &Pool, y: isize, x: isize, c: usize, n: usize) 
 
 #[inline(always)]
 unsafe fn read<L: Lanes>(pool: &Pool, c: usize, n: usize, y: isize, x: isize) -> L::Vector {
+    // SAFETY: the caller's pixel lies in the source or its border, and has `n` channels from `c` on.
     unsafe { access::pixel::<L>(&pool.source, y, x).read_part::<L>(c, n) }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Corners<L: Lanes> {
 impl<L: Lanes> Corners<L> {
     #[inline(always)]
     pub(crate) unsafe fn new(map: &View, y: (isize, isize, f32), x: (isize, isize, f32)) -> Self {
+        // SAFETY: addresses are computed and nothing is read; the caller's processor has these
+        // instructions.
         unsafe {
             Self {
                 at: [
@@ -69,6 +71,7 @@ impl<L: Lanes> Corners<L> {
     /// Channels `c..` of the interpolated pixel.
     #[inline(always)]
     pub(crate) unsafe fn read(&self, c: usize) -> L::Vector {
+        // SAFETY: an axis names pixels inside the map, and the caller asks for channels that the map has.
         unsafe {
             let mut v = L::mul(self.weight[0], self.at[0].read::<L>(c));
             v = L::fma(self.weight[1], self.at[1].read::<L>(c), v);
@@ -103,6 +106,8 @@ impl Join {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn join<L: Lanes>(join: &Join, y: usize) {
+    // SAFETY: the caller runs each row once, and on a processor with these instructions. Channels are
+    // whole vectors, and the row of the result is this task's.
     unsafe {
         let vertical = join.vertical.at(y);
         for x in 0..join.width {

@@ -60,6 +60,8 @@ impl Subtract {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut f32) {
+    // SAFETY: the caller runs each task once, and on a processor with these instructions. A task's rows
+    // are its own, and `scratch` has what `Subtract::scratch` asks for.
     unsafe {
         let top = task * unit.band;
         let bottom = (top + unit.band).min(unit.height);
@@ -127,6 +129,8 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
 /// zeros outside the plane.
 #[inline(always)]
 unsafe fn plane_row(unit: &Subtract, plane: &Plane, resized: bool, y: isize, to: *mut f32) {
+    // SAFETY: `to` has a row of the pitch, rows outside the plane are not read, and an axis names pixels
+    // inside it.
     unsafe {
         let pitch = unit.pitch();
         if y < 0 || y >= unit.height as isize {
@@ -165,6 +169,8 @@ unsafe fn box_sums(
     five: *mut f32,
     column: *mut f32,
 ) {
+    // SAFETY: `rows` has five rows of the pitch, `three` and `five` have `width` values, and `column` has
+    // two rows of the pitch.
     unsafe {
         let (column3, column5) = (column, column.add(pitch));
         for x in 0..pitch {

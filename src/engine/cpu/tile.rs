@@ -37,6 +37,8 @@ pub(crate) type TileKernel = unsafe fn(&Tile);
 /// Every pointer of the tile is valid for what it names; see [`super::lanes::Lanes`] for processor features.
 #[inline(always)]
 pub(crate) unsafe fn accumulate<L: Dot, const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
+    // SAFETY: the caller's promise: every pointer of the tile is valid for what its field says, and the
+    // processor has these instructions.
     unsafe {
         let width = VECTORS * L::LANES;
         let mut sums = [[L::no_sums(); VECTORS]; PIXELS];

@@ -38,6 +38,8 @@ impl Upsample {
 /// `logits` has room for every class; else as for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn upsample(upsample: &Upsample, task: usize, logits: *mut f32, scratch: *mut f32) {
+    // SAFETY: the caller's promise: `logits` has room for every class. An axis names pixels inside the
+    // source, `scratch` has a row of it, and the rows of a task are its own.
     unsafe {
         let (class, band) = (task / upsample.bands(), task % upsample.bands());
         let (w, from) = (

@@ -84,6 +84,8 @@ impl Products {
     /// Source, weights and sums are as long as the fields say; see [`Lanes`].
     #[inline(always)]
     pub(crate) unsafe fn run<L: Lanes>(&self, panels: &[Panel], kernels: &TileKernels) {
+        // SAFETY: the caller's promise: source, weights and sums are as long as the fields say; tiles cut
+        // them without a rest.
         unsafe {
             let run = Run { offset: 0, words: self.words };
             let mut column = 0;
@@ -143,11 +145,14 @@ pub(crate) fn transform_weights(tile: usize, g: &[f32], to: &mut [f32]) {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn task<L: Lanes>(w: &Winograd, task: usize, scratch: *mut f32) {
+    // SAFETY: the caller keeps the contract of `task`, which is that of `run`.
     unsafe { if w.tile == 2 { run::<L, 4, 2>(w, task, scratch) } else { run::<L, 6, 4>(w, task, scratch) } }
 }
 
 #[inline(always)]
 unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, task: usize, scratch: *mut f32) {
+    // SAFETY: the caller runs each task once, and on a processor with these instructions. A task's rows
+    // are its own, and `scratch` has what `Winograd::scratch` asks for.
     unsafe {
         let (down, across) = w.tiles();
         let rows = task * w.band..((task + 1) * w.band).min(down);
@@ -214,6 +219,7 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
 /// `Bᵀ d`: one axis of the input transform.
 #[inline(always)]
 unsafe fn input_axis<L: Lanes, const ALPHA: usize>(d: [L::Vector; ALPHA]) -> [L::Vector; ALPHA] {
+    // SAFETY: arithmetic on vectors; the caller's processor has these instructions.
     unsafe {
         let mut t = d;
         if ALPHA == 4 {
@@ -250,6 +256,8 @@ unsafe fn input_tile<L: Lanes, const ALPHA: usize>(
     to: *mut L::Elem,
     stride: usize,
 ) {
+    // SAFETY: what lies beyond the source's border of one pixel is left out, and `to` has a point every
+    // `stride` elements.
     unsafe {
         let (y, x) = ((ty * w.tile) as isize - 1, (tx * w.tile) as isize - 1);
         // Beyond the border of zeros lies something else.
@@ -291,6 +299,7 @@ unsafe fn input_tile<L: Lanes, const ALPHA: usize>(
 unsafe fn output_axis<L: Lanes, const ALPHA: usize, const TILE: usize>(
     m: [L::Vector; ALPHA],
 ) -> [L::Vector; TILE] {
+    // SAFETY: arithmetic on vectors; the caller's processor has these instructions.
     unsafe {
         let mut t = [L::zero(); TILE];
         let (sum, difference) = (L::add(m[1], m[2]), L::sub(m[1], m[2]));
@@ -316,6 +325,8 @@ unsafe fn output_tile<L: Lanes, const ALPHA: usize, const TILE: usize>(
     to: *mut f32,
     step: usize,
 ) {
+    // SAFETY: `from` has a point every `stride` values, `to` a pixel every `step`, each with a whole
+    // vector.
     unsafe {
         let mut t = [[L::zero(); ALPHA]; TILE];
         for j in 0..ALPHA {

@@ -81,6 +81,8 @@ pub(crate) fn transform_weights(g: &[i32; 9]) -> [i32; POINTS] {
 /// As for [`super::conv::task`].
 #[inline(always)]
 pub(crate) unsafe fn task<L: Lanes>(w: &WinogradI16, task: usize, scratch: *mut f32) {
+    // SAFETY: the caller runs each task once, and on a processor with these instructions. A task's rows
+    // are its own, and `scratch` has what `WinogradI16::scratch` asks for.
     unsafe {
         let (down, across) = w.tiles();
         let rows = task * w.band..((task + 1) * w.band).min(down);
@@ -152,6 +154,8 @@ fn input_axis(d: [[i16; CHUNK]; WINDOW]) -> [[i16; CHUNK]; WINDOW] {
 /// `Bᵀ d B` of one tile's window, `n` channels from `c` on; points lie `stride` values apart.
 #[inline(always)]
 unsafe fn input_tile(w: &WinogradI16, ty: usize, tx: usize, c: usize, n: usize, to: *mut i16, stride: usize) {
+    // SAFETY: what lies beyond the source's border of one pixel is left out, the block has room behind its
+    // last pixel for a whole chunk, and `to` has a point every `stride` values.
     unsafe {
         let (y, x) = ((ty * TILE) as isize - 1, (tx * TILE) as isize - 1);
         // Beyond the border of zeros lies something else.
@@ -206,6 +210,8 @@ fn output_axis(m: [[i32; LANES]; WINDOW]) -> [[i32; LANES]; TILE] {
 /// `Aᵀ m A / 4`: the convolution's sums of a tile's pixels, `step` apart, from points that lie `stride` apart.
 #[inline(always)]
 unsafe fn output_tile(from: *const i32, stride: usize, to: *mut i32, step: usize) {
+    // SAFETY: `from` has a point every `stride` values, `to` a pixel every `step`, each with `LANES`
+    // values.
     unsafe {
         let mut t = [[[0i32; LANES]; WINDOW]; TILE];
         for j in 0..WINDOW {

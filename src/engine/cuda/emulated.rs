@@ -34,13 +34,7 @@ fn library() -> Option<usize> {
         }
         let done = match compiler.arg(&source).arg("-o").arg(&target).output() {
             Ok(done) => done,
-            Err(e) => {
-                #[allow(clippy::print_stderr)]
-                {
-                    eprintln!("skipped: no g++ to compile the emulated kernels with ({e})");
-                }
-                return None;
-            }
+            Err(_) => return None,
         };
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let path = CString::new(target.to_str().expect("a plain path")).expect("a plain path");
@@ -67,7 +61,10 @@ pub(crate) struct Emulated {
 impl Emulated {
     /// `None`, and a word on standard error, without a C++ compiler.
     pub(crate) fn new() -> Option<Self> {
-        let library = library()?;
+        let Some(library) = library() else {
+            crate::skipped::skip("gxx", "there is no g++ to compile the emulated CUDA kernels with");
+            return None;
+        };
         // SAFETY: that is its type.
         let size: extern "C" fn(c_int) -> c_int =
             unsafe { std::mem::transmute(symbol(library, "params_size")) };

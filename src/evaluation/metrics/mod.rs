@@ -138,6 +138,20 @@ pub struct Figures {
 }
 
 /// Scores pairs under one protocol, keeping its working memory from pair to pair. One per thread.
+///
+/// ```
+/// use polypscope::evaluation::metrics::{Mask, Prediction, Protocol, Scorer};
+///
+/// # fn main() -> polypscope::Result<()> {
+/// // Two of the four pixels are polyp, and the map is sure of one of them.
+/// let truth = Mask::from_binary(2, 2, vec![1, 1, 0, 0])?;
+/// let map = Prediction::from_probability(2, 2, vec![0.9, 0.4, 0.1, 0.0])?;
+/// let figures = Scorer::new(Protocol::Thresholded { threshold: 0.5 })?.score(&map, &truth)?;
+/// assert_eq!((figures.intersection_px, figures.union_px), (1, 2));
+/// assert!((figures.dice - 2.0 / 3.0).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Scorer {
     protocol: Protocol,

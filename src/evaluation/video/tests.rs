@@ -356,8 +356,7 @@ fn boxes_are_corners_and_malformed_ones_are_refused() {
 fn real_boxes_link_into_two_polyps() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/video/ldpolyp-1.boxes.json");
     if !path.is_file() {
-        tracing::warn!("skipped: no {}", path.display());
-        return;
+        return crate::skipped::skip("shared", format_args!("{} is not here", path.display()));
     }
     let mut truth = Truth::open(&path).unwrap();
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();

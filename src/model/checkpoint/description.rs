@@ -82,8 +82,8 @@ pub struct Description {
     /// engine's number format: what a machine that needs a smaller input gives up.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub by_input_size: std::collections::BTreeMap<u32, std::collections::BTreeMap<String, Figures>>,
-    /// Largest number worth keeping of each activation map, by the name it has in the network's program: what 8-bit integers
-    /// are scaled by (`weights quantise`). Maps that are not named stay in f32.
+    /// Largest number worth keeping of each activation map, by the name it has in the network's program: what 8-bit
+    /// integers are scaled by (`weights quantise`). Maps that are not named stay in f32.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub activations: std::collections::BTreeMap<String, f32>,
 }

@@ -94,8 +94,9 @@ impl ExpectedFrame {
             let largest = want.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
             let mut squares = 0f64;
             for (&g, &w) in got.iter().zip(want) {
-                // NaN must not be lost in a maximum.
-                let off = if g.is_finite() { f64::from((g - w).abs() / largest) } else { f64::INFINITY };
+                // NaN, of either side, must not be lost in a maximum.
+                let off = f64::from((g - w).abs() / largest);
+                let off = if off.is_nan() { f64::INFINITY } else { off };
                 d.max = d.max.max(off);
                 squares += off * off;
                 let flipped = (g >= edge) != (w >= edge) || !g.is_finite();
@@ -212,5 +213,33 @@ impl Checkpoint {
             deviations.push(frame.compare(&output1, &logits, self.description.threshold)?);
         }
         Ok(deviations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One value of many that is no number is as far off as can be, and counts as flipped.
+    #[test]
+    fn a_value_that_is_no_number_is_never_lost() {
+        let maps = vec![2.0f32, -2.0, 2.0, -2.0];
+        let frame = ExpectedFrame {
+            name: "f".into(),
+            height: 2,
+            width: 2,
+            rgb: vec![0; 12],
+            output1: maps.clone(),
+            logits: maps.clone(),
+            step: 1,
+        };
+        let same = frame.compare(&maps, &maps, 0.5).unwrap();
+        assert_eq!((same.max, same.flipped_px, same.compared_px), (0.0, 0, 8));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut broken = maps.clone();
+            broken[1] = bad;
+            let d = frame.compare(&maps, &broken, 0.5).unwrap();
+            assert!(d.max == f64::INFINITY && d.flipped_px == 1, "{d:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The report of a replay: `frames.jsonl`, `summary.json` and `report.html`.
 //!
-//! In: the records of all frames in order, a picture of the best frame of each polyp (of each episode, where nothing is followed
-//! over time), and the run's own figures. Out:
+//! In: the records of all frames in order, a picture of the best frame of each polyp (of each episode, where nothing is
+//! followed over time), and the run's own figures. Out:
 //! three files for their owner only, all at once or none. Frames stream through; what is kept of them is bounded: the
 //! timeline's bins, the episodes, and [`MOST_THUMBNAILS`] thumbnails.
 

@@ -8,12 +8,10 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
-use crate::frame::Nanos;
+use super::line::Line;
 use crate::result_file::GrowingFile;
 use crate::telemetry::Unfinished;
-use crate::telemetry::event::{Event, StreamEvent};
+use crate::telemetry::event::Event;
 use crate::{Error, Result};
 
 /// Where lines go.
@@ -39,10 +37,6 @@ pub(super) struct Lines {
     ended: Option<Unfinished>,
 }
 
-fn us(n: Nanos) -> f64 {
-    (n.as_micros_f64() * 10.0).round() / 10.0
-}
-
 impl Lines {
     /// A file of their own.
     pub(super) fn create(path: &Path) -> Result<Self> {
@@ -62,61 +56,7 @@ impl Lines {
     }
 
     pub(super) fn take(&mut self, event: &Event) {
-        let line = match event {
-            Event::Frame(e) => json!({
-                "frame": e.frame.0,
-                "pts_ns": e.pts.0,
-                "captured_ns": e.captured.0,
-                "state": e.state.name(),
-                "mask_of_frame": e.shown.map(|s| s.of.0),
-                "mask_age_us": e.shown.map(|s| us(s.age)),
-                "area_px": e.shown.map_or(0, |s| s.area_px),
-                "timings_us": {
-                    "decode": e.decode.map(us), "hand_over": us(e.hand_over), "motion": us(e.motion),
-                    "composite": us(e.composite),
-                },
-            }),
-            Event::Left(e) => json!({
-                "left": e.frame.0,
-                "at_ns": e.at.0,
-                "video_delay_us": us(e.video_delay),
-                "annotation_delay_us": e.annotation_delay.map(us),
-                "late": e.late,
-            }),
-            Event::Mask(e) => json!({
-                "mask": e.frame.0,
-                "finished_ns": e.finished.0,
-                "area_px": e.area_px,
-                "polyps": e.polyps,
-                "max_probability": e.max_probability,
-                "tracks": e.followed.marks(),
-                "tentative_tracks": e.followed.tentative,
-                "confirmed_tracks": e.followed.confirmed,
-                "gate": e.followed.gate,
-                "timings_us": {
-                    "mailbox": us(e.waited), "preprocess": us(e.preprocess), "network": us(e.network),
-                    "tracks": us(e.tracks), "postprocess": us(e.postprocess),
-                },
-            }),
-            Event::State(e) => json!({
-                "state_change": {
-                    "at_ns": e.at.0, "from": e.from.name(), "to": e.to.name(), "reason": e.reason.name(),
-                },
-            }),
-            Event::Stream(e) => match e {
-                StreamEvent::TimestampJump { at, frame } => {
-                    json!({ "timestamp_jump": { "at_ns": at.0, "frame": frame.0 } })
-                }
-                StreamEvent::FormatChange { at, width, height } => {
-                    json!({ "format_change": { "at_ns": at.0, "width_px": width, "height_px": height } })
-                }
-                StreamEvent::SourceLost { at } => json!({ "source_lost": { "at_ns": at.0 } }),
-                StreamEvent::SourceBack { at } => json!({ "source_back": { "at_ns": at.0 } }),
-                StreamEvent::WorkerRestart { at, attempt } => {
-                    json!({ "worker_restart": { "at_ns": at.0, "attempt": attempt } })
-                }
-            },
-        };
+        let Ok(line) = serde_json::to_string(&Line::new(event)) else { return };
         if let Some(Place::Own(file)) = &mut self.place {
             file.holds();
         }

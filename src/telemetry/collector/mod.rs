@@ -4,6 +4,7 @@
 //! trace, and a [`LiveSummary`] at the end. A thread of its own polls the events, so that no producer ever wakes anybody.
 
 mod figures;
+mod line;
 mod lines;
 mod prometheus;
 mod snapshot;
@@ -16,6 +17,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use figures::Figures;
+#[cfg(test)]
+#[cfg(feature = "video")]
+pub(crate) use line::Line;
 use lines::Lines;
 pub use prometheus::{Format, exposition};
 pub use snapshot::{BOUNDS, Counted, Point, Snapshot};

@@ -10,6 +10,7 @@ use crate::telemetry::{LiveCounts, Memory, StateChangeRecord};
 
 /// One second of the charts; `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Point {
     /// Its begin, in seconds since the session began.
     pub at_s: f64,
@@ -19,7 +20,8 @@ pub struct Point {
     pub mask_age_p99_ms: Option<f64>,
 }
 
-/// Bounds of the counts: finest where the limits lie (5.75 ms of video delay, 33 ms of a frame, 120 ms of annotation delay).
+/// Bounds of the counts: finest where the limits lie (5.75 ms of video delay, 33 ms of a frame, 120 ms of annotation
+/// delay).
 pub const BOUNDS: [Nanos; 18] = [
     Nanos(100_000),
     Nanos(250_000),
@@ -55,6 +57,7 @@ pub struct Counted {
 
 /// Figures since the session's warm-up, and the last minutes second by second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// Counts by length of each delay, stage and queue, for Prometheus.
     #[serde(skip)]

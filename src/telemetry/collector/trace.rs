@@ -1,6 +1,7 @@
 //! A trace for Perfetto or Chrome: what ran when, on the video path and in the workers.
 //!
-//! In: events. Out: the JSON array form of the Trace Event Format (Google), which its viewers also read when it was cut off.
+//! In: events. Out: the JSON array form of the Trace Event Format (Google), which its viewers also read when it was cut
+//! off.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

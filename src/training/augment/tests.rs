@@ -25,6 +25,7 @@ fn an_unchanged_view_is_the_networks_input() {
         Picture::packed(PictureInfo::new(PixelFormat::Rgb, 90, 70), sample.picture.as_raw()).unwrap();
     let mut want = vec![0f32; planes.len()];
     used.run(&picture, &mut want).unwrap();
+    assert!(planes.iter().chain(&want).all(|v| v.is_finite()));
     let worst = planes.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(worst < 1e-5, "{worst}");
     let inside = input.labels.iter().filter(|l| **l == 1).count() as f64 / input.labels.len() as f64;

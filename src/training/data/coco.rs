@@ -1,7 +1,7 @@
 //! COCO json: pictures, annotations with polygons or run lengths (also compressed), categories.
 //!
-//! Every picture of the file belongs to the set; one without annotations shows nothing. Categories become classes in the order
-//! of their numbers.
+//! Every picture of the file belongs to the set; one without annotations shows nothing. Categories become classes in
+//! the order of their numbers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A text list: a line a picture, `IMAGE MASK` apart by a tab, a comma or blanks; without a mask, or with `-` for it, nothing
-//! is on the picture. Paths are as seen from the list's folder; `#` begins a remark.
+//! A text list: a line a picture, `IMAGE MASK` apart by a tab, a comma or blanks; without a mask, or with `-` for it,
+//! nothing is on the picture. Paths are as seen from the list's folder; `#` begins a remark.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Run lengths of COCO: alternately outside and inside, column by column.
 
-/// The compressed text: groups of five bits from `0` on, low ones first, each count after the third as the difference to the
-/// one two before. `None` for text that is none.
+/// The compressed text: groups of five bits from `0` on, low ones first, each count after the third as the difference
+/// to the one two before. `None` for text that is none.
 pub fn decompress(text: &str) -> Option<Vec<u32>> {
     let mut counts: Vec<i64> = Vec::new();
     let mut bytes = text.bytes();

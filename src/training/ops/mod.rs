@@ -1,8 +1,9 @@
 //! The operations of a training step, forward and backward.
 //!
-//! In: planes `[batch, channels, rows, columns]`, contiguous, f32 or f64. Out: planes, or gradients. Each is a pair of plain
-//! functions over slices, parallel over pictures or channels; sums are taken in an order that does not depend on the
-//! number of threads, so the same step gives the same bits on any of them. [`graph`] offers them to candle's own graph.
+//! In: planes `[batch, channels, rows, columns]`, contiguous, f32 or f64. Out: planes, or gradients. Each is a pair of
+//! plain functions over slices, parallel over pictures or channels; sums are taken in an order that does not depend on
+//! the number of threads, so the same step gives the same bits on any of them. [`graph`] offers them to candle's own
+//! graph.
 //!
 //! | file | forward, and backward |
 //! |---|---|

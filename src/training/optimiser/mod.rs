@@ -1,7 +1,7 @@
 //! From gradients to the next parameters.
 //!
-//! In: parameters, their gradients, a learning rate. Out: parameters moved, and the optimiser's own memory, which is written
-//! with them so that a run that goes on gives the same bits as one that was never interrupted.
+//! In: parameters, their gradients, a learning rate. Out: parameters moved, and the optimiser's own memory, which is
+//! written with them so that a run that goes on gives the same bits as one that was never interrupted.
 
 mod average;
 mod schedule;

@@ -1,7 +1,7 @@
 //! TensorBoard's event files: figures by name and step flow in, records flow out.
 //!
-//! A record is a length, the length's checksum, a protobuf message `Event`, its checksum; checksums are CRC-32C, rotated and
-//! shifted (TFRecord). Of the message only the time, the step and scalar summaries are written.
+//! A record is a length, the length's checksum, a protobuf message `Event`, its checksum; checksums are CRC-32C,
+//! rotated and shifted (TFRecord). Of the message only the time, the step and scalar summaries are written.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

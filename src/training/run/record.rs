@@ -1,6 +1,6 @@
-//! The logs of a run: steps and epochs flow in, lines of `log.jsonl` and `log.csv` flow out. Each line is written at once, so
-//! that a killed run has lost at most the one being written. A run that goes on drops what was written after the state it
-//! goes on from.
+//! The logs of a run: steps and epochs flow in, lines of `log.jsonl` and `log.csv` flow out. Each line is written at
+//! once, so that a killed run has lost at most the one being written. A run that goes on drops what was written after
+//! the state it goes on from.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

@@ -2,8 +2,8 @@
 //!
 //! In: a trainer, a recipe of batches, validation pictures, an empty folder (or one of a run that goes on). Out: in that
 //! folder `best.safetensors` and `last.safetensors` with their descriptions, `state.safetensors` to go on from, `card.md`,
-//! `log.jsonl`, `log.csv`, `index.html`, TensorBoard's events. Everything but the logs takes its name when it is whole; a stop
-//! that was asked for ends in a whole `last`.
+//! `log.jsonl`, `log.csv`, `index.html`, TensorBoard's events. Everything but the logs takes its name when it is whole;
+//! a stop that was asked for ends in a whole `last`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

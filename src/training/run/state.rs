@@ -1,4 +1,5 @@
-//! A run's state on disk: everything the next step depends on, in one safetensors file that takes its name when it is whole.
+//! A run's state on disk: everything the next step depends on, in one safetensors file that takes its name when it is
+//! whole.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -113,26 +113,35 @@ impl<L: Lanes> Dot for L {
 
     #[inline(always)]
     unsafe fn no_sums() -> Self::Sums {
+        // SAFETY: the caller's promise: the processor has these instructions.
         unsafe { <L as Lanes>::no_sums() }
     }
     #[inline(always)]
     unsafe fn load_sums(p: *const f32) -> Self::Sums {
+        // SAFETY: the caller's promise: `p` is valid for every lane, and the processor has these
+        // instructions.
         unsafe { <L as Lanes>::load_sums(p) }
     }
     #[inline(always)]
     unsafe fn store_sums(p: *mut f32, s: Self::Sums) {
+        // SAFETY: the caller's promise: `p` is valid for every lane, and the processor has these
+        // instructions.
         unsafe { <L as Lanes>::store_sums(p, s) }
     }
     #[inline(always)]
     unsafe fn words(p: *const u32) -> Self::Words {
+        // SAFETY: the caller's promise: `p` is valid for every lane, and the processor has these
+        // instructions.
         unsafe { <L as Lanes>::words(p) }
     }
     #[inline(always)]
     unsafe fn splat_word(p: *const u32) -> Self::Words {
+        // SAFETY: the caller's promise: `p` is valid for a word, and the processor has these instructions.
         unsafe { <L as Lanes>::splat_word(p) }
     }
     #[inline(always)]
     unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums {
+        // SAFETY: the caller's promise: the processor has these instructions.
         unsafe { <L as Lanes>::dot(c, a, b) }
     }
 }
@@ -144,14 +153,19 @@ macro_rules! float_sums {
 
         #[inline(always)]
         unsafe fn no_sums() -> $vector {
+            // SAFETY: the caller's promise: the processor has these instructions.
             unsafe { Self::zero() }
         }
         #[inline(always)]
         unsafe fn load_sums(p: *const f32) -> $vector {
+            // SAFETY: the caller's promise: `p` is valid for every lane, and the processor has these
+            // instructions.
             unsafe { Self::load(p) }
         }
         #[inline(always)]
         unsafe fn store_sums(p: *mut f32, s: $vector) {
+            // SAFETY: the caller's promise: `p` is valid for every lane, and the processor has these
+            // instructions.
             unsafe { Self::store(p, s) }
         }
         #[inline(always)]

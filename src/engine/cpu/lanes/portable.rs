@@ -19,10 +19,12 @@ macro_rules! words {
 
         #[inline(always)]
         unsafe fn words(p: *const u32) -> [u32; N] {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { p.cast::<[u32; N]>().read_unaligned() }
         }
         #[inline(always)]
         unsafe fn splat_word(p: *const u32) -> [u32; N] {
+            // SAFETY: the caller's promise: `p` is valid for a word.
             [unsafe { p.read_unaligned() }; N]
         }
     };
@@ -38,10 +40,12 @@ macro_rules! integer_sums {
         }
         #[inline(always)]
         unsafe fn load_sums(p: *const f32) -> [i32; N] {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { p.cast::<[i32; N]>().read_unaligned() }
         }
         #[inline(always)]
         unsafe fn store_sums(p: *mut f32, s: [i32; N]) {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { p.cast::<[i32; N]>().write_unaligned(s) }
         }
     };
@@ -67,16 +71,19 @@ macro_rules! arithmetic {
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> [f32; N] {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { p.cast::<[f32; N]>().read_unaligned() }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: [f32; N]) {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { p.cast::<[f32; N]>().write_unaligned(v) }
         }
         #[inline(always)]
         unsafe fn load_part(p: *const f32, n: usize) -> [f32; N] {
             let mut v = [0.0; N];
             for i in 0..n.min(N) {
+                // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
                 v[i] = unsafe { *p.add(i) };
             }
             v
@@ -126,10 +133,12 @@ macro_rules! arithmetic {
         words!();
         #[inline(always)]
         unsafe fn read(p: *const Self::Elem) -> [f32; N] {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { Self::read_part(p, N) }
         }
         #[inline(always)]
         unsafe fn write(p: *mut Self::Elem, v: [f32; N]) {
+            // SAFETY: the caller's promise: `p` is valid for every lane.
             unsafe { Self::write_part(p, v, N) }
         }
     };
@@ -160,11 +169,13 @@ impl Lanes for PortableF32 {
     }
     #[inline(always)]
     unsafe fn read_part(p: *const f32, n: usize) -> [f32; N] {
+        // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
         unsafe { Self::load_part(p, n) }
     }
     #[inline(always)]
     unsafe fn write_part(p: *mut f32, v: [f32; N], n: usize) {
         for i in 0..n.min(N) {
+            // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
             unsafe { *p.add(i) = v[i] };
         }
     }
@@ -199,6 +210,7 @@ impl Lanes for PortableBf16 {
     unsafe fn read_part(p: *const u16, n: usize) -> [f32; N] {
         let mut v = [0.0; N];
         for i in 0..n.min(N) {
+            // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
             v[i] = bf16_value(unsafe { *p.add(i) });
         }
         v
@@ -206,6 +218,7 @@ impl Lanes for PortableBf16 {
     #[inline(always)]
     unsafe fn write_part(p: *mut u16, v: [f32; N], n: usize) {
         for i in 0..n.min(N) {
+            // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
             unsafe { *p.add(i) = bf16_bits(v[i]) };
         }
     }
@@ -254,6 +267,7 @@ impl Lanes for PortableI8 {
     unsafe fn read_part(p: *const u8, n: usize) -> [f32; N] {
         let mut v = [0.0; N];
         for i in 0..n.min(N) {
+            // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
             v[i] = f32::from(unsafe { *p.add(i) });
         }
         v
@@ -261,6 +275,7 @@ impl Lanes for PortableI8 {
     #[inline(always)]
     unsafe fn write_part(p: *mut u8, v: [f32; N], n: usize) {
         for i in 0..n.min(N) {
+            // SAFETY: the caller's promise: `p` is valid for the first `n` lanes.
             unsafe { *p.add(i) = quantised(v[i]) as u8 };
         }
     }

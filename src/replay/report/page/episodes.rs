@@ -1,4 +1,5 @@
-//! The polyps, or the episodes where nothing is followed over time: a card for each with its best frame, and all of them as a table.
+//! The polyps, or the episodes where nothing is followed over time: a card for each with its best frame, and all of
+//! them as a table.
 
 use super::super::MOST_THUMBNAILS;
 use super::super::text::{probability, time};

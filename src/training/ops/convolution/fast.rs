@@ -312,8 +312,8 @@ pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], 
     });
 }
 
-/// `[batch, channels, rows, columns]` to `[channels, batch · rows, columns]`, with `zeros` rows of zeros before each picture
-/// and at the end.
+/// `[batch, channels, rows, columns]` to `[channels, batch · rows, columns]`, with `zeros` rows of zeros before each
+/// picture and at the end.
 fn join(x: &[f32], (batch, channels, h, w): (usize, usize, usize, usize), zeros: usize) -> Vec<f32> {
     let px = h * w;
     let each = px + zeros * w;
