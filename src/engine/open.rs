@@ -58,7 +58,7 @@ impl FromStr for DeviceChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// The fastest the device has that keeps the mask: f16 on a GPU; on a processor i8 for checkpoints that say how large
-    /// their activations are, else bf16 where it has it, else f32.
+    /// their activations are, else bf16 where it has it and gains by it, else f32.
     #[default]
     Auto,
     F32,
@@ -85,7 +85,11 @@ impl Precision {
         match self {
             Precision::Auto => Self::of_this_cpu(checkpoint)
                 .into_iter()
-                .rfind(|p| *p != Precision::I8 || KernelSet::i8_is_fastest())
+                .rfind(|p| match p {
+                    Precision::I8 => KernelSet::i8_is_fastest(),
+                    Precision::Bf16 => KernelSet::bf16_is_faster(),
+                    _ => true,
+                })
                 .unwrap_or(Precision::F32),
             given => given,
         }
