@@ -9,7 +9,7 @@ use clap::Args;
 use crate::engine::{self, DeviceChoice, Network, Options, Precision};
 #[cfg(feature = "video")]
 use crate::frame::Nanos;
-use crate::model::Checkpoint;
+use crate::model::{Checkpoint, is_side};
 #[cfg(feature = "video")]
 use crate::tracks::{Confirm, SharedFilter};
 use crate::{Error, Result};
@@ -78,6 +78,14 @@ impl EngineArgs {
         let network = engine::open(&checkpoint, options)?;
         Ok((checkpoint, network))
     }
+}
+
+/// A side of the network's input.
+pub fn input_size(text: &str) -> Result<usize> {
+    text.parse::<usize>().ok().filter(|s| is_side(*s)).ok_or_else(|| {
+        Error::usage(format!("{text:?} is no size of a network's input"))
+            .remedy("give a multiple of 32, such as 352")
+    })
 }
 
 /// A probability strictly between 0 and 1.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::arguments::size;
+use super::arguments::{input_size, size};
 use super::interrupt::interrupt_flag;
 use super::{Context, EngineArgs, Outcome};
 use crate::bench::{
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Side of the network's input in paced runs, a multiple of 32 (default: the largest that meets the annotation delay)
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = input_size)]
     input_size: Option<usize>,
     #[command(flatten)]
     engine: EngineArgs,

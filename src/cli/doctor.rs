@@ -184,6 +184,21 @@ fn checkpoint(d: &mut Diagnosis, weights: Option<&std::path::Path>) {
                 path.display()
             );
             d.add("checkpoint", Verdict::Ok, detail, None);
+            let sizes: Vec<String> = (x.by_input_size.iter().rev())
+                .map(|(side, figures)| {
+                    let each: Vec<String> =
+                        figures.iter().map(|(p, f)| format!("{p} {:.3}", f.m_dice)).collect();
+                    format!("{side}: {}", each.join(" "))
+                })
+                .collect();
+            if !sizes.is_empty() {
+                d.add(
+                    "accuracy",
+                    Verdict::Ok,
+                    format!("mean Dice by input size: {}", sizes.join(", ")),
+                    None,
+                );
+            }
         }
         Err(e) => d.add("checkpoint", Verdict::Missing, e.to_string(), None),
     }

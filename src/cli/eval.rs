@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::arguments::threshold;
+use super::arguments::{input_size, threshold};
 use super::interrupt::interrupt_flag;
 use super::predictor::NetworkPredictor;
 use super::progress::Progress;
@@ -70,6 +70,9 @@ pub struct Args {
     /// Replace results that are already there
     #[arg(long)]
     force: bool,
+    /// Side of the network's input, a multiple of 32 (default: the checkpoint's)
+    #[arg(long, value_name = "PIXELS", value_parser = input_size, conflicts_with = "predictions")]
+    input_size: Option<usize>,
     /// What the network analyses: auto, full, or X,Y,W,H in picture pixels
     #[arg(long, value_name = "VIEW", default_value_t = FieldOfView::Full)]
     field_of_view: FieldOfView,
@@ -230,7 +233,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
     let mut network = None;
     let mut checkpoint_name = None;
     let options = if args.predictions.is_empty() {
-        let (checkpoint, built) = args.engine.open()?;
+        let (checkpoint, built) = args.engine.open_at(args.input_size)?;
         let description = checkpoint.description();
         tracing::debug!("{}", built.describe());
         checkpoint_name = Some(format!("{} on {}", description.name, built.describe()));

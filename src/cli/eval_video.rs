@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args as ClapArgs;
 
-use super::arguments::{frame_rate, threshold};
+use super::arguments::{frame_rate, input_size, threshold};
 use super::eval::LevelsName;
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
@@ -90,7 +90,7 @@ pub struct Args {
     #[arg(long, value_name = "RATE", value_parser = frame_rate, default_value = "25")]
     fps: (u32, u32),
     /// Side of the network's input, a multiple of 32 (default: the checkpoint's)
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = input_size)]
     input_size: Option<usize>,
     /// Every frame's judgement, as CSV
     #[arg(long, value_name = "FILE")]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::arguments::{ConfirmArgs, EngineArgs, frame_rate, threshold};
+use super::arguments::{ConfirmArgs, EngineArgs, frame_rate, input_size, threshold};
 use super::interrupt::interrupt_flag;
 use super::progress::Progress;
 use super::{Context, Outcome};
@@ -180,13 +180,6 @@ struct MergeArgs {
 fn minutes(text: &str) -> Result<f64> {
     text.parse::<f64>().ok().filter(|m| *m > 0.0 && *m < 1e9).ok_or_else(|| {
         Error::usage(format!("{text:?} is no length of time")).remedy("give a number above 0, such as 60")
-    })
-}
-
-fn input_size(text: &str) -> Result<usize> {
-    text.parse::<usize>().ok().filter(|s| (32..=4096).contains(s) && s.is_multiple_of(32)).ok_or_else(|| {
-        Error::usage(format!("{text:?} is no size of a network's input"))
-            .remedy("give a multiple of 32, such as 352")
     })
 }
 

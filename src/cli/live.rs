@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use super::arguments::{ConfirmArgs, opacity, threshold};
+use super::arguments::{ConfirmArgs, input_size, opacity, threshold};
 use super::interrupt::interrupt_flag;
 use super::listening::ListenArgs;
 use super::{Context, EngineArgs, Outcome};
@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long, value_name = "MS", default_value_t = ANNOTATION_BUDGET.0 / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10000))]
     annotation_delay: u64,
     /// Side of the network's input, a multiple of 32 (default: the largest that meets --annotation-delay)
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = input_size)]
     input_size: Option<usize>,
     /// Move masks along with the picture
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"], default_value = "on")]

@@ -188,6 +188,10 @@ fn report(checkpoint: &Checkpoint, file: &Path, count: usize, tensors: usize) ->
             line(name, format!("{set}: mDice {:.4}, mIoU {:.4} over {} frames", f.m_dice, f.m_iou, f.count));
         }
     }
+    for (side, figures) in &d.by_input_size {
+        let each: Vec<String> = figures.iter().map(|(p, f)| format!("{p} {:.4}", f.m_dice)).collect();
+        line("mean Dice", format!("{side}x{side} input: {}", each.join(", ")));
+    }
     for (name, text) in [("provenance", &d.provenance), ("terms", &d.terms)] {
         line(name, text.clone().unwrap_or_else(|| "not stated".to_owned()));
     }

@@ -57,7 +57,8 @@ impl FromStr for DeviceChoice {
 /// In which number format the network computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// The fastest the device has that keeps the mask: f16 on a GPU, bf16 where the processor has it, else f32.
+    /// The fastest the device has that keeps the mask: f16 on a GPU; on a processor i8 for checkpoints that say how large
+    /// their activations are, else bf16 where it has it, else f32.
     #[default]
     Auto,
     F32,
@@ -76,6 +77,17 @@ impl Precision {
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
             Precision::I8 => "i8",
+        }
+    }
+
+    /// What the CPU engine takes for [`Precision::Auto`] here; any other is itself.
+    pub fn on_this_cpu(self, checkpoint: &Checkpoint) -> Precision {
+        match self {
+            Precision::Auto => Self::of_this_cpu(checkpoint)
+                .into_iter()
+                .rfind(|p| *p != Precision::I8 || KernelSet::i8_is_fastest())
+                .unwrap_or(Precision::F32),
+            given => given,
         }
     }
 
@@ -207,9 +219,8 @@ pub fn open_cpu(checkpoint: &Checkpoint, options: Options) -> Result<Cpu> {
     if threads == Some(0) {
         return Err(Error::usage("--threads 0: the network needs at least one thread"));
     }
-    let path = match precision {
-        Precision::Auto => KernelSet::best_bf16().unwrap_or_else(KernelSet::best_f32),
-        Precision::F32 => KernelSet::best_f32(),
+    let path = match precision.on_this_cpu(checkpoint) {
+        Precision::Auto | Precision::F32 => KernelSet::best_f32(),
         Precision::Bf16 => KernelSet::best_bf16().ok_or_else(|| {
             Error::machine("this processor has no bf16 instructions (AVX512_BF16)")
                 .remedy("use --precision f32 or auto")
@@ -233,7 +244,7 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for p in [Precision::Auto, Precision::F32, Precision::Bf16, Precision::F16] {
+        for p in [Precision::Auto, Precision::F32, Precision::Bf16, Precision::F16, Precision::I8] {
             assert_eq!(p.to_string().parse::<Precision>().expect("own name"), p);
         }
         for d in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {

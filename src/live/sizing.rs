@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::engine::{self, Network, Options, Route};
 use crate::frame::{Nanos, Picture, PictureInfo, PixelFormat, Rect};
 use crate::model::Checkpoint;
+use crate::model::checkpoint::Description;
 use crate::{Error, Result};
 
 /// Square sizes in order of preference. Training saw 264 to 440 pixels; below 224 small polyps are lost, which is said.
@@ -77,7 +78,7 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
             ms(spent),
             ms(limit),
             ms(budget.0 as f64),
-            if side < 224 { "; this machine is slow, small polyps are likely missed" } else { "" }
+            given_up(checkpoint.description(), side, options.precision.on_this_cpu(checkpoint).name())
         );
         let fits = spent <= limit;
         last = Some(Sizing { network, size: (side, side), words });
@@ -88,6 +89,22 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
         skip_above = (side * side) as f64 * limit / spent * 1.1;
     }
     last.ok_or_else(|| Error::internal("there is no input size to choose from"))
+}
+
+/// What a smaller input costs, where the checkpoint says so; a warning where it is too small.
+fn given_up(description: &Description, side: usize, precision: &str) -> String {
+    let mut words = String::new();
+    let own = description.input_size[0];
+    if side < own
+        && let (Some(here), Some(there)) =
+            (description.dice_at(side, precision), description.dice_at(own, precision))
+    {
+        words = format!("; mean Dice {here:.3} on the checkpoint's test pictures, {there:.3} at {own}x{own}");
+    }
+    if side < 224 {
+        words += "; this machine is slow, small polyps are likely missed";
+    }
+    words
 }
 
 /// The network, and the median time of a frame by the route it will be used by.

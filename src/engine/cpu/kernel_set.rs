@@ -92,6 +92,16 @@ impl KernelSet {
             .find(|p| p.is_available())
     }
 
+    /// Whether 8-bit integers are faster here than floating point: everywhere but where floating point has registers of 512
+    /// bits and integers have no multiply-accumulate of their own (Skylake-X).
+    pub fn i8_is_fastest() -> bool {
+        match Self::best_i8() {
+            Some(KernelSet::Avx2I8) => Self::best_f32() != KernelSet::Avx512F32,
+            Some(_) => true,
+            None => false,
+        }
+    }
+
     pub fn is_i8(self) -> bool {
         KernelSet::INTEGER.contains(&self)
     }

@@ -78,6 +78,10 @@ pub struct Description {
     pub thresholded: std::collections::BTreeMap<String, Figures>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub heldout: std::collections::BTreeMap<String, Figures>,
+    /// Measured over all data sets of `thresholded` together at other sides of a square input, by the side in pixels and the
+    /// engine's number format: what a machine that needs a smaller input gives up.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub by_input_size: std::collections::BTreeMap<u32, std::collections::BTreeMap<String, Figures>>,
     /// Largest number worth keeping of each activation map, by the name it has in the network's program: what 8-bit
     /// integers are scaled by (`weights quantise`). Maps that are not named stay in f32.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
@@ -108,12 +112,19 @@ impl Description {
             trained_steps: None,
             thresholded: Default::default(),
             heldout: Default::default(),
+            by_input_size: Default::default(),
             activations: Default::default(),
         }
     }
 
     pub fn architecture(&self) -> Architecture {
         Architecture { variant: self.network, classes: self.classes }
+    }
+
+    /// Mean Dice at this side of a square input, in the number format where that was measured and else in f32.
+    pub fn dice_at(&self, side: usize, precision: &str) -> Option<f64> {
+        let figures = self.by_input_size.get(&u32::try_from(side).ok()?)?;
+        figures.get(precision).or_else(|| figures.get("f32")).map(|f| f.m_dice)
     }
 
     /// Where the description of a checkpoint lies: `NAME.json` beside `NAME.safetensors` or `NAME.pth`.

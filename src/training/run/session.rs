@@ -257,6 +257,7 @@ impl Session<'_> {
         description.trained_steps = Some(description.trained_steps.unwrap_or(0) + self.trainer.steps);
         description.sha256 = None;
         description.heldout.clear();
+        description.by_input_size.clear();
         // The parameters moved, and with them what the maps reach: `weights quantise` measures it again.
         description.activations.clear();
         description.thresholded = verdict
