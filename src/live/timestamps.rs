@@ -2,9 +2,10 @@
 //!
 //! In: stamps from the source's pad and from the overlay element. Out: the same stamps to whoever sees the frame later.
 //! Buffers are remade on the way (decoders, converters), their timestamps are not; so the timestamp is the key. A ring of
-//! atomics: nobody waits, and what is overwritten is simply not found.
+//! atomics: nobody waits, and what is overwritten is simply not found. Each entry counts how often it was written, and the count
+//! is odd while somebody writes: so what is read is of one frame even where the ring comes round in the middle of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frame::{FrameId, Nanos, Pts};
 
@@ -26,6 +27,8 @@ pub struct Passed {
 
 #[derive(Debug)]
 struct Entry {
+    /// Twice the number of times that it was written; odd while it is.
+    version: AtomicU64,
     pts: AtomicU64,
     captured: AtomicU64,
     frame: AtomicU64,
@@ -33,7 +36,51 @@ struct Entry {
     first_mask: AtomicU64,
 }
 
-/// The ring. Written by one thread per place (source pad, overlay), read by the sink's.
+/// What an entry holds, all of one frame.
+#[derive(Clone, Copy)]
+struct Stamp {
+    version: u64,
+    captured: u64,
+    frame: u64,
+    left_overlay: u64,
+    first_mask: u64,
+}
+
+impl Entry {
+    /// Its stamp, if it is of this timestamp and nobody writes it meanwhile.
+    fn read(&self, pts: Pts) -> Option<Stamp> {
+        let version = self.version.load(Ordering::Acquire);
+        if version % 2 == 1 || self.pts.load(Ordering::Relaxed) != pts.0 {
+            return None;
+        }
+        let stamp = Stamp {
+            version,
+            captured: self.captured.load(Ordering::Relaxed),
+            frame: self.frame.load(Ordering::Relaxed),
+            left_overlay: self.left_overlay.load(Ordering::Relaxed),
+            first_mask: self.first_mask.load(Ordering::Relaxed),
+        };
+        // Whoever saw a part of a later stamp sees here that its writing had begun.
+        fence(Ordering::Acquire);
+        (self.version.load(Ordering::Relaxed) == version).then_some(stamp)
+    }
+
+    /// Calls `write`, unless somebody has written it since `version` or writes it now.
+    fn write(&self, version: u64, write: impl FnOnce(&Self)) {
+        let free = version % 2 == 0
+            && self
+                .version
+                .compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if free {
+            fence(Ordering::Release);
+            write(self);
+            self.version.store(version + 2, Ordering::Release);
+        }
+    }
+}
+
+/// The ring. Written at the source's pad and in the overlay element, read at the sink's pad.
 #[derive(Debug)]
 pub struct Stamps {
     entries: Box<[Entry]>,
@@ -43,6 +90,7 @@ pub struct Stamps {
 impl Default for Stamps {
     fn default() -> Self {
         let entry = || Entry {
+            version: AtomicU64::new(0),
             pts: AtomicU64::new(NONE),
             captured: AtomicU64::new(0),
             frame: AtomicU64::new(NONE),
@@ -58,25 +106,27 @@ impl Stamps {
     pub fn capture(&self, pts: Pts, now: Nanos) {
         let slot = self.next.fetch_add(1, Ordering::Relaxed) as usize % ROOM;
         let e = &self.entries[slot];
-        e.pts.store(NONE, Ordering::Relaxed);
-        e.captured.store(now.0, Ordering::Relaxed);
-        e.frame.store(NONE, Ordering::Relaxed);
-        e.first_mask.store(NONE, Ordering::Relaxed);
-        e.pts.store(pts.0, Ordering::Release);
+        e.write(e.version.load(Ordering::Relaxed), |e| {
+            e.pts.store(pts.0, Ordering::Relaxed);
+            e.captured.store(now.0, Ordering::Relaxed);
+            e.frame.store(NONE, Ordering::Relaxed);
+            e.left_overlay.store(0, Ordering::Relaxed);
+            e.first_mask.store(NONE, Ordering::Relaxed);
+        });
     }
 
     /// The newest entry of this timestamp.
-    fn find(&self, pts: Pts) -> Option<&Entry> {
+    fn find(&self, pts: Pts) -> Option<(&Entry, Stamp)> {
         let next = self.next.load(Ordering::Relaxed) as usize;
         (1..=ROOM)
             .map(|back| &self.entries[(next + ROOM - back) % ROOM])
-            .find(|e| e.pts.load(Ordering::Acquire) == pts.0)
+            .find_map(|e| Some((e, e.read(pts)?)))
     }
 
     /// A frame reaches the overlay element: when it was captured. A frame without a stamp is stamped now.
     pub fn enter(&self, pts: Pts, now: Nanos) -> Nanos {
         match self.find(pts) {
-            Some(e) if e.frame.load(Ordering::Relaxed) == NONE => Nanos(e.captured.load(Ordering::Relaxed)),
+            Some((_, stamp)) if stamp.frame == NONE => Nanos(stamp.captured),
             // No stamp, or that of an earlier frame of the same timestamp.
             _ => {
                 self.capture(pts, now);
@@ -87,23 +137,23 @@ impl Stamps {
 
     /// A frame leaves the overlay element.
     pub fn leave(&self, pts: Pts, frame: FrameId, now: Nanos, first_mask: Option<Nanos>) {
-        if let Some(e) = self.find(pts) {
-            e.left_overlay.store(now.0, Ordering::Relaxed);
-            e.first_mask.store(first_mask.map_or(NONE, |n| n.0), Ordering::Relaxed);
-            e.frame.store(frame.0, Ordering::Release);
+        if let Some((e, stamp)) = self.find(pts) {
+            e.write(stamp.version, |e| {
+                e.left_overlay.store(now.0, Ordering::Relaxed);
+                e.first_mask.store(first_mask.map_or(NONE, |n| n.0), Ordering::Relaxed);
+                e.frame.store(frame.0, Ordering::Relaxed);
+            });
         }
     }
 
     /// A frame arrives at the sink.
     pub fn arrive(&self, pts: Pts) -> Option<Passed> {
-        let e = self.find(pts)?;
-        let frame = e.frame.load(Ordering::Acquire);
-        let first_mask = e.first_mask.load(Ordering::Relaxed);
-        (frame != NONE).then(|| Passed {
-            frame: FrameId(frame),
-            captured: Nanos(e.captured.load(Ordering::Relaxed)),
-            left_overlay: Nanos(e.left_overlay.load(Ordering::Relaxed)),
-            first_mask: (first_mask != NONE).then_some(Nanos(first_mask)),
+        let (_, stamp) = self.find(pts)?;
+        (stamp.frame != NONE).then(|| Passed {
+            frame: FrameId(stamp.frame),
+            captured: Nanos(stamp.captured),
+            left_overlay: Nanos(stamp.left_overlay),
+            first_mask: (stamp.first_mask != NONE).then_some(Nanos(stamp.first_mask)),
         })
     }
 }

@@ -19,7 +19,7 @@ use polypscope::segment::Segmenter;
 use polypscope::telemetry::event::{
     Event, Events, FrameEvent, LeftEvent, MaskEvent, StateChange, StreamEvent,
 };
-use polypscope::worker::{Factory, FrameAnalyzer, SupervisorSettings};
+use polypscope::worker::{Factory, FrameAnalyzer};
 
 const SIDE: usize = 64;
 
@@ -148,6 +148,12 @@ impl Tap for Compare {
     }
 }
 
+/// Settings under which a network that is starved by other programs is still shown. Which mask is too old is judged by
+/// `safety::Watch`, whose tests set the clock; a test of a session that is about it takes the usual settings.
+pub fn patient() -> OverlayGraphSettings {
+    OverlayGraphSettings { max_mask_age: Duration::from_secs(30).into(), ..OverlayGraphSettings::default() }
+}
+
 /// A running session.
 pub struct Session {
     pub core: OverlayGraph,
@@ -173,16 +179,9 @@ pub const SOURCE: &str = "videotestsrc is-live=true pattern=ball name=source ! \
 
 impl Session {
     /// `source` must hold an element called `source`. Without the status rectangle, so that a frame without a mask is
-    /// byte for byte the source's.
+    /// byte for byte the source's. Masks do not grow too old, see [`patient`].
     pub fn start(source: &str, mood: Mood, usual: Duration) -> Self {
-        let supervisor =
-            SupervisorSettings { patience: Duration::from_millis(700), ..SupervisorSettings::default() };
-        Self::start_with(
-            source,
-            mood,
-            usual,
-            OverlayGraphSettings { supervisor, ..OverlayGraphSettings::default() },
-        )
+        Self::start_with(source, mood, usual, patient())
     }
 
     pub fn start_with(source: &str, mood: Mood, usual: Duration, settings: OverlayGraphSettings) -> Self {

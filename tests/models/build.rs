@@ -29,8 +29,8 @@ fn main() {
         "live/timestamps.rs",
         &[
             ("std::sync::atomic", "loom::sync::atomic"),
-            // Room enough that no entry is overwritten while it is read: what 256 entries are for.
-            ("ROOM: usize = 256", "ROOM: usize = 4"),
+            // So small that entries are overwritten while they are read.
+            ("ROOM: usize = 256", "ROOM: usize = 2"),
         ],
     );
     adapt(

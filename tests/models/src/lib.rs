@@ -127,6 +127,9 @@ mod channel {
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
         }
+        pub fn recv_deadline(&self, _: std::time::Instant) -> Result<T, RecvTimeoutError> {
+            self.recv_timeout(Duration::ZERO)
+        }
     }
 
     impl<T> Clone for Sender<T> {
@@ -281,29 +284,86 @@ fn mask_slot_never_runs_back() {
     });
 }
 
-/// What is found by a timestamp is of that frame: the overlay finds the capture's time, the sink the overlay's, or nothing.
+/// The overlay finds the capture's time, or stamps the frame itself.
 #[test]
-fn stamps_are_of_their_frame() {
+fn stamps_of_the_source_are_of_their_frame() {
     use timestamps::Stamps;
     model(|| {
         let stamps = loom::sync::Arc::new(Stamps::default());
-        let (source, overlay) = (stamps.clone(), stamps.clone());
+        let source = stamps.clone();
         let source = loom::thread::spawn(move || {
             source.capture(Pts(10), Nanos(100));
             source.capture(Pts(20), Nanos(200));
         });
+        let captured = stamps.enter(Pts(10), Nanos(150));
+        assert!(captured == Nanos(100) || captured == Nanos(150), "{captured:?}");
+        source.join().unwrap();
+    });
+}
+
+/// The sink finds all that the overlay wrote, or nothing.
+#[test]
+fn stamps_of_the_overlay_are_found_whole() {
+    use timestamps::Stamps;
+    model(|| {
+        let stamps = loom::sync::Arc::new(Stamps::default());
+        stamps.capture(Pts(10), Nanos(100));
+        let overlay = stamps.clone();
         let overlay = loom::thread::spawn(move || {
-            let captured = overlay.enter(Pts(10), Nanos(150));
-            assert!(captured == Nanos(100) || captured == Nanos(150), "{captured:?}");
             overlay.leave(Pts(10), FrameId(7), Nanos(160), Some(Nanos(90)));
         });
         if let Some(passed) = stamps.arrive(Pts(10)) {
             assert_eq!((passed.frame, passed.left_overlay), (FrameId(7), Nanos(160)));
-            assert_eq!(passed.first_mask, Some(Nanos(90)));
-            assert!(passed.captured == Nanos(100) || passed.captured == Nanos(150));
+            assert_eq!((passed.captured, passed.first_mask), (Nanos(100), Some(Nanos(90))));
+        }
+        overlay.join().unwrap();
+        assert!(stamps.arrive(Pts(10)).is_some());
+    });
+}
+
+/// The ring comes round while an entry is read, with the same timestamp again (a file from its begin): what is found is still of one
+/// frame.
+#[test]
+fn stamps_that_are_overwritten_are_not_mixed() {
+    use timestamps::Stamps;
+    model(|| {
+        let stamps = loom::sync::Arc::new(Stamps::default());
+        stamps.capture(Pts(10), Nanos(100));
+        stamps.leave(Pts(10), FrameId(1), Nanos(101), Some(Nanos(99)));
+        let source = stamps.clone();
+        let source = loom::thread::spawn(move || {
+            source.capture(Pts(20), Nanos(200));
+            source.capture(Pts(10), Nanos(300));
+            source.leave(Pts(10), FrameId(3), Nanos(301), None);
+        });
+        if let Some(passed) = stamps.arrive(Pts(10)) {
+            let whole = (passed.captured, passed.frame, passed.left_overlay, passed.first_mask);
+            assert!(
+                whole == (Nanos(100), FrameId(1), Nanos(101), Some(Nanos(99)))
+                    || whole == (Nanos(300), FrameId(3), Nanos(301), None),
+                "{whole:?}"
+            );
         }
         source.join().unwrap();
-        overlay.join().unwrap();
+    });
+}
+
+/// The overlay's stamp does not fall on the frame that took the entry meanwhile.
+#[test]
+fn stamps_of_the_overlay_stay_with_their_frame() {
+    use timestamps::Stamps;
+    model(|| {
+        let stamps = loom::sync::Arc::new(Stamps::default());
+        stamps.capture(Pts(10), Nanos(100));
+        let source = stamps.clone();
+        let source = loom::thread::spawn(move || {
+            source.capture(Pts(20), Nanos(200));
+            source.capture(Pts(30), Nanos(300));
+        });
+        stamps.leave(Pts(10), FrameId(1), Nanos(101), None);
+        source.join().unwrap();
+        assert_eq!(stamps.arrive(Pts(20)), None);
+        assert_eq!(stamps.arrive(Pts(30)), None);
     });
 }
 
