@@ -31,6 +31,10 @@ const ALIKE: f32 = 4.0;
 const MIX_IOU: f32 = 0.3;
 /// Two tracks are one polyp if their centres lie within so many mean diagonals.
 const SAME_POLYP: f64 = 1.0;
+/// So are a track and one whose box is so many times larger, if no more than this share of the smaller one's diagonal is
+/// between them: networks mark a stalk, a base or a shadow apart from its polyp.
+const PART: u64 = 2;
+const PART_NEAR: f32 = 0.5;
 
 #[derive(Clone, Copy, Debug)]
 struct Track {
@@ -525,8 +529,8 @@ impl Tracks {
     }
 
     /// The polyp that was shown where a rectangle of the map lies: one whose track has ended, or is not seen any more, and would
-    /// lie here by now. With its place among the ended ones, or beyond them.
-    fn shown_before(&self, b: &Box2) -> Option<(usize, u64)> {
+    /// lie here by now. With its place among the ended ones, or beyond them, and how many times as long its diagonal was.
+    fn shown_before(&self, b: &Box2) -> Option<(usize, u64, f64)> {
         let place = self.now.place;
         let measure = |b: &Box2| {
             let r = place.rect(b);
@@ -538,34 +542,53 @@ impl Tracks {
             (at.0 - centre.0).hypot(at.1 - centre.1) / ((size + diagonal) / 2.0).max(1.0)
         };
         // Ended ones first in the count, then those that coast unseen.
-        let mut nearest: Option<(f64, usize, u64)> = None;
-        let ended = self.past.iter().map(|p| (apart(p.centre, p.diagonal), p.polyp));
+        let mut nearest: Option<(f64, usize, u64, f64)> = None;
+        let ended = self.past.iter().map(|p| (apart(p.centre, p.diagonal), p.polyp, p.diagonal));
         let unseen = self.slots.iter().flatten().filter(|t| t.unseen_ms > 0.0).filter_map(|t| {
             let (at, size) = measure(&t.bounds);
-            Some((apart(at, size), t.polyp?))
+            Some((apart(at, size), t.polyp?, size))
         });
-        for (k, (distance, polyp)) in ended.chain(unseen).enumerate() {
+        for (k, (distance, polyp, size)) in ended.chain(unseen).enumerate() {
             if distance <= SAME_POLYP && nearest.is_none_or(|(least, ..)| distance < least) {
-                nearest = Some((distance, k, polyp));
+                nearest = Some((distance, k, polyp, size / diagonal.max(1.0)));
             }
         }
-        nearest.map(|(_, k, polyp)| (k, polyp))
+        nearest.map(|(_, k, polyp, times)| (k, polyp, times))
+    }
+
+    /// The polyp in view that a rectangle of the map lies beside, as a part of it does.
+    fn part_of(&self, b: &Box2) -> Option<u64> {
+        let area = |b: &Box2| u64::from(b.x1 - b.x0) * u64::from(b.y1 - b.y0);
+        let (x, y) = b.centre();
+        let mut nearest: Option<(f32, u64)> = None;
+        for t in self.slots.iter().flatten().filter(|t| t.unseen_ms <= 0.0) {
+            let (Some(polyp), o) = (t.polyp, &t.bounds) else { continue };
+            // What lies within the box of a wide arc is something else.
+            let within = o.x0 as f32 <= x && x <= o.x1 as f32 && o.y0 as f32 <= y && y <= o.y1 as f32;
+            let apart = |a0: u32, a1: u32, b0: u32, b1: u32| a0.max(b0).saturating_sub(a1.min(b1)) as f32;
+            let gap = apart(b.x0, b.x1, o.x0, o.x1).hypot(apart(b.y0, b.y1, o.y0, o.y1));
+            let is_part = !within && area(o) >= PART * area(b) && gap <= PART_NEAR * b.diagonal();
+            if is_part && nearest.is_none_or(|(least, _)| gap < least) {
+                nearest = Some((gap, polyp));
+            }
+        }
+        nearest.map(|(_, polyp)| polyp)
     }
 
     /// Confirms a track and says which polyp it is.
     fn confirm(&mut self, slot: usize) {
         let Some(t) = &self.slots[slot] else { return };
-        let polyp = match self.shown_before(&t.bounds) {
-            Some((k, polyp)) => {
-                if k < self.past.len() {
-                    self.past.swap_remove(k);
-                }
-                polyp
+        let bounds = t.bounds;
+        let polyp = if let Some((k, polyp, _)) = self.shown_before(&bounds) {
+            if k < self.past.len() {
+                self.past.swap_remove(k);
             }
-            None => {
-                self.next_polyp += 1;
-                self.next_polyp - 1
-            }
+            polyp
+        } else if let Some(polyp) = self.part_of(&bounds) {
+            polyp
+        } else {
+            self.next_polyp += 1;
+            self.next_polyp - 1
         };
         let now = self.now_ns;
         if let Some(t) = &mut self.slots[slot] {
@@ -603,10 +626,13 @@ impl Tracks {
                 return;
             }
             let r: Region = self.regions.list[usize::from(region)];
-            // What was shown here a moment ago and looks like a polyp needs less proof.
+            // What was shown here a moment ago, of about that size, and looks like a polyp needs less proof.
             let pixels = (self.now.place.w * self.now.place.h).max(1) as f32;
             let n = &self.numbers;
-            let evidence = if n.again > 0.0 && self.shown_before(&r.bounds).is_some() {
+            let again = 1.0 / f64::from(ALIKE.sqrt())..=f64::from(ALIKE.sqrt());
+            let evidence = if n.again > 0.0
+                && self.shown_before(&r.bounds).is_some_and(|(_, _, times)| again.contains(&times))
+            {
                 n.again * n.confirm_ms * n.weight(r.roundness(), r.sureness(), r.area as f32 / pixels)
             } else {
                 0.0
