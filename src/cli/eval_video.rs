@@ -523,8 +523,8 @@ fn infer(
         judge.notes = maps.notes().clone();
     }
     Ok(cut_off.or(unsaid.map(|(first, n)| {
-        let (frames, were) = if n == 1 { ("frame", "was") } else { ("frames", "were") };
-        format!("{n} {frames} of the video have no map and {were} not judged (first frame {first})")
+        let (frames, have, were) = if n == 1 { ("frame", "has", "was") } else { ("frames", "have", "were") };
+        format!("{n} {frames} of the video {have} no map and {were} not judged (first frame {first})")
     })))
 }
 
@@ -658,6 +658,84 @@ mod tests {
         // Truth of another size: refused by name.
         std::fs::write(at("boxes.json"), boxes.replace("40", "41")).unwrap();
         assert!(execute(&format!("{line} --force")).0.unwrap_err().to_string().contains("41x30"));
+    }
+
+    /// A phantom with one polyp in view all the time: its pictures, the first eight of them white, its truth, and the truth
+    /// once more as the maps of some program.
+    #[cfg(feature = "video")]
+    fn phantom(folder: &Path) {
+        use crate::frame::Rate;
+        use crate::phantom::{Phantom, Settings, Truth, TruthWriter};
+
+        let settings = Settings { seed: 2, width: 160, height: 128, frames: 40, ..Settings::default() };
+        let rate = Rate { numerator: 25, denominator: 1 };
+        let settings = Settings { rate, polyps_per_minute: Some(40.0), ..settings };
+        for name in ["pictures", "maps"] {
+            std::fs::create_dir(folder.join(name)).unwrap();
+        }
+        let mut writer = TruthWriter::create(&folder.join("truth"), false).unwrap();
+        let mut phantom = Phantom::new(settings).unwrap();
+        let (mut rgb, mut truth) = (vec![0; 160 * 128 * 3], Truth::new(160, 128));
+        for n in 0..40 {
+            phantom.render(n, &mut rgb, &mut truth).unwrap();
+            writer.write(n, n * 40_000_000, &truth).unwrap();
+            if n < 8 {
+                rgb.fill(250);
+            }
+            let at = folder.join("pictures").join(format!("{n:06}.png"));
+            image::RgbImage::from_raw(160, 128, rgb.clone()).unwrap().save(at).unwrap();
+        }
+        writer.finish().unwrap();
+        for n in 0..40 {
+            let at = |name: &str| folder.join(name).join(format!("{n:06}.png"));
+            let mut map = image::open(at("truth")).unwrap().to_luma8();
+            map.pixels_mut().for_each(|p| p.0 = [if p.0[0] > 0 { 255 } else { 0 }]);
+            map.save(at("maps")).unwrap();
+        }
+    }
+
+    #[cfg(feature = "video")]
+    #[test]
+    fn a_video_beside_maps_lends_them_its_motion_and_its_gates() {
+        let folder = tempfile::tempdir().unwrap();
+        phantom(folder.path());
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let alone = format!("eval-video --predictions {} --truth {} --fps 25", at("maps"), at("truth"));
+        let beside = format!("{alone} --video {}", at("pictures"));
+        let (outcome, without) = execute(&alone);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        let (outcome, with) = execute(&beside);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        // What was predicted is the same; only what a filter makes of it knows the pictures.
+        for key in
+            ["polyps", "per_polyp_sensitivity", "per_frame_sensitivity", "persistence", "flicker", "frames"]
+        {
+            assert_eq!(with[key], without[key], "{key}");
+        }
+        assert_eq!((with["polyps"].as_u64(), with["per_frame_sensitivity"].as_f64()), (Some(1), Some(1.0)));
+        assert_eq!(with["confirm"][0], without["confirm"][0], "off");
+        let closed = |value: &serde_json::Value| value["gates"]["over_exposed"]["with_polyp"].as_u64();
+        assert_eq!((closed(&with), closed(&without)), (Some(8), Some(0)));
+        let first = |value: &serde_json::Value, name: &str| {
+            let row = value["confirm"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap();
+            row["first_detection_ms"].as_f64().unwrap()
+        };
+        assert_eq!([&without, &with].map(|v| first(v, "sensitive")), [0.0, 320.0]);
+        assert_eq!([&without, &with].map(|v| first(v, "balanced")), [120.0, 440.0]);
+
+        // A frame without a map is not judged, and said.
+        std::fs::remove_file(at("maps/000020.png")).unwrap();
+        let (outcome, value) = execute(&beside);
+        assert_eq!(outcome.unwrap(), Outcome::Partial);
+        assert_eq!(value["frames"]["judged"].as_u64(), Some(39));
+        assert!(
+            value["partial_reason"].as_str().unwrap().contains("1 frame of the video has no map"),
+            "{value}"
+        );
+        // Maps of another size are not those of this video.
+        GrayImage::new(80, 64).save(at("maps/000000.png")).unwrap();
+        let refused = execute(&beside).0.unwrap_err().to_string();
+        assert!(refused.contains("160x128") && refused.contains("80x64"), "{refused}");
     }
 
     #[test]

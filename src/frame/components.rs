@@ -30,8 +30,16 @@ pub enum Neighbourhood {
 
 /// The runs of one row for which `inside` says yes, from left to right.
 pub fn runs_of_row<T: Copy>(y: i32, row: &[T], inside: impl Fn(T) -> bool, mut each: impl FnMut(Run)) {
+    /// So many pixels at a time are passed over where none is inside.
+    const BLOCK: usize = 32;
     let mut x = 0;
-    while let Some(start) = row[x..].iter().position(|&v| inside(v)).map(|at| x + at) {
+    loop {
+        while let Some(block) = row.get(x..x + BLOCK)
+            && !block.iter().fold(false, |any, &v| any | inside(v))
+        {
+            x += BLOCK;
+        }
+        let Some(start) = row[x..].iter().position(|&v| inside(v)).map(|at| x + at) else { break };
         let end = row[start..].iter().position(|&v| !inside(v)).map_or(row.len(), |at| start + at);
         each(Run { y, x0: start as i32, x1: end as i32 });
         x = end;

@@ -4,6 +4,7 @@
 //! overlap, evidence is counted in time, new tracks begin, and each track's outline is mixed with its moved former one.
 //! Buffers are made for a size once; after that a frame allocates nothing.
 
+use super::layer::{Cutout, LIMIT, Layer, NOTHING, UNKNOWN};
 use super::place::{Place, moved};
 use super::regions::{Box2, Region, Regions};
 use super::scene::{Break, Glance, Scene};
@@ -16,8 +17,6 @@ use crate::postprocess::logit;
 pub const MOST_TRACKS: usize = 48;
 /// Polyps remembered after their track ended.
 const MOST_PAST: usize = 12;
-/// How far from the marking level a value counts, in logits: a surer network moves no outline.
-const LIMIT: f32 = 3.0;
 /// Time between two frames counts as evidence up to this.
 const LONGEST_PROOF_MS: f32 = 250.0;
 /// Region and moved track are the same thing from this intersection over union, or where one covers so much of the other.
@@ -32,58 +31,10 @@ const ALIKE: f32 = 4.0;
 const MIX_IOU: f32 = 0.3;
 /// Two tracks are one polyp if their centres lie within so many mean diagonals.
 const SAME_POLYP: f64 = 1.0;
-/// A place that was outside the former field of view.
-const UNKNOWN: f32 = f32::INFINITY;
-
-/// Values around the marking level, each belonging to at most one track.
-#[derive(Debug, Default)]
-struct Layer {
-    place: Place,
-    /// Logits less the marking level, within ±[`LIMIT`].
-    values: Vec<f32>,
-    /// Slot plus 1, or 0.
-    owner: Vec<u8>,
-}
-
-impl Layer {
-    fn make(&mut self, place: Place) {
-        self.place = place;
-        let n = place.w * place.h;
-        self.values.clear();
-        self.values.resize(n, -LIMIT);
-        self.owner.clear();
-        self.owner.resize(n, 0);
-    }
-
-    fn wipe(&mut self, b: &Box2) {
-        let w = self.place.w;
-        for y in b.y0..b.y1 {
-            self.owner[y as usize * w + b.x0 as usize..y as usize * w + b.x1 as usize].fill(0);
-        }
-    }
-
-    /// A track's value between pixels.
-    #[inline]
-    fn sample(&self, x: f64, y: f64, owner: u8) -> f32 {
-        let (w, h) = (self.place.w, self.place.h);
-        let (right, bottom) = ((w - 1) as f64, (h - 1) as f64);
-        if !(x >= -0.5 && y >= -0.5 && x <= right + 0.5 && y <= bottom + 0.5) {
-            return UNKNOWN;
-        }
-        let (x, y) = (x.clamp(0.0, right), y.clamp(0.0, bottom));
-        let (xi, yi) = ((x as usize).min(w.saturating_sub(2)), (y as usize).min(h.saturating_sub(2)));
-        let (fx, fy) = ((x - xi as f64) as f32, (y - yi as f64) as f32);
-        let at = |i: usize| match self.owner.get(i) {
-            Some(o) if *o == owner => self.values[i],
-            _ => -LIMIT,
-        };
-        let i = yi * w + xi;
-        let (a, b) = (at(i), at(i + 1));
-        let (c, d) = (at(i + w), at(i + w + 1));
-        let (top, low) = (a + (b - a) * fx, c + (d - c) * fx);
-        top + (low - top) * fy
-    }
-}
+/// So are a track and one whose box is so many times larger, if no more than this share of the smaller one's diagonal is
+/// between them: networks mark a stalk, a base or a shadow apart from its polyp.
+const PART: u64 = 2;
+const PART_NEAR: f32 = 0.5;
 
 #[derive(Clone, Copy, Debug)]
 struct Track {
@@ -134,6 +85,27 @@ struct Past {
     gone_ms: f32,
 }
 
+/// Puts one track's values into a row of a layer, where nobody has a larger one there. Returns how many of them are marked.
+fn write(row: &[f32], owner: u8, values: &mut [f32], held: &mut [u8]) -> u32 {
+    let mut marked = 0;
+    if held.iter().fold(0, |any, h| any | h) == 0 {
+        // The usual case, without a branch a pixel; a value that nobody has is never read.
+        for ((&v, value), held) in row.iter().zip(values).zip(held) {
+            *value = v;
+            *held = if v > NOTHING { owner } else { 0 };
+            marked += u32::from(v >= 0.0);
+        }
+        return marked;
+    }
+    for ((&v, value), held) in row.iter().zip(values).zip(held) {
+        if v > NOTHING && (*held == 0 || v > *value) {
+            (*held, *value) = (owner, v);
+            marked += u32::from(v >= 0.0);
+        }
+    }
+    marked
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Tracks {
@@ -143,6 +115,9 @@ pub struct Tracks {
     before: Layer,
     now: Layer,
     forecast_layer: Layer,
+    cutout: Cutout,
+    /// One row of values.
+    row: Vec<f32>,
     slots: [Option<Track>; MOST_TRACKS],
     forecasts: [Forecast; MOST_TRACKS],
     past: Vec<Past>,
@@ -170,6 +145,8 @@ impl Tracks {
             before: Layer::default(),
             now: Layer::default(),
             forecast_layer: Layer::default(),
+            cutout: Cutout::default(),
+            row: Vec::new(),
             slots: [None; MOST_TRACKS],
             forecasts: [Forecast::default(); MOST_TRACKS],
             past: Vec::with_capacity(MOST_PAST),
@@ -276,6 +253,11 @@ impl Tracks {
         self.now.make(place);
         self.forecast_layer.make(place);
         self.regions.reserve(place.w, place.h);
+        // What is cut out is of the former layer, which may be the larger one.
+        let former = self.before.place;
+        self.cutout.reserve(place.w.max(former.w), place.h.max(former.h));
+        self.row.clear();
+        self.row.resize(place.w, 0.0);
         let most = place.w.div_ceil(2) * place.h.div_ceil(2) + 1;
         self.hits.reserve(most);
         self.touched.reserve(most);
@@ -385,31 +367,27 @@ impl Tracks {
             let mut area = 0;
             self.touched.clear();
             let [step_x, _, _, step_y, _, _] = back.0;
+            if !spread.is_empty() {
+                self.cutout.cut(&self.before, &t.spread, owner);
+            }
             for y in spread.y0..spread.y1 {
-                let (mut sx, mut sy) = back.apply(f64::from(spread.x0), f64::from(y));
-                for x in spread.x0..spread.x1 {
-                    let v = self.before.sample(sx, sy, owner);
-                    sx += step_x;
-                    sy += step_y;
-                    if v <= -LIMIT {
+                let at = back.apply(f64::from(spread.x0), f64::from(y));
+                let row = &mut self.row[..(spread.x1 - spread.x0) as usize];
+                self.cutout.row(at, (step_x, step_y), row);
+                let span = y as usize * w + spread.x0 as usize..y as usize * w + spread.x1 as usize;
+                let layer = &mut self.forecast_layer;
+                write(row, owner, &mut layer.values[span.clone()], &mut layer.owner[span.clone()]);
+                for (&v, &label) in row.iter().zip(&self.regions.labels[span]) {
+                    if v < low || v == UNKNOWN {
                         continue;
                     }
-                    let i = y as usize * w + x as usize;
-                    let layer = &mut self.forecast_layer;
-                    if layer.owner[i] == 0 || v > layer.values[i] {
-                        layer.owner[i] = owner;
-                        layer.values[i] = v;
-                    }
-                    if v >= low && v < UNKNOWN {
-                        area += 1;
-                        let label = self.regions.labels[i];
-                        if label > 0 {
-                            let hit = &mut self.hits[usize::from(label) - 1];
-                            if *hit == 0 {
-                                self.touched.push(label - 1);
-                            }
-                            *hit += 1;
+                    area += 1;
+                    if label > 0 {
+                        let hit = &mut self.hits[usize::from(label) - 1];
+                        if *hit == 0 {
+                            self.touched.push(label - 1);
                         }
+                        *hit += 1;
                     }
                 }
             }
@@ -540,10 +518,7 @@ impl Tracks {
             if tentative {
                 // A millisecond less: frame periods are no whole numbers of them.
                 if region.is_some() && !gated && t.evidence >= n.confirm_ms - 1.0 {
-                    t.state = TrackState::Confirmed;
-                    t.evidence = n.coast_ms;
-                    t.confirmed_after_ms = Some((self.now_ns - t.born_ns) as f64 / 1e6);
-                    self.name(slot);
+                    self.confirm(slot);
                 }
             } else {
                 t.evidence = t.evidence.min(n.coast_ms);
@@ -553,43 +528,73 @@ impl Tracks {
         }
     }
 
-    /// Which polyp a newly confirmed track is: one whose track has ended, or is not seen any more, and would lie here by now.
-    fn name(&mut self, slot: usize) {
+    /// The polyp that was shown where a rectangle of the map lies: one whose track has ended, or is not seen any more, and would
+    /// lie here by now. With its place among the ended ones, or beyond them, and how many times as long its diagonal was.
+    fn shown_before(&self, b: &Box2) -> Option<(usize, u64, f64)> {
         let place = self.now.place;
         let measure = |b: &Box2| {
             let r = place.rect(b);
             let centre = (f64::from(r.x) + f64::from(r.w) / 2.0, f64::from(r.y) + f64::from(r.h) / 2.0);
             (centre, f64::from(r.w).hypot(f64::from(r.h)))
         };
-        let Some((centre, diagonal)) = self.slots[slot].as_ref().map(|t| measure(&t.bounds)) else { return };
+        let (centre, diagonal) = measure(b);
         let apart = |at: (f64, f64), size: f64| {
             (at.0 - centre.0).hypot(at.1 - centre.1) / ((size + diagonal) / 2.0).max(1.0)
         };
         // Ended ones first in the count, then those that coast unseen.
-        let mut nearest: Option<(f64, usize, u64)> = None;
-        let ended = self.past.iter().map(|p| (apart(p.centre, p.diagonal), p.polyp));
+        let mut nearest: Option<(f64, usize, u64, f64)> = None;
+        let ended = self.past.iter().map(|p| (apart(p.centre, p.diagonal), p.polyp, p.diagonal));
         let unseen = self.slots.iter().flatten().filter(|t| t.unseen_ms > 0.0).filter_map(|t| {
             let (at, size) = measure(&t.bounds);
-            Some((apart(at, size), t.polyp?))
+            Some((apart(at, size), t.polyp?, size))
         });
-        for (k, (distance, polyp)) in ended.chain(unseen).enumerate() {
+        for (k, (distance, polyp, size)) in ended.chain(unseen).enumerate() {
             if distance <= SAME_POLYP && nearest.is_none_or(|(least, ..)| distance < least) {
-                nearest = Some((distance, k, polyp));
+                nearest = Some((distance, k, polyp, size / diagonal.max(1.0)));
             }
         }
-        let polyp = match nearest {
-            Some((_, k, polyp)) => {
-                if k < self.past.len() {
-                    self.past.swap_remove(k);
-                }
-                polyp
+        nearest.map(|(_, k, polyp, times)| (k, polyp, times))
+    }
+
+    /// The polyp in view that a rectangle of the map lies beside, as a part of it does.
+    fn part_of(&self, b: &Box2) -> Option<u64> {
+        let area = |b: &Box2| u64::from(b.x1 - b.x0) * u64::from(b.y1 - b.y0);
+        let (x, y) = b.centre();
+        let mut nearest: Option<(f32, u64)> = None;
+        for t in self.slots.iter().flatten().filter(|t| t.unseen_ms <= 0.0) {
+            let (Some(polyp), o) = (t.polyp, &t.bounds) else { continue };
+            // What lies within the box of a wide arc is something else.
+            let within = o.x0 as f32 <= x && x <= o.x1 as f32 && o.y0 as f32 <= y && y <= o.y1 as f32;
+            let apart = |a0: u32, a1: u32, b0: u32, b1: u32| a0.max(b0).saturating_sub(a1.min(b1)) as f32;
+            let gap = apart(b.x0, b.x1, o.x0, o.x1).hypot(apart(b.y0, b.y1, o.y0, o.y1));
+            let is_part = !within && area(o) >= PART * area(b) && gap <= PART_NEAR * b.diagonal();
+            if is_part && nearest.is_none_or(|(least, _)| gap < least) {
+                nearest = Some((gap, polyp));
             }
-            None => {
-                self.next_polyp += 1;
-                self.next_polyp - 1
+        }
+        nearest.map(|(_, polyp)| polyp)
+    }
+
+    /// Confirms a track and says which polyp it is.
+    fn confirm(&mut self, slot: usize) {
+        let Some(t) = &self.slots[slot] else { return };
+        let bounds = t.bounds;
+        let polyp = if let Some((k, polyp, _)) = self.shown_before(&bounds) {
+            if k < self.past.len() {
+                self.past.swap_remove(k);
             }
+            polyp
+        } else if let Some(polyp) = self.part_of(&bounds) {
+            polyp
+        } else {
+            self.next_polyp += 1;
+            self.next_polyp - 1
         };
+        let now = self.now_ns;
         if let Some(t) = &mut self.slots[slot] {
+            t.state = TrackState::Confirmed;
+            t.evidence = self.numbers.coast_ms;
+            t.confirmed_after_ms = Some((now - t.born_ns) as f64 / 1e6);
             t.polyp = Some(polyp);
         }
     }
@@ -621,11 +626,22 @@ impl Tracks {
                 return;
             }
             let r: Region = self.regions.list[usize::from(region)];
+            // What was shown here a moment ago, of about that size, and looks like a polyp needs less proof.
+            let pixels = (self.now.place.w * self.now.place.h).max(1) as f32;
+            let n = &self.numbers;
+            let again = 1.0 / f64::from(ALIKE.sqrt())..=f64::from(ALIKE.sqrt());
+            let evidence = if n.again > 0.0
+                && self.shown_before(&r.bounds).is_some_and(|(_, _, times)| again.contains(&times))
+            {
+                n.again * n.confirm_ms * n.weight(r.roundness(), r.sureness(), r.area as f32 / pixels)
+            } else {
+                0.0
+            };
             self.slots[slot] = Some(Track {
                 id: self.next_track,
                 polyp: None,
                 state: TrackState::Tentative,
-                evidence: 0.0,
+                evidence,
                 unseen_ms: 0.0,
                 first_frame: glance.frame.0,
                 first_pts: glance.pts.0,
@@ -640,13 +656,8 @@ impl Tracks {
             self.next_track += 1;
             self.given[usize::from(region)] = slot as u8 + 1;
             self.forecasts[slot] = Forecast { region: Some(region), ..Forecast::default() };
-            if self.numbers.confirm_ms <= 0.0
-                && let Some(t) = &mut self.slots[slot]
-            {
-                t.state = TrackState::Confirmed;
-                t.evidence = self.numbers.coast_ms;
-                t.confirmed_after_ms = Some(0.0);
-                self.name(slot);
+            if evidence >= self.numbers.confirm_ms - 1.0 {
+                self.confirm(slot);
             }
         }
     }
@@ -679,37 +690,41 @@ impl Tracks {
             };
             let mut solid = 0;
             let mut spread = Box2::default();
+            let alone = self.given.iter().all(|g| *g == owner);
             for y in area.y0..area.y1 {
-                let row = y as usize * w;
-                let (mut first, mut last) = (u32::MAX, 0);
-                for x in area.x0..area.x1 {
-                    let i = row + x as usize;
-                    let label = self.regions.labels[i];
-                    let ours = label > 0 && self.given[usize::from(label) - 1] == owner;
-                    let former = &self.forecast_layer;
-                    let was = if former.owner[i] == owner { former.values[i] } else { -LIMIT };
-                    let v = if found {
-                        let seen = if label == 0 || ours {
-                            (map[i] - self.level).clamp(-LIMIT, LIMIT)
-                        } else {
-                            -LIMIT
-                        };
-                        if share >= 1.0 || was == UNKNOWN { seen } else { was + share * (seen - was) }
-                    } else if was == UNKNOWN {
-                        -LIMIT
-                    } else {
-                        was
-                    };
-                    if v > -LIMIT && (self.now.owner[i] == 0 || v > self.now.values[i]) {
-                        self.now.owner[i] = owner;
-                        self.now.values[i] = v;
-                        solid += u32::from(v >= 0.0);
-                        first = first.min(x);
-                        last = x + 1;
+                let span = y as usize * w + area.x0 as usize..y as usize * w + area.x1 as usize;
+                let row = &mut self.row[..span.len()];
+                let former = &self.forecast_layer;
+                let held = former.values[span.clone()].iter().zip(&former.owner[span.clone()]);
+                for (out, (v, o)) in row.iter_mut().zip(held) {
+                    *out = if *o == owner { *v } else { -LIMIT };
+                }
+                let mixed = |was: f32, seen: f32| {
+                    if share >= 1.0 || was == UNKNOWN { seen } else { was + share * (seen - was) }
+                };
+                let height = |v: f32| (v - self.level).clamp(-LIMIT, LIMIT);
+                if !found {
+                    for out in row.iter_mut().filter(|v| **v == UNKNOWN) {
+                        *out = -LIMIT;
+                    }
+                } else if alone {
+                    for (out, v) in row.iter_mut().zip(&map[span.clone()]) {
+                        *out = mixed(*out, height(*v));
+                    }
+                } else {
+                    let seen = map[span.clone()].iter().zip(&self.regions.labels[span.clone()]);
+                    for (out, (v, &label)) in row.iter_mut().zip(seen) {
+                        let ours = label == 0 || self.given[usize::from(label) - 1] == owner;
+                        *out = mixed(*out, if ours { height(*v) } else { -LIMIT });
                     }
                 }
-                if first < last {
-                    spread = spread.union(&Box2 { x0: first, y0: y, x1: last, y1: y + 1 });
+                let values = &mut self.now.values[span.clone()];
+                solid += write(row, owner, values, &mut self.now.owner[span]);
+                let there = |v: &f32| *v > NOTHING;
+                if let Some(first) = row.iter().position(there) {
+                    let last = row.iter().rposition(there).unwrap_or(first);
+                    let (x0, x1) = (area.x0 + first as u32, area.x0 + last as u32 + 1);
+                    spread = spread.union(&Box2 { x0, y0: y, x1, y1: y + 1 });
                 }
             }
             t.spread = spread;

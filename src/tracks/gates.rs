@@ -74,7 +74,6 @@ impl Features {
 /// Colours of a picture at a grid of places. Buffers are kept.
 #[derive(Debug, Default)]
 pub(super) struct Colours {
-    row: Vec<u8>,
     now: Vec<u32>,
     before: Vec<u32>,
     counted: u32,
@@ -96,16 +95,14 @@ impl Colours {
         let reader = RowReader::new(*picture);
         let rows = reader.rows();
         let last = rows.count(picture.info.height as usize).saturating_sub(1);
-        self.row.resize(view.w as usize * 3, 0);
         let (mut white, mut lit, mut tissue, mut saturation) = (0u32, 0u32, 0u32, 0f32);
         for k in 0..ROWS {
             let line = view.y as usize + (2 * k + 1) * view.h as usize / (2 * ROWS);
-            reader.rgb((line / rows.step()).min(last), view.x as usize, &mut self.row);
+            let line = (line / rows.step()).min(last);
             for i in 0..PLACES {
-                let x = (2 * i + 1) * view.w as usize / (2 * PLACES);
-                let Some(&[r, g, b]) = self.row.get(3 * x..3 * x + 3).and_then(|p| p.first_chunk()) else {
-                    continue;
-                };
+                let mut rgb = [0; 3];
+                reader.rgb(line, view.x as usize + (2 * i + 1) * view.w as usize / (2 * PLACES), &mut rgb);
+                let [r, g, b] = rgb;
                 let step = |v: u8| usize::from(v) * STEPS / 256;
                 self.now[(step(r) * STEPS + step(g)) * STEPS + step(b)] += 1;
                 self.counted += 1;

@@ -18,6 +18,7 @@
 
 mod filter;
 mod gates;
+mod layer;
 mod place;
 mod regions;
 mod scene;

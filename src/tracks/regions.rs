@@ -138,11 +138,17 @@ impl Regions {
             let squares = |k: f64| (k - 1.0) * k * (2.0 * k - 1.0) / 6.0;
             let added = [sum, n * row, squares(b) - squares(a), n * row * row, sum * row];
             region.moments.iter_mut().zip(added).for_each(|(m, v)| *m += v);
-            for &v in &map[span] {
-                region.peak = region.peak.max(v);
-                region.solid += u32::from(v >= level);
-                region.mass += (v - level).clamp(0.0, most);
+            // Sums of eight that do not wait for each other.
+            let (mut peaks, mut masses) = ([f32::NEG_INFINITY; 8], [0f32; 8]);
+            for eight in map[span].chunks(8) {
+                for ((peak, mass), &v) in peaks.iter_mut().zip(&mut masses).zip(eight) {
+                    *peak = if v > *peak { v } else { *peak };
+                    *mass += (v - level).clamp(0.0, most);
+                    region.solid += u32::from(v >= level);
+                }
             }
+            region.peak = peaks.into_iter().fold(region.peak, f32::max);
+            region.mass += masses.into_iter().sum::<f32>();
         }
     }
 }

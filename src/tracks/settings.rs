@@ -40,7 +40,7 @@ impl Confirm {
             Self::Off => None,
             Self::Sensitive => Some(Numbers { confirm_ms: 0.0, ..Numbers::BALANCED }),
             Self::Balanced => Some(Numbers::BALANCED),
-            Self::Quiet => Some(Numbers { confirm_ms: 240.0, least_weight: 0.1, ..Numbers::BALANCED }),
+            Self::Quiet => Some(Numbers { confirm_ms: 240.0, least_weight: 0.06, ..Numbers::BALANCED }),
         }
     }
 }
@@ -95,13 +95,16 @@ pub struct Numbers {
     pub sure_from: f32,
     #[serde(default)]
     pub sure_to: f32,
-    /// So much more of that height a region must have for each tenth of the field of view that it covers, up to
-    /// [`LARGEST`]: of what is large and near, a network that is right is sure.
+    /// So many logits more a region must have for each tenth of the field of view that it covers, up to [`LARGEST`]: of what
+    /// is large and near, a network that is right is sure.
     #[serde(default)]
     pub sure_size: f32,
     /// The least that it counts, so that what lasts is shown in the end, whatever it looks like.
     #[serde(default)]
     pub least_weight: f32,
+    /// Share of `confirm_ms` that needs no second proof where a polyp was shown no longer than `gap_ms` ago.
+    #[serde(default)]
+    pub again: f32,
     /// Which gates are heeded: a bit each, in the order of [`Gate::ALL`](crate::frame::Gate::ALL).
     pub gates: u8,
 }
@@ -125,8 +128,9 @@ impl Numbers {
         round_to: 0.97,
         sure_from: 0.1,
         sure_to: 0.7,
-        sure_size: 4.0,
-        least_weight: 0.05,
+        sure_size: 1.0,
+        least_weight: 0.03,
+        again: 1.0,
         gates: 0b1111,
     };
 
@@ -143,7 +147,7 @@ impl Numbers {
             }
         };
         let round = share(roundness, self.round_from, self.round_to);
-        let sureness = sureness / (1.0 + self.sure_size * covered.min(LARGEST) / 0.1);
+        let sureness = sureness - self.sure_size * covered.min(LARGEST) / 0.1;
         (round * share(sureness, self.sure_from, self.sure_to)).max(self.least_weight)
     }
 
@@ -178,7 +182,9 @@ impl Numbers {
             && self.go_on <= 0.5
             && self.start >= 0.5
             && (0.0..0.5).contains(&self.least_share)
-            && [self.round_from, self.round_to, self.least_weight].iter().all(|v| (0.0..=1.0).contains(v))
+            && [self.round_from, self.round_to, self.least_weight, self.again]
+                .iter()
+                .all(|v| (0.0..=1.0).contains(v))
             && [self.sure_from, self.sure_to].iter().all(|v| (0.0..=3.0).contains(v))
             && (0.0..=100.0).contains(&self.sure_size);
         if good {
@@ -215,7 +221,7 @@ impl FromStr for Variant {
             let wrong = || {
                 Error::usage(format!("{part:?} changes no number of a setting for confirmation")).remedy(
                     "write NAME=NUMBER with one of confirm, fade, coast, keep, start, continue, least, smooth, gap, \
-                     round-from, round-to, sure-from, sure-to, sure-size, least-weight, gates",
+                     round-from, round-to, sure-from, sure-to, sure-size, least-weight, again, gates",
                 )
             };
             let (key, value) = part.split_once('=').ok_or_else(wrong)?;
@@ -242,6 +248,7 @@ impl FromStr for Variant {
                 "sure-from" => &mut n.sure_from,
                 "sure-to" => &mut n.sure_to,
                 "sure-size" => &mut n.sure_size,
+                "again" => &mut n.again,
                 "least-weight" => &mut n.least_weight,
                 _ => return Err(wrong()),
             } = value;
@@ -279,8 +286,8 @@ mod tests {
             [1.0, least, least]
         );
         assert!((n.weight(0.91, 0.4, 0.0) - 0.25).abs() < 1e-5);
-        // Five times as sure for a tenth of the view, seven times for all that is larger than [`LARGEST`].
-        assert!((n.weight(1.0, 2.0, 0.1) - 0.5).abs() < 1e-5);
+        // A tenth of the view asks for a logit more, and all that is larger than [`LARGEST`] for as much as that.
+        assert_eq!([1.1, 1.4, 1.7].map(|s| n.weight(1.0, s, 0.1).max(0.1)), [0.1, 0.5, 1.0]);
         assert_eq!(n.weight(1.0, 2.0, 0.2), n.weight(1.0, 2.0, 0.6));
         // Numbers of before weights counted everything.
         let plain =

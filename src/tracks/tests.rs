@@ -278,6 +278,48 @@ fn a_gap_at_one_place_is_one_polyp_and_another_place_another() {
 }
 
 #[test]
+fn what_is_shown_again_where_a_polyp_was_needs_no_second_proof() {
+    let mut run = Run::new(Confirm::Balanced);
+    let (with, without) = (map(&[HERE]), map(&[]));
+    for n in 0..30 {
+        run.frame(n, n * 40 * MS, if n < 10 { &with } else { &without });
+    }
+    assert!(run.tracks.marks().is_empty(), "it has ended");
+    let marks = run.frame(30, 1200 * MS, &with);
+    assert_eq!((marks[0].state, marks[0].polyp_id), (TrackState::Confirmed, Some(1)));
+    assert!(run.drawn_px() > 0 && marks[0].is_newly_confirmed());
+    // Elsewhere it does, and an arc does everywhere.
+    let marks = run.frame(31, 1240 * MS, &map(&[HERE, ((70.0, 70.0), 6.0, 4.0)]));
+    assert_eq!(
+        marks.iter().map(|m| m.state).collect::<Vec<_>>(),
+        [TrackState::Confirmed, TrackState::Tentative]
+    );
+    let mut run = Run::new(Confirm::Balanced);
+    let mut arc = map(&[((40.0, 40.0), 10.0, 4.0)]);
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            if (x as f64 - 40.0).hypot(y as f64 - 44.0) < 10.0 {
+                arc[y * SIDE + x] = -6.0;
+            }
+        }
+    }
+    for n in 0..31 {
+        run.frame(
+            n,
+            n * 40 * MS,
+            if n < 10 {
+                &with
+            } else if n < 30 {
+                &without
+            } else {
+                &arc
+            },
+        );
+    }
+    assert_eq!((run.tracks.marks()[0].state, run.drawn_px()), (TrackState::Tentative, 0));
+}
+
+#[test]
 fn what_is_lost_and_found_beside_it_is_one_polyp() {
     // The old track still coasts when the new one is confirmed.
     let n = Numbers { coast_ms: 1000.0, ..Numbers::BALANCED };
@@ -288,6 +330,27 @@ fn what_is_lost_and_found_beside_it_is_one_polyp() {
         last = run.frame(k, k * 40 * MS, &map(&[((x, 40.0), if k < 15 { 4.0 } else { 9.0 }, 4.0)]));
     }
     assert!(last.len() == 2 && last.iter().all(|m| m.polyp_id == Some(1)), "{last:?}");
+}
+
+#[test]
+fn a_small_mark_beside_a_polyp_is_a_part_of_it_and_a_mark_of_its_own_further_off() {
+    let polyp = ((34.0, 40.0), 12.0, 4.0);
+    for (second, same) in [
+        (((52.0, 40.0), 3.0, 4.0), true),
+        (((56.0, 40.0), 3.0, 4.0), false),
+        // Nearly as large: a neighbour.
+        (((61.0, 40.0), 11.0, 4.0), false),
+    ] {
+        let mut run = Run::new(Confirm::Balanced);
+        let mut last = Vec::new();
+        for n in 0..30 {
+            let disks = [polyp, second];
+            last = run.frame(n, n * 40 * MS, &map(&disks[..if n < 10 { 1 } else { 2 }]));
+        }
+        assert_eq!(last.len(), 2, "{second:?}");
+        let ids = last.iter().map(|m| (m.track_id, m.polyp_id)).collect::<Vec<_>>();
+        assert_eq!(ids, [(1, Some(1)), (2, Some(if same { 1 } else { 2 }))], "{second:?}");
+    }
 }
 
 #[test]
