@@ -179,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_slot_has_nothing_new() {
+        let (_mask_sender, mut mask_receiver) = mask_slot(1);
+        assert!(matches!(mask_receiver.newest(), (None, false)));
+    }
+
+    #[test]
+    fn a_masks_age_is_counted_from_its_frames_capture() {
+        let mask = FinishedMask { captured: Nanos(40), finished: Nanos(70), ..FinishedMask::default() };
+        assert_eq!(mask.age(Nanos(100)), Nanos(60));
+        // A clock that is read on another thread may be a little behind.
+        assert_eq!(mask.age(Nanos(30)), Nanos(0));
+    }
+
+    #[test]
     fn the_newest_survives_a_video_path_that_does_not_look() {
         for order in [[1u64, 2, 3, 4, 5], [5, 4, 3, 2, 1], [2, 5, 1, 4, 3]] {
             let (mask_sender, mut mask_receiver) = mask_slot(2);
@@ -197,8 +211,24 @@ mod tests {
         assert!(!mask_receiver.wait_for(FrameId(4), Duration::ZERO));
         mask_sender.give(mask(5));
         assert!(mask_receiver.wait_for(FrameId(4), Duration::ZERO));
+        assert!(mask_receiver.wait_for(FrameId(5), Duration::ZERO), "it is there already");
         assert_eq!(shown(&mut mask_receiver), Some((5, true)));
         assert_eq!(shown(&mut mask_receiver), Some((5, false)));
+    }
+
+    #[test]
+    fn whoever_waits_gets_what_comes_meanwhile() {
+        let (mask_sender, mut mask_receiver) = mask_slot(1);
+        let (begin, begun) = crossbeam_channel::bounded(1);
+        let worker = std::thread::spawn(move || {
+            begun.recv().expect("it is told to begin");
+            // Later than a receiver looks that does not wait.
+            (0..50).for_each(|_| std::thread::yield_now());
+            mask_sender.give(mask(3));
+        });
+        begin.send(()).expect("it listens");
+        assert!(mask_receiver.wait_for(FrameId(3), Duration::from_secs(60)));
+        worker.join().expect("it does not panic");
     }
 
     #[test]

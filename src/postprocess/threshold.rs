@@ -241,11 +241,13 @@ mod tests {
         #[test]
         fn finds_what_the_plain_steps_find(
             h in 1usize..12, w in 1usize..12, th in 1usize..40, tw in 1usize..600, classes in 1usize..4,
-            level in -6f32..9.0, seed in any::<u32>(),
+            level in -6f32..9.0, seed in any::<u32>(), exact in any::<bool>(),
         ) {
             let logits: Vec<f32> = (0..classes * h * w)
                 .map(|i| ((i as u32 + 1).wrapping_mul(747796405).wrapping_add(seed).wrapping_mul(2891336453) >> 8) as f32 / 1e6 - 8.0)
                 .collect();
+            // Often a level that a logit has to the bit.
+            let level = if exact { logits[seed as usize % logits.len()] } else { level };
             let (inside, values, found) = plainly(&logits, classes, (h, w), (th, tw), level);
             let mut t = Thresholder::default();
             for _ in 0..2 {

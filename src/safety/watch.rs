@@ -194,6 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_themselves_are_allowed() {
+        let (mut w, p) = watch();
+        w.step(ms(5000), &p, Some(ms(90)), true);
+        let v = w.step(ms(5100), &p, Some(ms(200)), true);
+        assert_eq!((v.state, v.draw), (State::Active, true));
+        let v = w.step(ms(5150), &p, Some(ms(201)), true);
+        assert_eq!((v.state, v.draw), (State::Degraded, false));
+        // Late in a session as well as at its begin: degraded for a second after the last mask that was too old.
+        assert_eq!(w.step(ms(6149), &p, Some(ms(90)), true).state, State::Degraded);
+        assert_eq!(w.step(ms(6150), &p, Some(ms(90)), true).state, State::Active);
+    }
+
+    #[test]
     fn a_stall_bypasses_at_three_times_the_usual_or_when_its_mask_is_too_old() {
         let (mut w, p) = watch();
         p[0].done(ms(40));
@@ -211,6 +224,15 @@ mod tests {
         // It wakes.
         p[0].done(ms(100));
         assert_eq!(w.step(ms(1300), &p, Some(ms(90)), true).state, State::Active);
+    }
+
+    #[test]
+    fn a_quick_worker_may_take_two_frames_of_video() {
+        let (mut w, p) = watch();
+        p[0].done(ms(1));
+        p[0].begin(ms(10));
+        assert_eq!(w.step(ms(76), &p, Some(ms(80)), true).state, State::Active);
+        assert_eq!(w.step(ms(77), &p, Some(ms(81)), true).reason, Reason::Stalled);
     }
 
     #[test]
@@ -247,8 +269,8 @@ mod tests {
     fn a_first_frame_may_take_seconds() {
         let (mut w, p) = watch();
         p[0].begin(ms(1));
-        assert_eq!(w.step(ms(4000), &p, None, true).state, State::WarmUp);
-        assert_eq!(w.step(ms(5100), &p, None, true).reason, Reason::Stalled);
+        assert_eq!(w.step(ms(5001), &p, None, true).state, State::WarmUp);
+        assert_eq!(w.step(ms(5002), &p, None, true).reason, Reason::Stalled);
     }
 
     proptest::proptest! {

@@ -70,3 +70,15 @@ impl WorkerHealth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_are_counted_from_one() {
+        let health = WorkerHealth::default();
+        assert_eq!((health.restarts(), health.restarted(), health.restarted()), (0, 1, 2));
+        assert_eq!(health.restarts(), 2);
+    }
+}
