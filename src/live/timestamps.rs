@@ -67,7 +67,7 @@ impl Entry {
 
     /// Calls `write`, unless somebody has written it since `version` or writes it now.
     fn write(&self, version: u64, write: impl FnOnce(&Self)) {
-        let free = version % 2 == 0
+        let free = version.is_multiple_of(2)
             && self
                 .version
                 .compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed)
