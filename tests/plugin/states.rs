@@ -18,23 +18,6 @@ fn used() -> (u64, usize, usize) {
     (kilobytes << 10, count("/proc/self/task"), count("/proc/self/fd"))
 }
 
-/// What is used once nothing changes any more: threads that were told to end may take their time on a busy machine, and the
-/// allocator keeps what was freed.
-fn settled() -> (u64, usize, usize) {
-    let mut last = used();
-    for _ in 0..100 {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        // SAFETY: gives free pages back; without other effect.
-        unsafe { libc::malloc_trim(0) };
-        let now = used();
-        if now.1 == last.1 && now.0.abs_diff(last.0) < 1 << 20 {
-            return now;
-        }
-        last = now;
-    }
-    last
-}
-
 /// What the process does; started by the test below.
 #[test]
 #[ignore = "runs in a process of its own"]
@@ -54,10 +37,10 @@ fn cycle() {
         reached.expect("it plays");
         pipeline.set_state(gst::State::Null).expect("it stops");
         if n == cycles / 3 {
-            after_warm_up = Some(settled());
+            after_warm_up = Some(used());
         }
     }
-    let (before, after) = (after_warm_up.expect("some cycles"), settled());
+    let (before, after) = (after_warm_up.expect("some cycles"), used());
     let grown = after.0.saturating_sub(before.0);
     assert!(grown < 24 << 20, "{grown} bytes more after {cycles} cycles: {before:?}, {after:?}");
     assert!(after.1 <= before.1 + 2, "threads are left: {before:?}, {after:?}");
