@@ -17,7 +17,7 @@
 //! ```
 //!
 //! *A segment* ends where nothing is followed, so that what comes after it can be computed by a process that knows only the frames
-//! before it, and not what was found on them: a killed worker's successor decodes up to there and goes on (see [`unit`]). An
+//! before it, and not what was found on them: a killed worker's successor decodes up to there and goes on (see `unit`). An
 //! uninterrupted run ends its segments at the same frames, so the results do not depend on who was killed when.
 //!
 //! Nothing in the store is named after a file, and no sentence in it names one: names are in the manifest alone.

@@ -1,7 +1,7 @@
 //! Keeping a mask on its polyp although the picture has moved on since.
 //!
 //! In: every frame of the video path, and masks that are some frames old. Out: the mask as it lies on the newest frame.
-//! Each frame is reduced to a small grey image; dense optical flow ([`flow`]) says how it moved since the frame before.
+//! Each frame is reduced to a small grey image; dense optical flow (`flow`) says how it moved since the frame before.
 //! From the mask's frame to the newest these small steps are chained, around each polyp apart: near and far walls of
 //! the bowel move differently.
 

@@ -95,7 +95,7 @@ pub struct Numbers {
     pub sure_from: f32,
     #[serde(default)]
     pub sure_to: f32,
-    /// So many logits more a region must have for each tenth of the field of view that it covers, up to [`LARGEST`]: of what
+    /// So many logits more a region must have for each tenth of the field of view that it covers, up to `LARGEST`: of what
     /// is large and near, a network that is right is sure.
     #[serde(default)]
     pub sure_size: f32,
