@@ -280,8 +280,7 @@ fn quantise(
     let bar = Progress::new(None, json, "calibrating");
     let quantised = quantisation::quantise(&checkpoint, &inputs, &mut |what| bar.say(what))?;
     bar.finish();
-    let description =
-        Description { activations: quantised.activations.clone(), ..checkpoint.description().clone() };
+    let description = checkpoint.description().clone().with_activations(quantised.activations.clone());
     let sha256 = checkpoint.with_description(description)?.save(output, Form::Compact, force)?;
     if json {
         return write_json(out, &Quantisation { input: file, output, sha256, quantised: &quantised });

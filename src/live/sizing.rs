@@ -71,14 +71,19 @@ pub fn choose(checkpoint: &Checkpoint, options: Options, budget: Nanos, period: 
         }
         // The one that was too slow gives its memory back first.
         drop(last.take());
-        let (network, alone) = measure(checkpoint, Options { size: Some((side, side)), ..options })?;
+        let (mut network, alone) = measure(checkpoint, Options { size: Some((side, side)), ..options })?;
+        // A GPU's engine computes in f16 whatever the processor would take.
+        let format = match network.route() {
+            Route::Pictures(_) => "f16",
+            Route::Planes => options.precision.on_this_cpu(checkpoint).name(),
+        };
         let spent = alone.0 as f64;
         let words = format!(
             "{side}x{side}: {:.1} ms alone, up to {:.1} ms meets the annotation delay of {:.0} ms{}",
             ms(spent),
             ms(limit),
             ms(budget.0 as f64),
-            given_up(checkpoint.description(), side, options.precision.on_this_cpu(checkpoint).name())
+            given_up(checkpoint.description(), side, format)
         );
         let fits = spent <= limit;
         last = Some(Sizing { network, size: (side, side), words });
@@ -189,6 +194,30 @@ mod tests {
         let mut network = OfPictures(0);
         time(&mut network).unwrap();
         assert_eq!(network.0, FRAMES);
+    }
+
+    #[test]
+    fn what_a_smaller_input_costs_is_said_where_it_was_measured() {
+        use crate::model::checkpoint::Figures;
+        use crate::model::{Architecture, Variant};
+        let mut d = Description::published("d", Architecture { variant: Variant::M2SNet, classes: 1 });
+        assert_eq!(given_up(&d, 256, "f32"), "");
+        let figures = |m_dice| Figures { count: 9, m_dice, m_iou: 0.5 };
+        for (side, f32, i8) in [(352, 0.8386, 0.8388), (160, 0.7518, 0.7539)] {
+            let measured = [("f32", f32), ("i8", i8)].map(|(p, v)| (p.to_owned(), figures(v)));
+            d.by_input_size.insert(side, measured.into());
+        }
+        let said = given_up(&d, 160, "i8");
+        assert!(
+            said.contains("0.754") && said.contains("0.839 at 352x352") && said.contains("slow"),
+            "{said}"
+        );
+        assert!(given_up(&d, 160, "f16").contains("0.752"), "what was not measured is as f32 is");
+        assert_eq!(given_up(&d, 352, "i8"), "");
+        // Other scales, other integers: only what they do not touch is still true.
+        let other = d.with_activations([("level1".to_owned(), 3.0)].into());
+        assert_eq!((other.dice_at(160, "f32"), other.dice_at(160, "i8")), (Some(0.7518), Some(0.7518)));
+        assert_eq!(other.activations.len(), 1);
     }
 
     #[test]

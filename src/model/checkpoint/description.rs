@@ -127,6 +127,16 @@ impl Description {
         figures.get(precision).or_else(|| figures.get("f32")).map(|f| f.m_dice)
     }
 
+    /// The same parameters with other scales for 8-bit integers, whose figures are not known yet.
+    #[must_use]
+    pub fn with_activations(mut self, activations: std::collections::BTreeMap<String, f32>) -> Self {
+        self.activations = activations;
+        for figures in self.by_input_size.values_mut() {
+            figures.remove("i8");
+        }
+        self
+    }
+
     /// Where the description of a checkpoint lies: `NAME.json` beside `NAME.safetensors` or `NAME.pth`.
     pub fn path_beside(checkpoint: &Path) -> PathBuf {
         checkpoint.with_extension("json")
