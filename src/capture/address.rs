@@ -56,19 +56,27 @@ impl Address {
             before.split_once(':').map_or("", |(_, password)| password)
         };
         let (user, at_host, path) = match authority.rsplit_once('@') {
-            // A password that holds the `/` it should have escaped: the host is not where it seems to be.
-            Some((user, host)) if path.contains('@') => {
+            // A path that holds an `@`, or a password that holds the `/` it should have escaped: then the host is not
+            // where it seems to be, and what seems to be the host is not shown.
+            Some((user, at_host)) if path.contains('@') => {
                 add_secret(&mut secrets, longest());
-                (Some(user), host, String::new())
+                add_secret(&mut secrets, user.split_once(':').map_or(user, |(_, password)| password));
+                let (host, port) = split_port(at_host);
+                let shown = format!("{scheme}://{HIDDEN}");
+                return Some(Self::of(text, scheme, host, port, shown, secrets));
             }
             Some((user, host)) => (Some(user), host, shown_path(path, &mut secrets)),
-            None if path.contains('@') && authority.rsplit_once(':').is_some_and(|(_, p)| !is_port(p)) => {
-                (Some(rest.rsplit_once('@').map_or(rest, |(user, _)| user)), "", String::new())
-            }
-            // This reads as a host with a path that holds an `@`, or as a password that begins with digits.
             None if path.contains('@') && authority.contains(':') => {
                 add_secret(&mut secrets, longest());
-                (None, authority, format!("/{HIDDEN}"))
+                match host_and_port(authority) {
+                    // A host with a path that holds an `@`, or a user with a password that begins with digits: the
+                    // first is likelier and is where we call, but only what both readings may show is shown.
+                    Some((host, port)) => {
+                        let shown = format!("{scheme}://{host}{HIDDEN}");
+                        return Some(Self::of(text, scheme, unbracketed(host), port, shown, secrets));
+                    }
+                    None => (Some(rest.rsplit_once('@').map_or(rest, |(user, _)| user)), "", String::new()),
+                }
             }
             None => (None, authority, shown_path(path, &mut secrets)),
         };
@@ -77,11 +85,22 @@ impl Address {
         }
         let (host, port) = split_port(at_host);
         let shown = format!("{scheme}://{at_host}{path}");
+        Some(Self::of(text, scheme, host, port, shown, secrets))
+    }
+
+    fn of(
+        text: &str,
+        scheme: &str,
+        host: &str,
+        port: Option<u16>,
+        shown: String,
+        secrets: Vec<String>,
+    ) -> Self {
         let scheme = scheme.to_ascii_lowercase();
         let is_listener = text.split(['?', '&']).any(|pair| pair == "mode=listener");
         let listens = is_listener || (host.is_empty() && scheme == "srt");
         let host = (!host.is_empty()).then(|| host.to_owned());
-        Some(Self { shown, scheme, host, port, listens, secrets })
+        Self { shown, scheme, host, port, listens, secrets }
     }
 }
 
@@ -91,8 +110,15 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-fn is_port(text: &str) -> bool {
-    text.is_empty() || text.parse::<u16>().is_ok()
+/// Host (with its brackets) and port of an authority that can be nothing else but these two, with one colon between them.
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = authority.rsplit_once(':')?;
+    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let is_host = match inside {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    };
+    (is_host && !port.is_empty()).then(|| port.parse().ok().map(|port| (host, Some(port))))?
 }
 
 fn split_port(at_host: &str) -> (&str, Option<u16>) {
@@ -202,10 +228,19 @@ mod tests {
         for (text, shown, host, port) in [
             ("rtsp://tower.local/live", "rtsp://tower.local/live", Some("tower.local"), None),
             ("rtsp://u:geheim@tower:8554/live", "rtsp://tower:8554/live", Some("tower"), Some(8554)),
-            ("rtsp://u:ge%68eim@[::1]:8554/a@b", "rtsp://[::1]:8554", Some("::1"), Some(8554)),
+            ("rtsp://u:ge%68eim@[::1]:8554/a", "rtsp://[::1]:8554/a", Some("::1"), Some(8554)),
+            ("rtsp://u:ge%68eim@[::1]:8554/a@b", "rtsp://…", Some("::1"), Some(8554)),
+            ("rtsp://u:@eim?@tower/", "rtsp://…", Some("eim"), None),
             ("rtsp://u:geh@eim@tower/", "rtsp://tower/", Some("tower"), None),
             ("rtsp://u:geh/eim@tower/", "rtsp://", None, None),
             ("rtsp://tower/cam@1", "rtsp://tower/cam@1", Some("tower"), None),
+            ("rtsp://tower:8554/cam@1", "rtsp://tower…", Some("tower"), Some(8554)),
+            ("rtsp://[::1]:8554/cam@1", "rtsp://[::1]…", Some("::1"), Some(8554)),
+            // A password may begin with a port, end with a colon, or hold brackets.
+            ("rtsp://u:12345/eim@tower/", "rtsp://u…", Some("u"), Some(12345)),
+            ("rtsp://u:0:/eim@tower/", "rtsp://", None, None),
+            ("rtsp://u:[eim]:1/x@tower/", "rtsp://", None, None),
+            ("rtsp://[eim]:1/x@tower/", "rtsp://", None, None),
             (
                 "srt://:7001?mode=listener&passphrase=geheimgeheim",
                 "srt://:7001?mode=listener&passphrase=…",
@@ -244,6 +279,17 @@ mod tests {
             let shown = without_secrets(&format!("cannot open {url} now"), &a.secrets);
             proptest::prop_assert!(!a.shown.contains(&password), "{}", a.shown);
             proptest::prop_assert!(!shown.contains(&password), "{}", shown);
+        }
+
+        /// Nor most of it, if it holds what an address gives a meaning to.
+        #[test]
+        fn no_part_of_a_password_is_shown(
+            parts in proptest::collection::vec("(Z{4}|[0-9]{1,5}|[:/@?#&=%.]|\\[|\\])", 1..9),
+        ) {
+            let url = format!("rtsp://user:{}@tower/live", parts.concat());
+            let a = parsed(&url);
+            let shown = without_secrets(&format!("cannot open {url} now"), &a.secrets);
+            proptest::prop_assert!(!a.shown.contains('Z') && !shown.contains('Z'), "{}: {}, {}", url, a.shown, shown);
         }
     }
 }
