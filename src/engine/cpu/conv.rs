@@ -107,11 +107,21 @@ pub(crate) struct Factors {
     pub(crate) integer: bool,
     /// Whether the result is stored as integers, so that the plane sums what is stored.
     pub(crate) stored: bool,
+    /// Whether the weights are so small that products of two words may be summed in 16 bits.
+    pub(crate) two_words: bool,
 }
 
 impl Default for Factors {
     fn default() -> Self {
-        Self { residual: 1.0, result: 1.0, add: 1.0, sum: 1.0, integer: false, stored: false }
+        Self {
+            residual: 1.0,
+            result: 1.0,
+            add: 1.0,
+            sum: 1.0,
+            integer: false,
+            stored: false,
+            two_words: false,
+        }
     }
 }
 
@@ -298,6 +308,7 @@ unsafe fn run_tile<L: Lanes>(
             start,
             sums,
             sums_step,
+            two_words: conv.epilogue.factors.two_words,
         };
         conv.kernels[panel.vectors - 1][pixels - 1](&tile);
     }

@@ -599,31 +599,44 @@ fn paths_that_claim_to_be_here_have_kernels() {
     assert!(KernelSet::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
 }
 
-/// Integer convolutions give the definition's sums to the bit, directly and by Winograd's algorithm, on every path.
+/// Integer convolutions give the definition's sums to the bit, directly and by Winograd's algorithm, on every path, also where
+/// all that is added is as large as it can be and of one sign.
 #[test]
 fn integer_convolutions_are_exact() {
     let mut r = Random(139);
-    for (h, w, cin, out, kernel, stride) in [
-        (7, 9, 26, 26, 3, 1),
-        (8, 6, 64, 64, 3, 1),
-        (5, 5, 4, 104, 1, 1),
-        (6, 10, 28, 33, 3, 2),
-        (1, 1, 208, 16, 3, 1),
-        (13, 4, 130, 40, 3, 1),
+    for (h, w, cin, out, kernel, stride, extreme) in [
+        (7, 9, 26, 26, 3, 1, false),
+        (8, 6, 64, 64, 3, 1, false),
+        (5, 5, 4, 104, 1, 1, false),
+        (6, 10, 28, 33, 3, 2, false),
+        (1, 1, 208, 16, 3, 1, false),
+        (13, 4, 130, 40, 3, 1, false),
+        (7, 9, 26, 26, 3, 1, true),
+        (5, 5, 64, 20, 1, 1, true),
+        (6, 6, 3, 9, 3, 2, true),
     ] {
         let stored = usize::next_multiple_of(cin, 4);
         let source: Vec<u8> = (0..h * w * stored)
-            .map(|i| if i % stored < cin { (r.unit().abs() * 255.0) as u8 } else { 0 })
+            .map(|i| match i % stored < cin {
+                true if extreme => 255,
+                true => (r.unit().abs() * 255.0) as u8,
+                false => 0,
+            })
             .collect();
         let mut layer = Layer {
             out,
             cin,
             kernel,
-            weights: (0..out * cin * kernel * kernel).map(|_| r.unit()).collect(),
+            weights: (0..out * cin * kernel * kernel)
+                .map(
+                    |i| if extreme { 1.0 - 2.0 * (i / (cin * kernel * kernel) % 2) as f32 } else { r.unit() },
+                )
+                .collect(),
             scale: vec![1.0; out],
             shift: vec![0.0; out],
         };
-        super::quantise::layers(&mut [(&mut layer, 1.0)]);
+        let two_words = kernel != 3 || stride != 1;
+        super::quantise::layers(&mut [(&mut layer, 1.0)], two_words);
         // So that sums are seen as they are.
         layer.scale = vec![1.0; out];
         let (oh, ow) = (h / stride, w / stride);
@@ -672,7 +685,7 @@ fn integer_convolutions_are_exact() {
                     border: 0,
                     storage: Storage::F32,
                 });
-                let factors = Factors { integer: true, ..Default::default() };
+                let factors = Factors { integer: true, two_words, ..Default::default() };
                 let finish = Finish { factors, relu: false, ..Finish::relu_to(to.view(), out) };
                 a.conv_by(method, &[(Source { stride, ..Source::of(&from) }, &layer)], (oh, ow), finish);
                 a.wave();

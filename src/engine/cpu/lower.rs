@@ -295,13 +295,24 @@ impl Lowering<'_> {
             if !integer && i > 0 && i + 1 == conv.sources.len() {
                 layer.fold();
             }
-            sources.push(self.source(source.of, source.stride)?);
+            let from = self.source(source.of, source.stride)?;
+            if integer && from.stored != layer.cin.next_multiple_of(Storage::U8.per_word()) {
+                // Which weights lie in neighbouring words, and so may overflow together, is reckoned from the channels.
+                let name = &self.program.fact(source.of).name;
+                return Err(Error::internal(format!(
+                    "{name}: its pixels have more words than its channels fill"
+                )));
+            }
+            sources.push(from);
             layers.push(layer);
         }
+        // What Winograd's algorithm may be used for keeps its weights finer.
+        let direct = |(source, layer): (&Source, &Layer)| layer.kernel != 3 || source.stride != 1;
+        let two_words = integer && sources.iter().zip(&layers).all(direct);
         if integer {
             let scales = conv.sources.iter().map(|s| self.scale(s.of));
             let mut scaled: Vec<(&mut Layer, f32)> = layers.iter_mut().zip(scales).collect();
-            quantise::layers(&mut scaled);
+            quantise::layers(&mut scaled, two_words);
         }
         // From here on in steps of the result's scale.
         let unit = self.scale(result);
@@ -316,6 +327,7 @@ impl Lowering<'_> {
             sum: unit,
             integer,
             stored: !conv.outs.is_empty() && self.formats[result.index()].storage == Storage::U8,
+            two_words,
         };
         let outs = conv.outs.iter().map(|out| {
             Ok(Out { channels: (out.channels.start, out.channels.end), view: self.view(out.to)? })

@@ -20,7 +20,7 @@ pub(crate) fn factor(storage: Storage) -> f32 {
     }
 }
 
-/// `turns` rounds of [`CHAINS`] multiply-accumulates.
+/// `turns` rounds (an even number) of [`CHAINS`] multiply-accumulates.
 ///
 /// # Safety
 /// See [`Lanes`].
@@ -36,10 +36,18 @@ pub(crate) unsafe fn multiply_accumulate<L: Lanes>(turns: usize) -> f32 {
             // Where product and sum are two instructions, factors must change and differ: else the compiler takes the
             // products out of the loop, or uses one for several sums.
             let words = std::hint::black_box(Aligned([word; CHAINS * 16]));
-            for _ in 0..turns {
+            for _ in 0..if L::PAIRED { turns / 2 } else { turns } {
                 let factor = L::splat_word(&std::ptr::read_volatile(&word));
+                // Of another place, so that no product is used twice.
+                let other = L::splat_word(&std::ptr::read_volatile(&word));
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::dot(*sum, factor, L::words(words.0.as_ptr().add(i * L::COUNT)));
+                    let word = L::words(words.0.as_ptr().add(i * L::COUNT));
+                    *sum = if L::PAIRED {
+                        let second = L::words(words.0.as_ptr().add((i + 1) % CHAINS * L::COUNT));
+                        L::dot2(*sum, [factor, other], [word, second])
+                    } else {
+                        L::dot(*sum, factor, word)
+                    };
                 }
             }
         } else {

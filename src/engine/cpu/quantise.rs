@@ -17,9 +17,8 @@ use crate::program::{Form, Op, Program, Schedule, Value};
 const STEPS: f32 = 255.0;
 /// Largest weight.
 const LARGEST: f32 = 127.0;
-/// Most that two neighbouring weights of one sign may reach together: twice 255 times that much fits 16 bits, in which some
-/// instructions sum two products.
-const PAIR: f32 = 128.0;
+/// Most that weights of one sign may reach together whose products some instructions sum in 16 bits: 255 times that much fits.
+const TOGETHER: f32 = 128.0;
 
 /// How a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,8 +140,9 @@ impl Groups {
 }
 
 /// Makes the weights of a convolution's layers whole numbers; every layer comes with its source's scale. The layers' own
-/// scales become what one step of the sums is worth, the same for all of them.
-pub(crate) fn layers(layers: &mut [(&mut Layer, f32)]) {
+/// scales become what one step of the sums is worth, the same for all of them. `two_words`: so that the products of two
+/// neighbouring words may be summed in 16 bits, not those of one alone; it costs some fineness.
+pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
     let Some(out) = layers.first().map(|(l, _)| l.out) else { return };
     for o in 0..out {
         // In units of the result.
@@ -157,15 +157,15 @@ pub(crate) fn layers(layers: &mut [(&mut Layer, f32)]) {
         let largest = worth.iter().flatten().fold(0f32, |m, w| m.max(w.abs()));
         let mut step = if largest > 0.0 { largest / LARGEST } else { 1.0 };
         loop {
-            let pair = layers
+            let together = layers
                 .iter()
                 .zip(&worth)
-                .map(|((layer, _), w)| largest_pair(w, layer.cin, layer.kernel, step))
+                .map(|((layer, _), w)| largest_together(w, layer.cin, layer.kernel, step, two_words))
                 .fold(0f32, f32::max);
-            if pair <= PAIR {
+            if together <= TOGETHER {
                 break;
             }
-            step *= (pair / PAIR).max(1.001);
+            step *= (together / TOGETHER).max(1.001);
         }
         for ((layer, _), worth) in layers.iter_mut().zip(&mut worth) {
             let each = layer.cin * layer.kernel * layer.kernel;
@@ -177,17 +177,27 @@ pub(crate) fn layers(layers: &mut [(&mut Layer, f32)]) {
     }
 }
 
-/// Largest sum of two weights of one sign that lie beside one another in a word, that is, of channels `2k` and `2k + 1`.
-fn largest_pair(worth: &[f32], cin: usize, kernel: usize, step: f32) -> f32 {
+/// Largest sum of weights of one sign whose products may be summed in 16 bits: those of channels `2k` and `2k + 1`, which lie
+/// beside one another in a word, and with `two_words` of the two at the same place of the word before it, which may be another
+/// tap's.
+fn largest_together(worth: &[f32], cin: usize, kernel: usize, step: f32, two_words: bool) -> f32 {
     let taps = kernel * kernel;
     let whole = |c: usize, tap: usize| {
         if c < cin { (worth[c * taps + tap] / step).round_ties_even() } else { 0.0 }
     };
     let mut most = 0f32;
+    // What stands in the halves of the word before, positive and negative.
+    let mut before = [(0f32, 0f32); 2];
     for tap in 0..taps {
-        for c in (0..cin).step_by(2) {
-            let (a, b) = (whole(c, tap), whole(c + 1, tap));
-            most = most.max(a.max(0.0) + b.max(0.0)).max(-(a.min(0.0) + b.min(0.0)));
+        for c in (0..cin).step_by(4) {
+            for (half, before) in before.iter_mut().enumerate() {
+                let (a, b) = (whole(c + 2 * half, tap), whole(c + 2 * half + 1, tap));
+                let here = (a.max(0.0) + b.max(0.0), -(a.min(0.0) + b.min(0.0)));
+                most = most.max(before.0 + here.0).max(before.1 + here.1);
+                if two_words {
+                    *before = here;
+                }
+            }
         }
     }
     most
@@ -211,7 +221,9 @@ mod tests {
     #[test]
     fn weights_become_whole_and_neighbours_stay_small() {
         let mut r = Random(131);
-        for (cin, kernel) in [(1, 1), (3, 3), (26, 3), (64, 1), (7, 1)] {
+        for (cin, kernel, two_words) in
+            [(1, 1, false), (3, 3, true), (26, 3, false), (26, 3, true), (64, 1, true), (7, 1, true)]
+        {
             let out = 5;
             let weights: Vec<f32> = (0..out * cin * kernel * kernel).map(|_| r.unit()).collect();
             let mut layer = Layer {
@@ -223,12 +235,12 @@ mod tests {
                 shift: vec![0.0; out],
             };
             let scales = layer.scale.clone();
-            layers(&mut [(&mut layer, 0.25)]);
+            layers(&mut [(&mut layer, 0.25)], two_words);
             let each = cin * kernel * kernel;
             for o in 0..out {
                 let quantised = &layer.weights[o * each..(o + 1) * each];
                 assert!(quantised.iter().all(|w| w.fract() == 0.0 && w.abs() <= LARGEST));
-                assert!(largest_pair(quantised, cin, kernel, 1.0) <= PAIR);
+                assert!(largest_together(quantised, cin, kernel, 1.0, two_words) <= TOGETHER);
                 for (q, w) in quantised.iter().zip(&weights[o * each..]) {
                     let off = (q * layer.scale[o] - w * scales[o] * 0.25).abs();
                     assert!(off <= 0.5001 * layer.scale[o], "{off}");

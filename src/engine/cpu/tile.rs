@@ -28,6 +28,8 @@ pub(crate) struct Tile {
     /// `[pixel][sums_step]`.
     pub(crate) sums: *mut f32,
     pub(crate) sums_step: usize,
+    /// Whether [`Dot::dot2`] may be used: see `quantise`.
+    pub(crate) two_words: bool,
 }
 
 /// A compiled tile of some number of pixels and vectors.
@@ -57,7 +59,23 @@ pub(crate) unsafe fn accumulate<L: Dot, const PIXELS: usize, const VECTORS: usiz
             for p in 1..PIXELS {
                 pixels[p] = first.add(p * tile.step);
             }
-            for k in 0..run.words {
+            let mut k = 0;
+            while L::PAIRED && tile.two_words && k + 1 < run.words {
+                let mut w = [[L::words(weights), L::words(weights.add(width))]; VECTORS];
+                for v in 1..VECTORS {
+                    let second = weights.add(width + v * L::LANES);
+                    w[v] = [L::words(weights.add(v * L::LANES)), L::words(second)];
+                }
+                for p in 0..PIXELS {
+                    let x = [L::splat_word(pixels[p].add(k)), L::splat_word(pixels[p].add(k + 1))];
+                    for v in 0..VECTORS {
+                        sums[p][v] = L::dot2(sums[p][v], x, w[v]);
+                    }
+                }
+                weights = weights.add(2 * width);
+                k += 2;
+            }
+            while k < run.words {
                 let mut w = [L::words(weights); VECTORS];
                 for v in 1..VECTORS {
                     w[v] = L::words(weights.add(v * L::LANES));
@@ -69,6 +87,7 @@ pub(crate) unsafe fn accumulate<L: Dot, const PIXELS: usize, const VECTORS: usiz
                     }
                 }
                 weights = weights.add(width);
+                k += 1;
             }
         }
         for p in 0..PIXELS {

@@ -107,6 +107,7 @@ impl Products {
                             start: if self.more { sums } else { std::ptr::null() },
                             sums,
                             sums_step: self.out,
+                            two_words: false,
                         };
                         kernels[panel.vectors - 1][pixels - 1](&tile);
                     }

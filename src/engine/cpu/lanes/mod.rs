@@ -68,6 +68,14 @@ pub(crate) trait Lanes: Copy + 'static {
     unsafe fn summed(s: Self::Sums) -> Self::Vector;
     /// `c + Σ a · b` over the elements of each word.
     unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
+    /// Whether [`Lanes::dot2`] takes fewer instructions than two of `dot`.
+    const PAIRED: bool = false;
+    /// The products of two words that lie beside one another in the reduction: `dot(dot(c, a[0], b[0]), a[1], b[1])`.
+    #[inline(always)]
+    unsafe fn dot2(c: Self::Sums, a: [Self::Words; 2], b: [Self::Words; 2]) -> Self::Sums {
+        // SAFETY: the caller's promise: the processor has these instructions.
+        unsafe { Self::dot(Self::dot(c, a[0], b[0]), a[1], b[1]) }
+    }
 
     /// `COUNT` stored elements as f32.
     unsafe fn read(p: *const Self::Elem) -> Self::Vector;
@@ -104,12 +112,26 @@ pub(crate) trait Dot: Copy + 'static {
     unsafe fn words(p: *const u32) -> Self::Words;
     unsafe fn splat_word(p: *const u32) -> Self::Words;
     unsafe fn dot(c: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
+    /// See [`Lanes::PAIRED`].
+    const PAIRED: bool = false;
+    #[inline(always)]
+    unsafe fn dot2(c: Self::Sums, a: [Self::Words; 2], b: [Self::Words; 2]) -> Self::Sums {
+        // SAFETY: the caller's promise: the processor has these instructions.
+        unsafe { Self::dot(Self::dot(c, a[0], b[0]), a[1], b[1]) }
+    }
 }
 
 impl<L: Lanes> Dot for L {
     type Words = <L as Lanes>::Words;
     type Sums = <L as Lanes>::Sums;
     const LANES: usize = L::COUNT;
+    const PAIRED: bool = <L as Lanes>::PAIRED;
+
+    #[inline(always)]
+    unsafe fn dot2(c: Self::Sums, a: [Self::Words; 2], b: [Self::Words; 2]) -> Self::Sums {
+        // SAFETY: the caller's promise: the processor has these instructions.
+        unsafe { <L as Lanes>::dot2(c, a, b) }
+    }
 
     #[inline(always)]
     unsafe fn no_sums() -> Self::Sums {

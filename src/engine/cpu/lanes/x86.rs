@@ -367,8 +367,8 @@ impl Lanes for Avx2F32 {
     }
 }
 
-/// AVX2: u8 activations, i8 weights, i32 sums. `vpmaddubsw` sums two products in 16 bits, which cannot overflow: packed
-/// weights are chosen so that no two neighbours reach 128 together (see `quantise`).
+/// AVX2: u8 activations, i8 weights, i32 sums. `vpmaddubsw` sums two products in 16 bits, and those of two words are added in 16
+/// bits, of which neither can overflow: weights are chosen so that no four that meet there pass 128 together (see `quantise`).
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2I8;
 
@@ -483,6 +483,17 @@ impl Lanes for Avx2I8 {
         // SAFETY: the caller's promise: the processor has these instructions.
         unsafe {
             let pairs = _mm256_maddubs_epi16(a, b);
+            _mm256_add_epi32(c, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+
+    // Multiplications are what processors have least units for: three of them instead of four.
+    const PAIRED: bool = true;
+    #[inline(always)]
+    unsafe fn dot2(c: __m256i, a: [__m256i; 2], b: [__m256i; 2]) -> __m256i {
+        // SAFETY: the caller's promise: the processor has these instructions.
+        unsafe {
+            let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(a[0], b[0]), _mm256_maddubs_epi16(a[1], b[1]));
             _mm256_add_epi32(c, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
