@@ -42,7 +42,8 @@ def look(pad, info):
     frames["all"] += 1
     relations = GstAnalytics.buffer_get_analytics_relation_meta(buffer)
     if fields.get_value("mask") is None:
-        assert relations is None
+        # A buffer of a pool keeps the meta of its last use, emptied.
+        assert relations is None or GstAnalytics.relation_get_length(relations) == 0
         return Gst.PadProbeReturn.OK
     frames["marked"] += 1
     mtd = segmentation(relations)
@@ -75,11 +76,11 @@ def run(line, probe):
     pipeline.set_state(Gst.State.NULL)
 
 
-phantom = "polypphantomsrc is-live=false width=160 height=120 fps=25 seconds=1 num-frames=8 seed=11"
-network = "polypsegment sync=true threshold=0.0001 confirm=sensitive input-size=32 precision=f32"
+phantom = "polypphantomsrc is-live=false width=320 height=240 fps=25 seconds=4 num-frames=12 seed=1 preset=calm"
+network = "polypsegment sync=true confirm=sensitive input-size=128 precision=f32"
 run(f"{phantom} ! {network} ! identity name=probe ! fakesink", look)
 assert not wrong, wrong
-assert frames["all"] == 8 and frames["marked"] > 0 and frames["regions"] > 0 and frames["tracks"] > 0, frames
+assert frames["all"] == 12 and frames["marked"] > 0 and frames["regions"] > 0 and frames["tracks"] > 0, frames
 
 
 class OtherNetwork(GstBase.BaseTransform):
