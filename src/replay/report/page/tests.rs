@@ -97,6 +97,16 @@ fn says_what_a_reader_must_know() {
     is_balanced(&html);
 }
 
+/// On a bright page, a dark one and on paper.
+#[test]
+fn every_stage_has_a_colour() {
+    let css = include_str!("page.css");
+    for name in crate::telemetry::Stage::ALL.map(crate::telemetry::Stage::name) {
+        assert_eq!(css.matches(&format!("--{name}: #")).count(), 3, "{name}");
+        assert!(css.contains(&format!(".{name} {{ --stage: var(--{name}); }}")), "{name}");
+    }
+}
+
 #[test]
 fn needs_nothing_from_outside() {
     let html = page_of(".##.", summary());
