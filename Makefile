@@ -291,11 +291,14 @@ miri:
 	MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked --no-default-features --target-dir target/miri \
 		--lib frame:: engine::cpu::lanes:: engine::cpu::storage:: engine::cpu::maps::
 
+# With AddressSanitizer where there is a nightly toolchain; the stable one can do it too, if it is told to, without.
 FUZZ_SECONDS := 600
 fuzz:
 	$(call tool,fuzz)
-	for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
+	if cargo +nightly --version >/dev/null 2>&1; then fuzz="cargo +nightly fuzz run"; \
+	else fuzz="env RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"; fi; \
+	fuzz/seed && for target in $$(cargo fuzz list); do \
+		$$fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
 
 MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
 mutants:
