@@ -3,6 +3,7 @@
 //! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is done.
 //! Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
 
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -20,7 +21,8 @@ pub struct FrameCopy {
     pub offered: Nanos,
     info: PictureInfo,
     bytes: Vec<u8>,
-    home: Sender<Box<FrameCopy>>,
+    /// Not the sender itself: a copy that lies in the channel would keep the channel, and with it itself, for ever.
+    home: Weak<Sender<Box<FrameCopy>>>,
 }
 
 impl FrameCopy {
@@ -53,8 +55,9 @@ impl LiveJob for Box<FrameCopy> {
     }
 
     fn recycle(self) {
-        let home = self.home.clone();
-        let _ = home.try_send(self);
+        if let Some(home) = self.home.upgrade() {
+            let _ = home.try_send(self);
+        }
     }
 }
 
@@ -62,7 +65,7 @@ impl LiveJob for Box<FrameCopy> {
 #[derive(Debug)]
 pub(super) struct FramePool {
     free: Receiver<Box<FrameCopy>>,
-    home: Sender<Box<FrameCopy>>,
+    home: Arc<Sender<Box<FrameCopy>>>,
     /// How many may still be made.
     to_make: usize,
     epoch: Instant,
@@ -72,7 +75,7 @@ impl FramePool {
     /// `room`: one for each worker, one that waits, one being filled.
     pub(super) fn new(room: usize, epoch: Instant) -> Self {
         let (home, free) = crossbeam_channel::bounded(room);
-        Self { free, home, to_make: room, epoch }
+        Self { free, home: Arc::new(home), to_make: room, epoch }
     }
 
     /// Copies a picture; `None` while every buffer is with a worker.
@@ -87,7 +90,7 @@ impl FramePool {
             Ok(copy) => copy,
             Err(_) if self.to_make > 0 => {
                 self.to_make -= 1;
-                let (info, home) = (picture.info, self.home.clone());
+                let (info, home) = (picture.info, Arc::downgrade(&self.home));
                 Box::new(FrameCopy { id, pts, captured, offered: captured, info, bytes: Vec::new(), home })
             }
             Err(_) => return None,
@@ -111,6 +114,23 @@ impl FramePool {
 mod tests {
     use super::*;
     use crate::frame::{PixelFormat, Plane};
+
+    #[test]
+    fn nothing_is_left_of_a_pool_that_is_gone() {
+        let info = PictureInfo::new(PixelFormat::Gray8, 2, 1);
+        let plane = |data| Plane { data, stride: 2 };
+        let picture = Picture { info, planes: [plane(&[1, 2]), plane(&[]), plane(&[])] };
+        let mut copies = FramePool::new(2, Instant::now());
+        let [one, two] =
+            [1, 2].map(|k| copies.copy(&picture, FrameId(k), Pts(0), Nanos(0)).expect("there is room"));
+        one.recycle();
+        let free = copies.free.clone();
+        drop(copies);
+        // What lies there does not keep the channel open, and what comes home later finds none.
+        let _one = free.try_recv().expect("it came home");
+        assert!(two.home.upgrade().is_none());
+        assert_eq!(free.try_recv().map(|c| c.id), Err(crossbeam_channel::TryRecvError::Disconnected));
+    }
 
     #[test]
     fn copies_leave_padding_behind_and_come_home() {
