@@ -37,7 +37,7 @@ pub struct EngineArgs {
     /// auto, cpu or cuda:N; for `live` several, one worker each
     #[arg(long, value_delimiter = ',', value_name = "DEVICE", default_value = "auto")]
     pub device: Vec<DeviceChoice>,
-    /// auto, f32, bf16 or f16
+    /// auto, f32, bf16, f16 or i8
     #[arg(long, default_value_t = Precision::Auto)]
     pub precision: Precision,
     /// Threads of the CPU engine (default: all cores)
