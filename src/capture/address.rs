@@ -55,52 +55,35 @@ impl Address {
             let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
             before.split_once(':').map_or("", |(_, password)| password)
         };
-        let (user, at_host, path) = match authority.rsplit_once('@') {
+        let (user, at_host, shown) = match authority.rsplit_once('@') {
             // A path that holds an `@`, or a password that holds the `/` it should have escaped: then the host is not
             // where it seems to be, and what seems to be the host is not shown.
-            Some((user, at_host)) if path.contains('@') => {
+            Some((user, host)) if path.contains('@') => {
                 add_secret(&mut secrets, longest());
-                add_secret(&mut secrets, user.split_once(':').map_or(user, |(_, password)| password));
-                let (host, port) = split_port(at_host);
-                let shown = format!("{scheme}://{HIDDEN}");
-                return Some(Self::of(text, scheme, host, port, shown, secrets));
+                (Some(user), host, HIDDEN.to_owned())
             }
-            Some((user, host)) => (Some(user), host, shown_path(path, &mut secrets)),
+            Some((user, host)) => (Some(user), host, format!("{host}{}", shown_path(path, &mut secrets))),
             None if path.contains('@') && authority.contains(':') => {
                 add_secret(&mut secrets, longest());
-                match host_and_port(authority) {
+                match host_before_port(authority) {
                     // A host with a path that holds an `@`, or a user with a password that begins with digits: the
                     // first is likelier and is where we call, but only what both readings may show is shown.
-                    Some((host, port)) => {
-                        let shown = format!("{scheme}://{host}{HIDDEN}");
-                        return Some(Self::of(text, scheme, unbracketed(host), port, shown, secrets));
-                    }
+                    Some(host) => (None, authority, format!("{host}{HIDDEN}")),
                     None => (Some(rest.rsplit_once('@').map_or(rest, |(user, _)| user)), "", String::new()),
                 }
             }
-            None => (None, authority, shown_path(path, &mut secrets)),
+            None => (None, authority, format!("{authority}{}", shown_path(path, &mut secrets))),
         };
         if let Some(password) = user.map(|u| u.split_once(':').map_or(u, |(_, password)| password)) {
             add_secret(&mut secrets, password);
         }
         let (host, port) = split_port(at_host);
-        let shown = format!("{scheme}://{at_host}{path}");
-        Some(Self::of(text, scheme, host, port, shown, secrets))
-    }
-
-    fn of(
-        text: &str,
-        scheme: &str,
-        host: &str,
-        port: Option<u16>,
-        shown: String,
-        secrets: Vec<String>,
-    ) -> Self {
+        let shown = format!("{scheme}://{shown}");
         let scheme = scheme.to_ascii_lowercase();
         let is_listener = text.split(['?', '&']).any(|pair| pair == "mode=listener");
         let listens = is_listener || (host.is_empty() && scheme == "srt");
         let host = (!host.is_empty()).then(|| host.to_owned());
-        Self { shown, scheme, host, port, listens, secrets }
+        Some(Self { shown, scheme, host, port, listens, secrets })
     }
 }
 
@@ -110,15 +93,14 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// Host (with its brackets) and port of an authority that can be nothing else but these two, with one colon between them.
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+/// The host, with its brackets, of an authority that can be nothing else but a host and a port with one colon between them.
+fn host_before_port(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;
-    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let is_host = match inside {
+    let is_host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
     };
-    (is_host && !port.is_empty()).then(|| port.parse().ok().map(|port| (host, Some(port))))?
+    (is_host && port.parse::<u16>().is_ok()).then_some(host)
 }
 
 fn split_port(at_host: &str) -> (&str, Option<u16>) {
