@@ -270,6 +270,11 @@ fn band((down, across): (usize, usize), at_once: usize, threads: usize) -> usize
     down.div_ceil(tasks)
 }
 
+/// Whether Winograd's algorithm can do it at all, whatever else decides whether it does.
+pub(crate) fn has_winograd_form(layer: &Layer, stride: usize) -> bool {
+    layer.kernel == 3 && stride == 1
+}
+
 /// Whether a convolution is done by Winograd's algorithm, and with which tile.
 fn winograd_tile(
     method: Method,
@@ -280,8 +285,7 @@ fn winograd_tile(
     (height, width): (usize, usize),
 ) -> Option<usize> {
     let integer = isa.storage == Storage::U8;
-    let fits = layer.kernel == 3
-        && source.stride == 1
+    let fits = has_winograd_form(layer, source.stride)
         && source.view.storage() == isa.storage
         && if integer { sums_fit(layer) } else { source.stored == layer.cin && layer.cin.is_multiple_of(2) };
     let wanted = match method {

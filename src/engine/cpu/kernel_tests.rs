@@ -1,6 +1,6 @@
 //! Every kernel on every path this processor has, against the definition in f64, on random shapes.
 
-use super::assemble::{Assembly, Finish, Method, Source};
+use super::assemble::{Assembly, Finish, Method, Source, has_winograd_form};
 use super::conv::{Also, Factors, Out};
 use super::kernel_set::{Isa, KernelSet};
 use super::maps::{Geometry, Map};
@@ -635,7 +635,7 @@ fn integer_convolutions_are_exact() {
             scale: vec![1.0; out],
             shift: vec![0.0; out],
         };
-        let two_words = kernel != 3 || stride != 1;
+        let two_words = !has_winograd_form(&layer, stride);
         super::quantise::layers(&mut [(&mut layer, 1.0)], two_words);
         // So that sums are seen as they are.
         layer.scale = vec![1.0; out];
@@ -663,11 +663,8 @@ fn integer_convolutions_are_exact() {
                 skip("processor", format_args!("this processor has no {path}"));
                 continue;
             };
-            let methods: &[Method] = if kernel == 3 && stride == 1 {
-                &[Method::Direct, Method::Winograd(2)]
-            } else {
-                &[Method::Direct]
-            };
+            let methods: &[Method] =
+                if !two_words { &[Method::Direct, Method::Winograd(2)] } else { &[Method::Direct] };
             for &method in methods {
                 let mut a = Assembly::new(isa, 2);
                 let from = a.map(h, w, stored, 1);

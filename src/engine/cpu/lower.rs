@@ -4,7 +4,7 @@
 //! borders, element types, packing and the cut into tasks are decided here and in [`super::assemble`]. No network is known
 //! here.
 
-use super::assemble::{Assembly, Finish, Source};
+use super::assemble::{Assembly, Finish, Source, has_winograd_form};
 use super::conv::{Also, Factors, Out, Plane};
 use super::input::{INPUT_CHANNELS, Input};
 use super::kernel_set::Isa;
@@ -307,8 +307,8 @@ impl Lowering<'_> {
             layers.push(layer);
         }
         // What Winograd's algorithm may be used for keeps its weights finer.
-        let direct = |(source, layer): (&Source, &Layer)| layer.kernel != 3 || source.stride != 1;
-        let two_words = integer && sources.iter().zip(&layers).all(direct);
+        let two_words =
+            integer && !sources.iter().zip(&layers).any(|(s, layer)| has_winograd_form(layer, s.stride));
         if integer {
             let scales = conv.sources.iter().map(|s| self.scale(s.of));
             let mut scaled: Vec<(&mut Layer, f32)> = layers.iter_mut().zip(scales).collect();
