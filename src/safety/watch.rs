@@ -50,7 +50,7 @@ pub struct Verdict {
 /// use polypscope::frame::Nanos;
 /// use polypscope::safety::{Limits, State, Watch, WorkerHealth};
 ///
-/// let ms = |n| Nanos(n * 1_000_000);
+/// let ms = |n: u64| Nanos(n * 1_000_000);
 /// let (mut watch, worker) = (Watch::new(Limits::default()), [std::sync::Arc::new(WorkerHealth::default())]);
 /// assert_eq!(watch.step(ms(0), &worker, None, true).state, State::WarmUp);
 /// // A mask that is 90 ms old may be drawn, one of 300 ms may not.
