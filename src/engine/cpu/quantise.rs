@@ -20,6 +20,11 @@ const LARGEST: f32 = 127.0;
 /// Most that weights of one sign may reach together whose products some instructions sum in 16 bits: 255 times that much fits.
 const TOGETHER: f32 = 128.0;
 
+/// A weight that is off by less of a step is not rounded the other way.
+const LEAST_OFF: f32 = 0.1;
+/// Sizes of a step that are tried for each output, beside the finest.
+const CANDIDATES: usize = 8;
+
 /// How a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Format {
@@ -142,11 +147,18 @@ impl Groups {
 /// Makes the weights of a convolution's layers whole numbers; every layer comes with its source's scale. The layers' own
 /// scales become what one step of the sums is worth, the same for all of them. `two_words`: so that the products of two
 /// neighbouring words may be summed in 16 bits, not those of one alone; it costs some fineness.
+///
+/// A coarse step makes every weight of a channel less exact, a fine one leaves the largest neighbours too large for 16
+/// bits, and they are cut: the step is the one with the least squared error of both together. Then some weights are rounded
+/// the other way until all errors add up to nothing: activations are not negative, so that what the errors add up to shifts
+/// the whole map.
 pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
     let Some(out) = layers.first().map(|(l, _)| l.out) else { return };
+    let mut best: Vec<Vec<f32>> = layers.iter().map(|_| Vec::new()).collect();
+    let mut tried = best.clone();
     for o in 0..out {
         // In units of the result.
-        let mut worth: Vec<Vec<f32>> = layers
+        let worth: Vec<Vec<f32>> = layers
             .iter()
             .map(|(layer, source)| {
                 let each = layer.cin * layer.kernel * layer.kernel;
@@ -155,25 +167,152 @@ pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
             })
             .collect();
         let largest = worth.iter().flatten().fold(0f32, |m, w| m.max(w.abs()));
-        let mut step = if largest > 0.0 { largest / LARGEST } else { 1.0 };
-        loop {
-            let together = layers
-                .iter()
-                .zip(&worth)
-                .map(|((layer, _), w)| largest_together(w, layer.cin, layer.kernel, step, two_words))
-                .fold(0f32, f32::max);
-            if together <= TOGETHER {
+        let finest = if largest > 0.0 { largest / LARGEST } else { 1.0 };
+        // In steps of this size nothing has to be cut.
+        let together = (layers.iter().zip(&worth))
+            .map(|((layer, _), w)| largest_together(w, layer.cin, layer.kernel, finest, two_words))
+            .fold(0f32, f32::max);
+        let widest = (together / TOGETHER).max(1.0);
+        let mut least = f64::INFINITY;
+        let mut step = finest;
+        for candidate in 0..=CANDIDATES {
+            let size = finest * widest.powf(candidate as f32 / CANDIDATES as f32);
+            let mut error = 0.0;
+            for (((layer, _), worth), to) in layers.iter().zip(&worth).zip(&mut tried) {
+                error += whole(worth, (layer.cin, layer.kernel), size, two_words, to);
+            }
+            if error < least {
+                (least, step) = (error, size);
+                std::mem::swap(&mut best, &mut tried);
+            }
+            if widest == 1.0 {
                 break;
             }
-            step *= (together / TOGETHER).max(1.001);
         }
-        for ((layer, _), worth) in layers.iter_mut().zip(&mut worth) {
+        let mut errors: f64 = 0.0;
+        for (worth, whole) in worth.iter().zip(&best) {
+            errors += worth.iter().zip(whole).map(|(w, q)| f64::from(q - w / step)).sum::<f64>();
+        }
+        for (((layer, _), worth), whole) in layers.iter().zip(&worth).zip(&mut best) {
+            errors = balance(errors, worth, (layer.cin, layer.kernel), step, two_words, whole);
+        }
+        for ((layer, _), whole) in layers.iter_mut().zip(&best) {
             let each = layer.cin * layer.kernel * layer.kernel;
-            for (w, v) in layer.weights[o * each..(o + 1) * each].iter_mut().zip(worth) {
-                *w = (*v / step).round_ties_even();
-            }
+            layer.weights[o * each..(o + 1) * each].copy_from_slice(whole);
             layer.scale[o] = step;
         }
+    }
+}
+
+/// Writes one output's weights in whole steps, those cut that would be too large [`together`](largest_together); returns the
+/// sum of the squared errors.
+fn whole(worth: &[f32], (cin, kernel): (usize, usize), step: f32, two_words: bool, to: &mut Vec<f32>) -> f64 {
+    to.clear();
+    to.extend(worth.iter().map(|w| (w / step).round_ties_even()));
+    let taps = kernel * kernel;
+    for half in 0..2 {
+        // Places of the word before, those of channels that do not exist left out.
+        let mut before = [None; 2];
+        for tap in 0..taps {
+            for c in (2 * half..cin.next_multiple_of(4)).step_by(4) {
+                let here = [c, c + 1].map(|c| (c < cin).then_some(c * taps + tap));
+                for sign in [1.0, -1.0] {
+                    cut(to, [here[0], here[1], before[0], before[1]], sign);
+                }
+                if two_words {
+                    before = here;
+                }
+            }
+        }
+    }
+    let step = f64::from(step);
+    worth.iter().zip(&*to).map(|(w, q)| (f64::from(*w) - f64::from(*q) * step).powi(2)).sum()
+}
+
+/// Rounds weights the other way, those next to the middle first, until all errors (in steps) that add up to `errors` add up
+/// to nothing; returns what is left.
+fn balance(
+    mut errors: f64,
+    worth: &[f32],
+    (cin, kernel): (usize, usize),
+    step: f32,
+    two_words: bool,
+    numbers: &mut [f32],
+) -> f64 {
+    let wanted = errors.abs().round() as usize;
+    let sign = if errors > 0.0 { 1f32 } else { -1.0 };
+    let off = |at: usize, numbers: &[f32]| (numbers[at] - worth[at] / step) * sign;
+    // Some cannot be rounded the other way, so that more are looked at than are needed.
+    let mut places: Vec<u32> =
+        (0..numbers.len()).filter(|at| off(*at, numbers) > LEAST_OFF).map(|at| at as u32).collect();
+    let by_error =
+        |a: &u32, b: &u32| off(*b as usize, numbers).total_cmp(&off(*a as usize, numbers)).then(a.cmp(b));
+    let looked_at = (2 * wanted).min(places.len());
+    if looked_at == 0 {
+        return errors;
+    }
+    places.select_nth_unstable_by(looked_at - 1, by_error);
+    places.truncate(looked_at);
+    places.sort_unstable_by(by_error);
+    let taps = kernel * kernel;
+    let words = cin.div_ceil(4);
+    let mut left = wanted;
+    for at in places {
+        if left == 0 {
+            break;
+        }
+        let at = at as usize;
+        let (c, tap) = (at / taps, at % taps);
+        let moved = numbers[at] - sign;
+        let before = std::mem::replace(&mut numbers[at], moved);
+        // This word with the one before it, and the one behind it with this one.
+        let word = tap * words + c / 4;
+        let half = c % 4 / 2;
+        let last = if two_words { (word + 1).min(taps * words - 1) } else { word };
+        let fits = moved.abs() <= LARGEST
+            && (word..=last).all(|word| {
+                let first = if two_words { word.saturating_sub(1) } else { word };
+                let (mut above, mut below) = (0f32, 0f32);
+                for word in first..=word {
+                    for c in (word % words * 4 + 2 * half..).take(2).take_while(|c| *c < cin) {
+                        let v = numbers[c * taps + word / words];
+                        above += v.max(0.0);
+                        below -= v.min(0.0);
+                    }
+                }
+                above.max(below) <= TOGETHER
+            });
+        if fits {
+            left -= 1;
+            errors -= f64::from(sign);
+        } else {
+            numbers[at] = before;
+        }
+    }
+    errors
+}
+
+/// Takes as much from the largest of some numbers as they reach together above [`TOGETHER`].
+fn cut(numbers: &mut [f32], places: [Option<usize>; 4], sign: f32) {
+    let mut over = -TOGETHER;
+    for at in places.into_iter().flatten() {
+        over += (numbers[at] * sign).max(0.0);
+    }
+    while over > 0.0 {
+        let (mut first, mut second) = (places[0], 0f32);
+        let mut top = f32::NEG_INFINITY;
+        for at in places.into_iter().flatten() {
+            let v = numbers[at] * sign;
+            if v > top {
+                (second, top, first) = (top.max(0.0), v, Some(at));
+            } else {
+                second = second.max(v);
+            }
+        }
+        let Some(at) = first else { return };
+        let by = (top - second).max(1.0).min(over);
+        numbers[at] -= sign * by;
+        over -= by;
     }
 }
 
@@ -241,9 +380,23 @@ mod tests {
                 let quantised = &layer.weights[o * each..(o + 1) * each];
                 assert!(quantised.iter().all(|w| w.fract() == 0.0 && w.abs() <= LARGEST));
                 assert!(largest_together(quantised, cin, kernel, 1.0, two_words) <= TOGETHER);
-                for (q, w) in quantised.iter().zip(&weights[o * each..]) {
-                    let off = (q * layer.scale[o] - w * scales[o] * 0.25).abs();
-                    assert!(off <= 0.5001 * layer.scale[o], "{off}");
+                // No worse than with steps so wide that nothing is cut, and never more than what was cut off.
+                let worth: Vec<f32> =
+                    weights[o * each..(o + 1) * each].iter().map(|w| w * scales[o] * 0.25).collect();
+                let error = |whole: &[f32], step: f32| -> f64 {
+                    whole.iter().zip(&worth).map(|(q, w)| f64::from(q * step - w).powi(2)).sum()
+                };
+                let largest = worth.iter().fold(0f32, |m, w| m.max(w.abs()));
+                let wide = largest_together(&worth, cin, kernel, largest / LARGEST, two_words) / TOGETHER;
+                let wide = largest / LARGEST * wide.max(1.0);
+                let plain: Vec<f32> = worth.iter().map(|w| (w / wide).round_ties_even()).collect();
+                if largest > 0.0 {
+                    let (got, before) = (error(quantised, layer.scale[o]), error(&plain, wide));
+                    // What is rounded the other way is off by less than a whole step.
+                    let each = f64::from(layer.scale[o]).powi(2) * worth.len() as f64;
+                    assert!(got <= before + each, "{got:e} {before:e}");
+                    let sum: f32 = quantised.iter().zip(&worth).map(|(q, w)| q - w / layer.scale[o]).sum();
+                    assert!(sum.abs() < 1.0, "{sum}");
                 }
             }
         }

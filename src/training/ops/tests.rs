@@ -33,7 +33,7 @@ fn apart<T: Into<f64> + Copy>(got: &[T], want: &[f64]) -> f64 {
     worst / largest
 }
 
-const GEOMETRIES: [Geometry; 8] = {
+const GEOMETRIES: [Geometry; 13] = {
     const fn g(
         batch: usize,
         cin: usize,
@@ -54,6 +54,13 @@ const GEOMETRIES: [Geometry; 8] = {
         g(1, 3, 2, 3, 4, 3, 1),
         g(1, 3, 1, 1, 1, 3, 1),
         g(1, 2, 9, 20, 5, 5, 1),
+        // By Winograd's algorithm: tiles that lie whole in a row of lanes and tiles that do not, more channels than are
+        // at hand at once, planes of one tile, more strips than the weights' gradient takes at a time.
+        g(8, 16, 9, 13, 17, 3, 1),
+        g(97, 17, 4, 3, 18, 3, 1),
+        g(1, 70, 24, 68, 40, 3, 1),
+        g(9, 16, 6, 23, 16, 3, 1),
+        g(2, 16, 64, 72, 16, 3, 1),
     ]
 };
 
@@ -83,16 +90,21 @@ fn convolutions_agree_with_candles_and_our_kernels_with_the_plain_form() {
 
         plain.forward(&x, &w, Some(&bias), &mut y);
         let (x, w, grad, bias) = (narrow(&x), narrow(&w), narrow(&grad), narrow(&bias));
-        for passes in [Passes::fast(g), Passes::portable(g), Passes::<f32>::plain(g)] {
+        for (passes, most) in [
+            // Winograd's transforms multiply by numbers up to 64, and their rounding with them.
+            (Passes::fast(g), if g.cin >= 16 { 2e-5 } else { 2e-6 }),
+            (Passes::portable(g), if g.cin >= 16 { 2e-5 } else { 2e-6 }),
+            (Passes::direct(g), 2e-6),
+            (Passes::<f32>::plain(g), 2e-6),
+        ] {
             let mut fy = vec![9f32; g.output_len()];
             let mut fdx = vec![9f32; g.input_len()];
             let mut fdw = vec![0f32; g.weight_len()];
             passes.forward(&x, &w, Some(&bias), &mut fy);
             passes.backward_input(&w, &grad, &mut fdx);
             passes.backward_weight(&x, &grad, &mut fdw);
-            assert!(apart(&fy, &y) < 2e-6, "{g:?}");
-            assert!(apart(&fdx, &dx) < 2e-6, "{g:?}");
-            assert!(apart(&fdw, &dw) < 2e-6, "{g:?}");
+            let off = [apart(&fy, &y), apart(&fdx, &dx), apart(&fdw, &dw)];
+            assert!(off.iter().all(|&off| off < most), "{g:?}: {off:?}");
         }
     }
 }

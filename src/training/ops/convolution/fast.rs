@@ -7,7 +7,8 @@
 //! brings in from the neighbouring row is masked. So nothing is padded, and a panel of pixels is packed with two loads and
 //! two stores a tap. Every sum is taken in an order that does not depend on the number of threads.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
@@ -26,10 +27,28 @@ const JOINED: usize = 2000;
 
 thread_local! {
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static WEIGHTS: Kept = const { Cell::new(Vec::new()) };
+    static SPREAD: Kept = const { Cell::new(Vec::new()) };
+    static JOINED_INPUT: Kept = const { Cell::new(Vec::new()) };
+    static JOINED_GRADIENT: Kept = const { Cell::new(Vec::new()) };
+}
+
+/// Memory of a pass that the next pass on this thread uses again: the system would clear every page of a new one.
+pub type Kept = Cell<Vec<f32>>;
+
+/// Lends such memory, `len` long, holding anything. Asked for again inside of `work`, it is new memory.
+pub fn with_kept<T>(kept: &'static LocalKey<Kept>, len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    let mut buffer = kept.take();
+    if buffer.len() < len {
+        buffer = vec![0.0; len];
+    }
+    let out = work(&mut buffer[..len]);
+    kept.set(buffer);
+    out
 }
 
 /// Lends this thread's buffer, at least `len` long, holding anything.
-fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+pub fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     PANEL.with_borrow_mut(|buffer| {
         if buffer.len() < len {
             buffer.resize(len, 0.0);
@@ -40,7 +59,7 @@ fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
 
 /// Output memory that tasks write disjoint parts of.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub struct Shared(pub *mut f32);
 
 // SAFETY: each task writes its own pixels of its own picture, or its own channels.
 unsafe impl Send for Shared {}
@@ -50,26 +69,30 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// # Safety
     /// `at` lies in the memory, and nobody else writes what is written from there.
-    unsafe fn at(self, at: usize) -> *mut f32 {
+    pub unsafe fn at(self, at: usize) -> *mut f32 {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(at) }
     }
 }
 
 /// Weights in panels of [`ROWS`] output channels: `[out / ROWS][depth][ROWS]`, zeros where channels are missing.
-fn pack_rows(rows: usize, depth: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
-    let mut panels = vec![0f32; rows.div_ceil(ROWS) * ROWS * depth];
-    panels.par_chunks_mut(ROWS * depth).enumerate().for_each(|(block, panel)| {
-        for (k, column) in panel.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-            for (r, value) in column.iter_mut().enumerate() {
-                let row = block * ROWS + r;
-                if row < rows {
-                    *value = at(row, k);
+fn with_packed_rows(
+    rows: usize,
+    depth: usize,
+    at: impl Fn(usize, usize) -> f32 + Sync,
+    work: impl FnOnce(&[f32]),
+) {
+    with_kept(&WEIGHTS, rows.div_ceil(ROWS) * ROWS * depth, |panels| {
+        panels.par_chunks_mut(ROWS * depth).enumerate().for_each(|(block, panel)| {
+            for (k, column) in panel.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                for (r, value) in column.iter_mut().enumerate() {
+                    let row = block * ROWS + r;
+                    *value = if row < rows { at(row, k) } else { 0.0 };
                 }
             }
-        }
+        });
+        work(panels);
     });
-    panels
 }
 
 /// `out = conv(x, weights) + bias`.
@@ -82,40 +105,40 @@ pub fn forward(
     out: &mut [f32],
 ) {
     let depth = g.depth();
-    let panels = pack_rows(g.cout, depth, |o, k| weights[o * depth + k]);
-    multiply(g, kernels, x, &panels, bias, out);
+    with_packed_rows(
+        g.cout,
+        depth,
+        |o, k| weights[o * depth + k],
+        |panels| multiply(g, kernels, x, panels, bias, out),
+    );
 }
 
-/// The input's gradient: the gradient of the output, correlated with the mirrored weights. `spread` is scratch memory.
-pub fn backward_input(
-    g: &Geometry,
-    kernels: Kernels,
-    weights: &[f32],
-    grad: &[f32],
-    spread: &mut Vec<f32>,
-    out: &mut [f32],
-) {
+/// The input's gradient: the gradient of the output, correlated with the mirrored weights.
+pub fn backward_input(g: &Geometry, kernels: Kernels, weights: &[f32], grad: &[f32], out: &mut [f32]) {
     let back = g.backwards();
     let (depth, taps) = (g.depth(), g.taps());
-    let panels = pack_rows(g.cin, g.cout * taps, |c, k| {
+    let mirrored = |c: usize, k: usize| {
         let (o, tap) = (k / taps, k % taps);
         weights[o * depth + c * taps + (taps - 1 - tap)]
-    });
-    if g.stride == 1 {
-        return multiply(&back, kernels, grad, &panels, None, out);
-    }
-    // With a stride, the gradient stands at every second pixel of an otherwise empty plane.
-    spread.clear();
-    spread.resize(g.batch * g.cout * g.px(), 0.0);
-    let (oh, ow) = (g.out_h(), g.out_w());
-    spread.par_chunks_mut(g.px()).zip(grad.par_chunks(oh * ow)).for_each(|(plane, small)| {
-        for (y, row) in small.chunks_exact(ow).enumerate() {
-            for (x, &v) in row.iter().enumerate() {
-                plane[y * g.stride * g.w + x * g.stride] = v;
-            }
+    };
+    with_packed_rows(g.cin, g.cout * taps, mirrored, |panels| {
+        if g.stride == 1 {
+            return multiply(&back, kernels, grad, panels, None, out);
         }
+        // With a stride, the gradient stands at every second pixel of an otherwise empty plane.
+        with_kept(&SPREAD, g.batch * g.cout * g.px(), |spread| {
+            let (oh, ow) = (g.out_h(), g.out_w());
+            spread.par_chunks_mut(g.px()).zip(grad.par_chunks(oh * ow)).for_each(|(plane, small)| {
+                plane.fill(0.0);
+                for (y, row) in small.chunks_exact(ow).enumerate() {
+                    for (x, &v) in row.iter().enumerate() {
+                        plane[y * g.stride * g.w + x * g.stride] = v;
+                    }
+                }
+            });
+            multiply(&back, kernels, spread, panels, None, out);
+        });
     });
-    multiply(&back, kernels, spread, &panels, None, out);
 }
 
 /// Packed weights times the shifted planes.
@@ -277,21 +300,25 @@ impl<'a> Taps<'a> {
 pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], out: &mut [f32]) {
     assert_eq!((x.len(), grad.len()), (g.input_len(), g.output_len()), "planes of a convolution");
     assert_eq!(out.len(), g.weight_len(), "weights of a convolution");
-    let shared = Shared(out.as_mut_ptr());
-    let flat = g.kernel == 1 && g.stride == 1;
     // Small planes make short sums, whose ends cost more than they: then all pictures' planes of a channel are put behind
     // one another first. Larger kernels see rows of zeros between pictures.
-    let joined = (g.batch > 1 && g.out_px() < JOINED && g.stride == 1).then(|| {
-        let rows = if flat { 0 } else { g.kernel / 2 };
-        let x = join(x, (g.batch, g.cin, g.h, g.w), rows);
-        (join(grad, (g.batch, g.cout, g.h, g.w), rows), x, rows)
+    if g.batch == 1 || g.out_px() >= JOINED || g.stride != 1 {
+        return weights_of_pictures(g, kernels, x, grad, out);
+    }
+    let rows = g.kernel / 2;
+    let whole = Geometry { batch: 1, h: g.batch * (g.h + rows) + rows, ..*g };
+    with_kept(&JOINED_INPUT, whole.input_len(), |joined| {
+        join(x, (g.batch, g.cin, g.h, g.w), rows, joined);
+        with_kept(&JOINED_GRADIENT, whole.output_len(), |joined_grad| {
+            join(grad, (g.batch, g.cout, g.h, g.w), rows, joined_grad);
+            weights_of_pictures(&whole, kernels, joined, joined_grad, out);
+        });
     });
-    let (g, x, grad) = match &joined {
-        Some((grad, x, rows)) => {
-            (&Geometry { batch: 1, h: g.batch * (g.h + rows) + rows, ..*g }, x.as_slice(), grad.as_slice())
-        }
-        None => (g, x, grad),
-    };
+}
+
+fn weights_of_pictures(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], out: &mut [f32]) {
+    let shared = Shared(out.as_mut_ptr());
+    let flat = g.kernel == 1 && g.stride == 1;
     // A task owns some input channels of the weights; pictures follow each other inside it. Every task reads the whole
     // gradient, so there are no more of them than threads.
     let share = if flat { DOT_COLUMNS } else { 1 };
@@ -314,16 +341,17 @@ pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], 
 
 /// `[batch, channels, rows, columns]` to `[channels, batch · rows, columns]`, with `zeros` rows of zeros before each
 /// picture and at the end.
-fn join(x: &[f32], (batch, channels, h, w): (usize, usize, usize, usize), zeros: usize) -> Vec<f32> {
+fn join(x: &[f32], (batch, channels, h, w): (usize, usize, usize, usize), zeros: usize, out: &mut [f32]) {
     let px = h * w;
     let each = px + zeros * w;
-    let mut out = vec![0f32; channels * (batch * each + zeros * w)];
     out.par_chunks_mut(batch * each + zeros * w).enumerate().for_each(|(c, plane)| {
         for n in 0..batch {
-            plane[n * each + zeros * w..][..px].copy_from_slice(&x[(n * channels + c) * px..][..px]);
+            let (border, to) = plane[n * each..][..each].split_at_mut(zeros * w);
+            border.fill(0.0);
+            to.copy_from_slice(&x[(n * channels + c) * px..][..px]);
         }
+        plane[batch * each..].fill(0.0);
     });
-    out
 }
 
 /// Rows of the gradient for one call, the last repeated where there are fewer.

@@ -1,8 +1,12 @@
 //! The inner loops of a convolution: packed panels flow in, sums of products flow out.
 //!
-//! Two kernels carry all three passes. [`Kernels::tile`] multiplies a panel of [`ROWS`] output channels by a panel of
+//! Two kernels carry the products of all three passes. [`Kernels::tile`] multiplies a panel of [`ROWS`] output channels by a panel of
 //! [`LANES`] pixels (forward, and the input's gradient). [`Kernels::dots`] takes twelve dot products over pixels at once
-//! (the weights' gradient), for which nothing has to be transposed. Each exists in plain Rust and for AVX2 with FMA.
+//! (the weights' gradient), for which nothing has to be transposed. Each exists in plain Rust and for AVX2 with FMA. The transforms of Winograd's algorithm are
+//! plain Rust, compiled for both.
+
+use super::winograd::transform;
+use super::winograd::{Lane, SIDE, TILE};
 
 /// Output channels of a tile.
 pub const ROWS: usize = 6;
@@ -19,11 +23,23 @@ type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, *const f32
 /// Number of pixels, rows of the gradient, rows of the input, sums to add to.
 type Dots = unsafe fn(usize, [*const f32; DOT_ROWS], [*const f32; DOT_COLUMNS], &mut [f32; 12]);
 
+/// Rows under some tiles, the first tile's column, its lane, the number of tiles, where their pixels go.
+type InputRows = unsafe fn([Option<&[f32]>; SIDE], usize, usize, usize, &mut [[Lane; SIDE]; SIDE]);
+type Split = unsafe fn(&[f32], usize, usize, [&mut Lane; TILE]);
+type InputTransform = unsafe fn(&[[Lane; SIDE]; SIDE], *mut f32, usize);
+type GradientTransform = unsafe fn(&[[Lane; TILE]; TILE], *mut f32, usize);
+type OutputTransform = unsafe fn(&[f32], usize, &mut [[f32; TILE * LANES]; TILE]);
+
 /// The kernels of this processor.
 #[derive(Clone, Copy)]
 pub struct Kernels {
     tile: Tile,
     dots: Dots,
+    input_rows: InputRows,
+    split: Split,
+    input_transform: InputTransform,
+    gradient_transform: GradientTransform,
+    output_transform: OutputTransform,
 }
 
 impl Kernels {
@@ -31,14 +47,30 @@ impl Kernels {
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            return Self { tile: avx2::tile, dots: avx2::dots };
+            return Self {
+                tile: avx2::tile,
+                dots: avx2::dots,
+                input_rows: avx2::input_rows,
+                split: avx2::split,
+                input_transform: avx2::input_transform,
+                gradient_transform: avx2::gradient_transform,
+                output_transform: avx2::output_transform,
+            };
         }
         Self::plain()
     }
 
     /// Plain Rust, on any processor.
     pub fn plain() -> Self {
-        Self { tile: plain_tile, dots: plain_dots }
+        Self {
+            tile: plain_tile,
+            dots: plain_dots,
+            input_rows: transform::input_rows,
+            split: transform::split,
+            input_transform: transform::input,
+            gradient_transform: transform::gradient,
+            output_transform: transform::output,
+        }
     }
 
     /// `out[r][0..LANES] = start[r] + Σ a[i][r] · b[i][..]`; without `start`, added to what `out` holds.
@@ -74,6 +106,54 @@ impl Kernels {
     ) {
         // SAFETY: as above.
         unsafe { (self.dots)(n, rows, columns, sums) }
+    }
+
+    /// See [`transform::input_rows`].
+    #[inline]
+    pub fn input_rows(
+        &self,
+        rows: [Option<&[f32]>; SIDE],
+        x: usize,
+        lane: usize,
+        tiles: usize,
+        phases: &mut [[Lane; SIDE]; SIDE],
+    ) {
+        // SAFETY: the kernels are chosen by what the processor has; nothing else is asked of the caller.
+        unsafe { (self.input_rows)(rows, x, lane, tiles, phases) }
+    }
+
+    /// See [`transform::split`].
+    #[inline]
+    pub fn split(&self, row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
+        // SAFETY: as above.
+        unsafe { (self.split)(row, lane, tiles, phases) }
+    }
+
+    /// See [`transform::input`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub unsafe fn input_transform(&self, phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
+        // SAFETY: the caller's promise, and as above.
+        unsafe { (self.input_transform)(phases, out, stride) }
+    }
+
+    /// See [`transform::gradient`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub unsafe fn gradient_transform(&self, pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
+        // SAFETY: as above.
+        unsafe { (self.gradient_transform)(pixels, out, stride) }
+    }
+
+    /// See [`transform::output`].
+    #[inline]
+    pub fn output_transform(&self, from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
+        // SAFETY: as above.
+        unsafe { (self.output_transform)(from, stride, pixels) }
     }
 }
 
@@ -141,7 +221,40 @@ mod avx2 {
         _mm256_maskload_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
-    use super::{DOT_COLUMNS, DOT_ROWS, LANES, ROWS};
+    use super::{DOT_COLUMNS, DOT_ROWS, LANES, Lane, ROWS, SIDE, TILE, transform};
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn input_rows(
+        rows: [Option<&[f32]>; SIDE],
+        x: usize,
+        lane: usize,
+        tiles: usize,
+        phases: &mut [[Lane; SIDE]; SIDE],
+    ) {
+        transform::input_rows(rows, x, lane, tiles, phases);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn split(row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
+        transform::split(row, lane, tiles, phases);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn input_transform(phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { transform::input(phases, out, stride) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn gradient_transform(pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { transform::gradient(pixels, out, stride) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn output_transform(from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
+        transform::output(from, stride, pixels);
+    }
 
     /// Sixteen registers: twelve sums, two of pixels, two of weights.
     #[target_feature(enable = "avx2,fma")]

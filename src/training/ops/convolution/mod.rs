@@ -1,12 +1,13 @@
 //! Convolutions with "same" padding: planes and weights flow in, planes and gradients flow out.
 //!
-//! [`Passes::fast`] runs on our own kernels in f32, [`Passes::plain`] writes the convolution out as a matrix product
+//! [`Passes::fast`] runs on our own kernels in f32 (3x3 ones by Winograd's algorithm where that gains), [`Passes::plain`] writes the convolution out as a matrix product
 //! (im2col) in any precision: the reference of the tests, and what checks in f64 run on.
 
 mod fast;
 mod geometry;
 mod kernel;
 mod plain;
+mod winograd;
 
 pub use geometry::Geometry;
 use kernel::Kernels;
@@ -35,18 +36,36 @@ pub struct Passes<T: Real> {
     g: Geometry,
     /// Only where `T` is f32.
     kernels: Option<Kernels>,
+    /// Whether they work on Winograd's points.
+    by_points: bool,
     of: std::marker::PhantomData<T>,
 }
 
 impl Passes<f32> {
     pub fn fast(g: Geometry) -> Self {
-        Self { g, kernels: Some(Kernels::best()), of: std::marker::PhantomData }
+        Self {
+            g,
+            kernels: Some(Kernels::best()),
+            by_points: winograd::suits(&g),
+            of: std::marker::PhantomData,
+        }
+    }
+
+    /// Without Winograd's algorithm.
+    #[cfg(test)]
+    pub fn direct(g: Geometry) -> Self {
+        Self { by_points: false, ..Self::fast(g) }
     }
 
     /// Our kernels as they run on processors without vector instructions.
     #[cfg(test)]
     pub fn portable(g: Geometry) -> Self {
-        Self { g, kernels: Some(Kernels::plain()), of: std::marker::PhantomData }
+        Self {
+            g,
+            kernels: Some(Kernels::plain()),
+            by_points: winograd::suits(&g),
+            of: std::marker::PhantomData,
+        }
     }
 }
 
@@ -65,12 +84,16 @@ fn narrow_mut<T: Real>(values: &mut [T]) -> &mut [f32] {
 
 impl<T: Real> Passes<T> {
     pub fn plain(g: Geometry) -> Self {
-        Self { g, kernels: None, of: std::marker::PhantomData }
+        Self { g, kernels: None, by_points: false, of: std::marker::PhantomData }
     }
 
     /// `out = conv(x, weights) + bias`; every value of `out` is written.
     pub fn forward(&self, x: &[T], weights: &[T], bias: Option<&[T]>, out: &mut [T]) {
         match self.kernels {
+            Some(k) if self.by_points => {
+                let bias = bias.map(narrow);
+                winograd::forward(&self.g, k, narrow(x), narrow(weights), bias, narrow_mut(out));
+            }
             Some(k) => {
                 fast::forward(&self.g, k, narrow(x), narrow(weights), bias.map(narrow), narrow_mut(out));
             }
@@ -81,10 +104,10 @@ impl<T: Real> Passes<T> {
     /// The gradient of the input from that of the output; every value of `out` is written.
     pub fn backward_input(&self, weights: &[T], grad: &[T], out: &mut [T]) {
         match self.kernels {
-            Some(k) => {
-                let mut spread = Vec::new();
-                fast::backward_input(&self.g, k, narrow(weights), narrow(grad), &mut spread, narrow_mut(out));
+            Some(k) if self.by_points => {
+                winograd::backward_input(&self.g, k, narrow(weights), narrow(grad), narrow_mut(out));
             }
+            Some(k) => fast::backward_input(&self.g, k, narrow(weights), narrow(grad), narrow_mut(out)),
             None => plain::backward_input(&self.g, weights, grad, out),
         }
     }
@@ -92,6 +115,9 @@ impl<T: Real> Passes<T> {
     /// Adds the gradient of the weights to `out`.
     pub fn backward_weight(&self, x: &[T], grad: &[T], out: &mut [T]) {
         match self.kernels {
+            Some(k) if self.by_points => {
+                winograd::backward_weight(&self.g, k, narrow(x), narrow(grad), narrow_mut(out));
+            }
             Some(k) => fast::backward_weight(&self.g, k, narrow(x), narrow(grad), narrow_mut(out)),
             None => plain::backward_weight(&self.g, x, grad, out),
         }
