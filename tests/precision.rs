@@ -1,5 +1,5 @@
-//! What the shipped checkpoint answers on real frames, in every precision: f32 against the candle reference, bf16
-//! against f32. Reads ../shared/images and says so where it is absent.
+//! What the shipped checkpoint answers on real frames, in every precision: f32 against the candle reference, bf16 and
+//! 8-bit integers against f32. Reads ../shared/images and says so where it is absent.
 
 mod common;
 
@@ -20,6 +20,8 @@ const F32_BAR: f32 = 1e-3;
 const BF16_BAR: f32 = 0.03;
 /// Σ∩ / Σ∪ of the bf16 masks with the f32 masks over all frames.
 const BF16_POOLED_IOU: f64 = 0.995;
+/// The same of the masks in 8-bit integers.
+const I8_POOLED_IOU: f64 = 0.99;
 /// One frame in so many is looked at; all with POLYPSCOPE_ALL_FRAMES=1 in the environment.
 const EVERY: usize = 6;
 /// The reference takes its time: it sees one in so many of these.
@@ -43,8 +45,36 @@ fn run(network: &mut dyn Network, input: &[f32]) -> Vec<f32> {
     logits
 }
 
+/// How far the masks of one precision are from those in f32.
+#[derive(Default)]
+struct Differences {
+    both: u64,
+    either: u64,
+    /// The largest f32 logit, from the threshold and as a share of its map's max, that changed sides.
+    worst_flip: f32,
+}
+
+impl Differences {
+    fn add(&mut self, exact: &[f32], max: f32, got: &[f32], level: f32) {
+        for (&want, &got) in exact.iter().zip(got) {
+            let (a, b) = (want >= level, got >= level);
+            self.both += u64::from(a && b);
+            self.either += u64::from(a || b);
+            if a != b {
+                self.worst_flip = self.worst_flip.max((want - level).abs() / max);
+            }
+        }
+    }
+
+    fn pooled_iou(&self) -> f64 {
+        self.both as f64 / self.either as f64
+    }
+}
+
 #[test]
 fn precisions_keep_the_mask_on_real_frames() {
+    use std::io::Write;
+    let mut err = std::io::stderr();
     let Some(files) = images() else { return };
     let weights = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("weights/m2snet-polyp.safetensors");
     let checkpoint = Checkpoint::open(&weights).unwrap();
@@ -52,14 +82,15 @@ fn precisions_keep_the_mask_on_real_frames() {
     let mut f32_engine = cpu(KernelSet::best_f32());
     // Without such instructions the same storage with plain arithmetic can be asked for; it is slow.
     let portable = || std::env::var_os("POLYPSCOPE_PORTABLE_BF16").map(|_| KernelSet::PortableBf16);
-    let mut bf16_engine = KernelSet::best_bf16().or_else(portable).map(cpu);
+    let mut bf16 = KernelSet::best_bf16().or_else(portable).map(|path| (cpu(path), Differences::default()));
+    let mut i8 = KernelSet::best_i8().map(|path| (cpu(path), Differences::default()));
     let mut reference = Reference::new(&checkpoint, Device::Cpu, DType::F32, None).unwrap();
     let shape = f32_engine.shape();
     let level = logit(checkpoint.description().threshold);
     let mut preprocessor =
         Preprocessor::new(checkpoint.description(), shape.height, shape.width, FieldOfView::Full);
     let mut input = vec![0.0; shape.input_len()];
-    let (mut both, mut either, mut worst_flip, mut worst_f32) = (0u64, 0u64, 0f32, 0f32);
+    let mut worst_f32 = 0f32;
     for (n, file) in files.iter().enumerate() {
         let image = image::open(file).unwrap().to_rgb8();
         let info = PictureInfo::new(PixelFormat::Rgb, image.width(), image.height());
@@ -72,28 +103,28 @@ fn precisions_keep_the_mask_on_real_frames() {
             worst_f32 = worst_f32.max(off);
             assert!(off < F32_BAR, "{}: f32 is off by {off:e} of the map's max", file.display());
         }
-        let Some(engine) = &mut bf16_engine else { continue };
-        for (&want, got) in exact.iter().zip(run(engine, &input)) {
-            let (a, b) = (want >= level, got >= level);
-            both += u64::from(a && b);
-            either += u64::from(a || b);
-            if a != b {
-                worst_flip = worst_flip.max((want - level).abs() / max);
-            }
+        for (engine, differences) in bf16.iter_mut().chain(&mut i8) {
+            differences.add(&exact, max, &run(engine, &input), level);
         }
     }
-    use std::io::Write;
-    let mut err = std::io::stderr();
     let _ = writeln!(err, "{} frames: f32 off by at most {worst_f32:.1e} of the map's max", files.len());
-    if bf16_engine.is_none() {
-        return skip("processor", "this processor has no bf16");
+    for (name, compared) in [("bf16", &bf16), ("i8", &i8)] {
+        let Some((_, differences)) = compared else { continue };
+        let _ = writeln!(
+            err,
+            "{name}: farthest flipped pixel at {:.2} % of the map's max, pooled IoU {:.5}",
+            differences.worst_flip * 100.0,
+            differences.pooled_iou()
+        );
     }
-    let pooled = both as f64 / either as f64;
-    let _ = writeln!(
-        err,
-        "bf16: farthest flipped pixel at {:.2} % of the map's max, pooled IoU {pooled:.5}",
-        worst_flip * 100.0
-    );
-    assert!(worst_flip <= BF16_BAR, "a pixel at {worst_flip} of the map's max changed sides");
-    assert!(pooled >= BF16_POOLED_IOU, "pooled IoU {pooled}");
+    if let Some((_, i8)) = &i8 {
+        assert!(i8.pooled_iou() >= I8_POOLED_IOU, "8-bit integers: pooled IoU {}", i8.pooled_iou());
+    } else {
+        skip("processor", "this processor has no kernels for 8-bit integers");
+    }
+    let Some((_, bf16)) = &bf16 else {
+        return skip("processor", "this processor has no bf16");
+    };
+    assert!(bf16.worst_flip <= BF16_BAR, "a pixel at {} of the map's max changed sides", bf16.worst_flip);
+    assert!(bf16.pooled_iou() >= BF16_POOLED_IOU, "pooled IoU {}", bf16.pooled_iou());
 }

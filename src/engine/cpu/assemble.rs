@@ -152,7 +152,7 @@ impl Assembly {
         if let [(source, layer)] = parts
             && let Some(tile) = winograd_tile(method, isa, self.rounding, source, layer, (height, width))
         {
-            match isa.storage {
+            match source.view.storage() {
                 Storage::U8 => self.winograd_i16(source, layer, (height, width), finish),
                 _ => self.winograd(source, layer, tile, (height, width), finish),
             }
@@ -201,8 +201,9 @@ impl Assembly {
         finish: Finish,
     ) {
         let isa = self.isa;
+        let storage = source.view.storage();
         let blocks = blocks(layer.cin);
-        let panels = pack_winograd(isa, &mut self.store, layer, tile, &blocks);
+        let panels = pack_winograd(isa, &mut self.store, layer, storage, tile, &blocks);
         self.macs += layer.macs() * (height * width) as u64;
         let epilogue = finish.epilogue(isa, layer.out, &layer.scale, &layer.shift);
         // About 24 tiles at a time: transformed maps stay in the second-level cache.
@@ -216,8 +217,8 @@ impl Assembly {
             blocks,
             panels,
             epilogue,
-            per_word: isa.storage.per_word(),
-            kernels: &isa.tiles,
+            per_word: storage.per_word(),
+            kernels: if storage == isa.storage { &isa.tiles } else { isa.f32_tiles },
         }));
     }
 
@@ -284,9 +285,11 @@ fn winograd_tile(
     layer: &Layer,
     (height, width): (usize, usize),
 ) -> Option<usize> {
-    let integer = isa.storage == Storage::U8;
+    let storage = source.view.storage();
+    let integer = storage == Storage::U8;
+    // Integer paths have f32 kernels beside their own.
     let fits = has_winograd_form(layer, source.stride)
-        && source.view.storage() == isa.storage
+        && (storage == isa.storage || isa.storage == Storage::U8)
         && if integer { sums_fit(layer) } else { source.stored == layer.cin && layer.cin.is_multiple_of(2) };
     let wanted = match method {
         Method::Direct => None,
@@ -294,7 +297,7 @@ fn winograd_tile(
         // A map of 11x11 has too few tiles for weights four times as many.
         Method::Best if height.min(width) < 16 => None,
         // In bf16 the larger tile rounds three times as much: in the stem and the backbone that shows, in the decoder not.
-        Method::Best => Some(if isa.storage.is_coarse() && rounding == Rounding::Sensitive { 2 } else { 4 }),
+        Method::Best => Some(if storage.is_coarse() && rounding == Rounding::Sensitive { 2 } else { 4 }),
     };
     wanted.filter(|_| fits)
 }

@@ -279,7 +279,7 @@ macro_rules! compile {
             unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
                 // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
                 // and keeps the contract of the function that is called.
-                unsafe { winograd::task::<$lanes>(w, task, scratch) }
+                unsafe { winograd::task::<$lanes, $lanes>(w, task, scratch) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn output_conv(c: &OutputConv, task: usize) {
@@ -310,7 +310,7 @@ macro_rules! compile {
 
 // Integer paths: maps of f32 stand beside those of u8 in them; what reads only those is the f32 path's.
 macro_rules! compile_integer {
-    ($name:ident, $lanes:ty, $i16:ty, $width:ident, $f32:ident $(, $features:literal)?) => {
+    ($name:ident, $lanes:ty, $i16:ty, $f32_lanes:ty, $width:ident, $f32:ident $(, $features:literal)?) => {
         mod $name {
             use super::*;
 
@@ -321,6 +321,12 @@ macro_rules! compile_integer {
                 // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
                 // and keeps the contract of the function that is called.
                 unsafe { tile::accumulate::<$i16, PIXELS, VECTORS>(t) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd(w: &Winograd, task: usize, scratch: *mut f32) {
+                // SAFETY: the caller found this path's instructions on the processor (`KernelSet::isa`)
+                // and keeps the contract of the function that is called.
+                unsafe { winograd::task::<$f32_lanes, $lanes>(w, task, scratch) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_i16(w: &WinogradI16, task: usize, scratch: *mut f32) {
@@ -339,7 +345,7 @@ macro_rules! compile_integer {
                 f32_tiles: &super::$f32::ISA.tiles,
                 i16_tiles: &I16_TILES,
                 conv,
-                winograd: super::$f32::ISA.winograd,
+                winograd,
                 winograd_i16: Some(winograd_i16),
                 subtract,
                 pool,
@@ -355,6 +361,7 @@ compile_integer!(
     portable_i8,
     super::super::lanes::PortableI8,
     super::super::lanes::PortableI16,
+    super::super::lanes::PortableF32,
     narrow,
     portable_f32
 );
@@ -363,6 +370,7 @@ compile_integer!(
     avx2_i8,
     super::super::lanes::Avx2I8,
     super::super::lanes::Avx2I16,
+    super::super::lanes::Avx2F32,
     narrow,
     avx2_f32,
     "avx2,fma"
@@ -372,6 +380,7 @@ compile_integer!(
     avx_vnni_i8,
     super::super::lanes::AvxVnniI8,
     super::super::lanes::Avx2I16,
+    super::super::lanes::Avx2F32,
     narrow,
     avx2_f32,
     "avx2,fma,avxvnni"
@@ -381,6 +390,7 @@ compile_integer!(
     avx512_vnni_i8,
     super::super::lanes::Avx512VnniI8,
     super::super::lanes::Avx512VnniI16,
+    super::super::lanes::Avx512F32,
     wide,
     avx512_f32,
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma"

@@ -82,11 +82,12 @@ pub(crate) fn pack_winograd(
     isa: &Isa,
     store: &mut Store,
     layer: &Layer,
+    storage: Storage,
     tile: usize,
     blocks: &[(usize, usize)],
 ) -> Vec<Panel> {
     let points = (tile + 2) * (tile + 2);
-    let per_word = isa.storage.per_word();
+    let per_word = storage.per_word();
     panels(isa, layer.out)
         .into_iter()
         .map(|(first, vectors)| {
@@ -104,8 +105,8 @@ pub(crate) fn pack_winograd(
                             let word = (before + point * words + c / per_word) * width + lane;
                             // SAFETY: inside what was just taken; nobody else knows it yet.
                             unsafe {
-                                let within = c % per_word * isa.storage.bytes();
-                                isa.storage.write(start.add(word).cast::<u8>().add(within), *value);
+                                let within = c % per_word * storage.bytes();
+                                storage.write(start.add(word).cast::<u8>().add(within), *value);
                             }
                         }
                     }

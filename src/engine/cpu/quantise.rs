@@ -13,6 +13,8 @@ use super::pack::Layer;
 use super::storage::Storage;
 use crate::program::{Form, Op, Program, Schedule, Value};
 
+/// The part of the published networks whose convolutions are done in f32.
+const STEM: &str = "stem";
 /// Steps of a stored activation.
 const STEPS: f32 = 255.0;
 /// Largest weight.
@@ -23,7 +25,9 @@ const TOGETHER: f32 = 128.0;
 /// A weight that is off by less of a step is not rounded the other way.
 const LEAST_OFF: f32 = 0.1;
 /// Sizes of a step that are tried for each output, beside the finest.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = 4;
+/// A number this much larger than any weight has no room for fractions: adding it rounds to the nearest, ties to even.
+const NO_FRACTION: f32 = 12_582_912.0;
 
 /// How a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +63,11 @@ pub(crate) fn formats(
             // The last convolution is done in f32.
             Op::Logits { of, .. } => float[of.index()] = true,
             Op::Fused(conv) => {
+                // All else stands on what the stem saw: in 8 bits its maps cost more of the mask than any others, and
+                // with Winograd's larger tile f32 is as fast there.
+                if node.part == STEM {
+                    conv.sources.iter().for_each(|s| float[s.of.index()] = true);
+                }
                 for pair in conv.outs.windows(2) {
                     groups.join(pair[0].to, pair[1].to);
                 }
@@ -154,61 +163,92 @@ impl Groups {
 /// the whole map.
 pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
     let Some(out) = layers.first().map(|(l, _)| l.out) else { return };
-    let mut best: Vec<Vec<f32>> = layers.iter().map(|_| Vec::new()).collect();
-    let mut tried = best.clone();
-    for o in 0..out {
-        // In units of the result.
-        let worth: Vec<Vec<f32>> = layers
-            .iter()
-            .map(|(layer, source)| {
-                let each = layer.cin * layer.kernel * layer.kernel;
-                let scale = layer.scale[o] * source;
-                layer.weights[o * each..(o + 1) * each].iter().map(|w| w * scale).collect()
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(out);
+    let given: Vec<(&Layer, f32)> = layers.iter().map(|(layer, source)| (&**layer, *source)).collect();
+    let given = given.as_slice();
+    // Outputs know nothing of one another.
+    let rows: Vec<Row> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|t| {
+                scope.spawn(move || {
+                    (t * out / threads..(t + 1) * out / threads)
+                        .map(|o| row(given, o, two_words))
+                        .collect::<Vec<Row>>()
+                })
             })
             .collect();
-        let largest = worth.iter().flatten().fold(0f32, |m, w| m.max(w.abs()));
-        let finest = if largest > 0.0 { largest / LARGEST } else { 1.0 };
-        // In steps of this size nothing has to be cut.
-        let together = (layers.iter().zip(&worth))
-            .map(|((layer, _), w)| largest_together(w, layer.cin, layer.kernel, finest, two_words))
-            .fold(0f32, f32::max);
-        let widest = (together / TOGETHER).max(1.0);
-        let mut least = f64::INFINITY;
-        let mut step = finest;
-        for candidate in 0..=CANDIDATES {
-            let size = finest * widest.powf(candidate as f32 / CANDIDATES as f32);
-            let mut error = 0.0;
-            for (((layer, _), worth), to) in layers.iter().zip(&worth).zip(&mut tried) {
-                error += whole(worth, (layer.cin, layer.kernel), size, two_words, to);
-            }
-            if error < least {
-                (least, step) = (error, size);
-                std::mem::swap(&mut best, &mut tried);
-            }
-            if widest == 1.0 {
-                break;
-            }
-        }
-        let mut errors: f64 = 0.0;
-        for (worth, whole) in worth.iter().zip(&best) {
-            errors += worth.iter().zip(whole).map(|(w, q)| f64::from(q - w / step)).sum::<f64>();
-        }
-        for (((layer, _), worth), whole) in layers.iter().zip(&worth).zip(&mut best) {
-            errors = balance(errors, worth, (layer.cin, layer.kernel), step, two_words, whole);
-        }
-        for ((layer, _), whole) in layers.iter_mut().zip(&best) {
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    for (o, row) in rows.into_iter().enumerate() {
+        for ((layer, _), whole) in layers.iter_mut().zip(row.weights) {
             let each = layer.cin * layer.kernel * layer.kernel;
-            layer.weights[o * each..(o + 1) * each].copy_from_slice(whole);
-            layer.scale[o] = step;
+            layer.weights[o * each..(o + 1) * each].copy_from_slice(&whole);
+            layer.scale[o] = row.step;
         }
     }
+}
+
+/// The weights of one output in whole steps, layer by layer.
+struct Row {
+    step: f32,
+    weights: Vec<Vec<f32>>,
+}
+
+fn row(layers: &[(&Layer, f32)], o: usize, two_words: bool) -> Row {
+    // In units of the result.
+    let worth: Vec<Vec<f32>> = layers
+        .iter()
+        .map(|(layer, source)| {
+            let each = layer.cin * layer.kernel * layer.kernel;
+            let scale = layer.scale[o] * source;
+            layer.weights[o * each..(o + 1) * each].iter().map(|w| w * scale).collect()
+        })
+        .collect();
+    let largest = worth.iter().flatten().fold(0f32, |m, w| m.max(w.abs()));
+    let finest = if largest > 0.0 { largest / LARGEST } else { 1.0 };
+    // In steps of this size nothing has to be cut.
+    let together = (layers.iter().zip(&worth))
+        .map(|((layer, _), w)| largest_together(w, layer.cin, layer.kernel, finest, two_words))
+        .fold(0f32, f32::max);
+    let widest = (together / TOGETHER).max(1.0);
+    let candidates = if widest > 1.0 { CANDIDATES } else { 0 };
+    let mut best: Vec<Vec<f32>> = worth.iter().map(|_| Vec::new()).collect();
+    let mut tried = best.clone();
+    let (mut least, mut step) = (f64::INFINITY, finest);
+    for candidate in 0..=candidates {
+        let size = finest * widest.powf(candidate as f32 / CANDIDATES as f32);
+        let mut error = 0.0;
+        for (((layer, _), worth), to) in layers.iter().zip(&worth).zip(&mut tried) {
+            error += whole(worth, (layer.cin, layer.kernel), size, two_words, to);
+        }
+        if error < least {
+            (least, step) = (error, size);
+            std::mem::swap(&mut best, &mut tried);
+        }
+    }
+    let mut errors: f64 = 0.0;
+    for (worth, whole) in worth.iter().zip(&best) {
+        errors += worth.iter().zip(whole).map(|(w, q)| f64::from(q - w / step)).sum::<f64>();
+    }
+    for (((layer, _), worth), whole) in layers.iter().zip(&worth).zip(&mut best) {
+        errors = balance(errors, worth, (layer.cin, layer.kernel), step, two_words, whole);
+    }
+    Row { step, weights: best }
+}
+
+/// The nearest whole number of one up to a few thousand, without a call: this is done to every weight several times.
+fn nearest(v: f32) -> f32 {
+    (v + NO_FRACTION) - NO_FRACTION
 }
 
 /// Writes one output's weights in whole steps, those cut that would be too large [`together`](largest_together); returns the
 /// sum of the squared errors.
 fn whole(worth: &[f32], (cin, kernel): (usize, usize), step: f32, two_words: bool, to: &mut Vec<f32>) -> f64 {
     to.clear();
-    to.extend(worth.iter().map(|w| (w / step).round_ties_even()));
+    to.extend(worth.iter().map(|w| nearest(w / step)));
     let taps = kernel * kernel;
     for half in 0..2 {
         // Places of the word before, those of channels that do not exist left out.
@@ -216,8 +256,9 @@ fn whole(worth: &[f32], (cin, kernel): (usize, usize), step: f32, two_words: boo
         for tap in 0..taps {
             for c in (2 * half..cin.next_multiple_of(4)).step_by(4) {
                 let here = [c, c + 1].map(|c| (c < cin).then_some(c * taps + tap));
-                for sign in [1.0, -1.0] {
-                    cut(to, [here[0], here[1], before[0], before[1]], sign);
+                let all = [here[0], here[1], before[0], before[1]];
+                if all.into_iter().flatten().map(|at| to[at].abs()).sum::<f32>() > TOGETHER {
+                    [1.0, -1.0].into_iter().for_each(|sign| cut(to, all, sign));
                 }
                 if two_words {
                     before = here;
@@ -322,7 +363,7 @@ fn cut(numbers: &mut [f32], places: [Option<usize>; 4], sign: f32) {
 fn largest_together(worth: &[f32], cin: usize, kernel: usize, step: f32, two_words: bool) -> f32 {
     let taps = kernel * kernel;
     let whole = |c: usize, tap: usize| {
-        if c < cin { (worth[c * taps + tap] / step).round_ties_even() } else { 0.0 }
+        if c < cin { nearest(worth[c * taps + tap] / step) } else { 0.0 }
     };
     let mut most = 0f32;
     // What stands in the halves of the word before, positive and negative.

@@ -142,16 +142,26 @@ pub(crate) fn transform_weights(tile: usize, g: &[f32], to: &mut [f32]) {
     }
 }
 
+/// `S` reads and multiplies what the source holds, `L` stores the result: on an integer path the source of this algorithm
+/// is f32 all the same. Both have as many lanes.
+///
 /// # Safety
 /// As for [`super::conv::task`].
 #[inline(always)]
-pub(crate) unsafe fn task<L: Lanes>(w: &Winograd, task: usize, scratch: *mut f32) {
+pub(crate) unsafe fn task<S: Lanes, L: Lanes>(w: &Winograd, task: usize, scratch: *mut f32) {
+    const { assert!(S::COUNT == L::COUNT) }
     // SAFETY: the caller keeps the contract of `task`, which is that of `run`.
-    unsafe { if w.tile == 2 { run::<L, 4, 2>(w, task, scratch) } else { run::<L, 6, 4>(w, task, scratch) } }
+    unsafe {
+        if w.tile == 2 { run::<S, L, 4, 2>(w, task, scratch) } else { run::<S, L, 6, 4>(w, task, scratch) }
+    }
 }
 
 #[inline(always)]
-unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, task: usize, scratch: *mut f32) {
+unsafe fn run<S: Lanes, L: Lanes, const ALPHA: usize, const TILE: usize>(
+    w: &Winograd,
+    task: usize,
+    scratch: *mut f32,
+) {
     // SAFETY: the caller runs each task once, and on a processor with these instructions. A task's rows
     // are its own, and `scratch` has what `Winograd::scratch` asks for.
     unsafe {
@@ -160,7 +170,7 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
         let count = rows.len() * across;
         let out = w.out(L::COUNT);
         let points = ALPHA * ALPHA;
-        let transformed = scratch.cast::<L::Elem>();
+        let transformed = scratch.cast::<S::Elem>();
         let sums = scratch.add(points * w.band * across * w.widest_block());
         let result = sums.add(points * w.band * across * out);
 
@@ -172,14 +182,14 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
                     let (y, x) = ((ty * TILE) as isize - 1, ((tx + 2) * TILE) as isize + 1);
                     if x < w.width as isize {
                         for i in 0..(ALPHA as isize).min(w.height as isize + 1 - y) {
-                            prefetch::<L>(w.source.channel(first), y + i, x, TILE, channels);
+                            prefetch::<S>(w.source.channel(first), y + i, x, TILE, channels);
                         }
                     }
                     let to = transformed.add((r * across + tx) * channels);
                     let mut c = 0;
                     while c < channels {
                         let n = (channels - c).min(L::COUNT);
-                        input_tile::<L, ALPHA>(w, ty, tx, first + c, n, to.add(c), count * channels);
+                        input_tile::<S, ALPHA>(w, ty, tx, first + c, n, to.add(c), count * channels);
                         c += L::COUNT;
                     }
                 }
@@ -195,7 +205,7 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
                 sums,
                 out,
             };
-            products.run::<L>(&w.panels, w.kernels);
+            products.run::<S>(&w.panels, w.kernels);
             weights_before += points * words;
         }
 
@@ -204,7 +214,7 @@ unsafe fn run<L: Lanes, const ALPHA: usize, const TILE: usize>(w: &Winograd, tas
                 let from = sums.add((r * across + tx) * out);
                 let mut c = 0;
                 while c < out {
-                    output_tile::<L, ALPHA, TILE>(from.add(c), count * out, result.add(c), out);
+                    output_tile::<S, ALPHA, TILE>(from.add(c), count * out, result.add(c), out);
                     c += L::COUNT;
                 }
                 let (y, x) = (ty * TILE, tx * TILE);
