@@ -298,12 +298,14 @@ fn calibrated(
     (plain.with_description(description).expect("it is sound"), program, input)
 }
 
-/// Integers are the same on every path, and what they lose against f32 is what eight bits lose.
+/// Integers are the same on every path, and what they lose against f32 is what eight bits lose. The published network's stem
+/// is f32, whose sums differ from path to path and with them a few integers behind it: there only the second is asked.
 #[test]
 fn integer_paths_agree_to_the_bit() {
     let mut r = Random(127);
-    for architecture in both() {
+    for (architecture, float_stem) in both().into_iter().flat_map(|a| [(a, false), (a, true)]) {
         let (checkpoint, program, input) = calibrated(architecture, SIZE, &mut r);
+        let program = if float_stem { program } else { program.with_rounding(Rounding::Sensitive) };
         let want = interpret(&program::fuse(program.clone()), &checkpoint, &input);
         let mut first: Option<(Vec<(usize, Vec<f32>)>, Vec<f32>)> = None;
         for path in KernelSet::INTEGER.into_iter().filter(|p| p.is_available()) {
@@ -330,6 +332,7 @@ fn integer_paths_agree_to_the_bit() {
             engine.run(&input, &mut again).expect("it runs");
             assert_eq!(again, logits, "{path}: threads");
             match &first {
+                _ if float_stem => {}
                 Some((wanted, wanted_logits)) => {
                     // What the last convolution makes of them is f32, whose sums differ from path to path.
                     for ((index, got), (_, want)) in values.iter().zip(wanted) {

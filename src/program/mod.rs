@@ -71,7 +71,9 @@ impl Fact {
 /// How much an operation's rounding shows in the mask, which decides the algorithms that low precisions may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// Errors made here are amplified by what follows: the stem and the backbone.
+    /// Errors made here are amplified by all that follows: the stem. Where storage is integers, its convolutions stay in f32.
+    Delicate,
+    /// Errors made here are amplified by what follows: the backbone.
     Sensitive,
     /// Errors made here hardly show: the decoder.
     Forgiving,
@@ -335,6 +337,13 @@ impl Program {
     /// In an order in which they may run.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The same with another [`Rounding`] everywhere.
+    #[cfg(test)]
+    pub(crate) fn with_rounding(mut self, rounding: Rounding) -> Self {
+        self.nodes.iter_mut().for_each(|node| node.rounding = rounding);
+        self
     }
 
     /// The logits, `[classes, height, width]`.

@@ -11,10 +11,8 @@
 
 use super::pack::Layer;
 use super::storage::Storage;
-use crate::program::{Form, Op, Program, Schedule, Value};
+use crate::program::{Form, Op, Program, Rounding, Schedule, Value};
 
-/// The part of the published networks whose convolutions are done in f32.
-const STEM: &str = "stem";
 /// Steps of a stored activation.
 const STEPS: f32 = 255.0;
 /// Largest weight.
@@ -63,9 +61,8 @@ pub(crate) fn formats(
             // The last convolution is done in f32.
             Op::Logits { of, .. } => float[of.index()] = true,
             Op::Fused(conv) => {
-                // All else stands on what the stem saw: in 8 bits its maps cost more of the mask than any others, and
-                // with Winograd's larger tile f32 is as fast there.
-                if node.part == STEM {
+                // In 8 bits these maps cost more of the mask than any others, and with Winograd's larger tile f32 is as fast.
+                if node.rounding == Rounding::Delicate {
                     conv.sources.iter().for_each(|s| float[s.of.index()] = true);
                 }
                 for pair in conv.outs.windows(2) {

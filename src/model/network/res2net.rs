@@ -22,7 +22,7 @@ const fn split_width(planes: usize) -> usize {
 
 /// x1 … x5.
 pub(crate) fn features(b: &mut Builder, (height, width): (usize, usize)) -> [Value; 5] {
-    b.part("stem", Rounding::Sensitive);
+    b.part("stem", Rounding::Delicate);
     let mut x = b.input(height, width);
     // Sequential(conv, bn, relu, conv, bn, relu, conv), then the model's own bn1.
     for (conv, norm, out, stride) in [

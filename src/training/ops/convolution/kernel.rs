@@ -5,13 +5,11 @@
 //! (the weights' gradient), for which nothing has to be transposed. Each exists in plain Rust and for AVX2 with FMA. The transforms of Winograd's algorithm are
 //! plain Rust, compiled for both.
 
-use super::winograd::transform;
-use super::winograd::{Lane, SIDE, TILE};
+pub use super::points::LANES;
+use super::points::{self, Lane, SIDE, TILE};
 
 /// Output channels of a tile.
 pub const ROWS: usize = 6;
-/// Pixels of a tile.
-pub const LANES: usize = 16;
 
 /// Rows of the output's gradient that one call of [`Kernels::dots`] reads.
 pub const DOT_ROWS: usize = 4;
@@ -65,11 +63,11 @@ impl Kernels {
         Self {
             tile: plain_tile,
             dots: plain_dots,
-            input_rows: transform::input_rows,
-            split: transform::split,
-            input_transform: transform::input,
-            gradient_transform: transform::gradient,
-            output_transform: transform::output,
+            input_rows: points::input_rows,
+            split: points::split,
+            input_transform: points::input,
+            gradient_transform: points::gradient,
+            output_transform: points::output,
         }
     }
 
@@ -108,7 +106,7 @@ impl Kernels {
         unsafe { (self.dots)(n, rows, columns, sums) }
     }
 
-    /// See [`transform::input_rows`].
+    /// See [`points::input_rows`].
     #[inline]
     pub fn input_rows(
         &self,
@@ -122,14 +120,14 @@ impl Kernels {
         unsafe { (self.input_rows)(rows, x, lane, tiles, phases) }
     }
 
-    /// See [`transform::split`].
+    /// See [`points::split`].
     #[inline]
     pub fn split(&self, row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
         // SAFETY: as above.
         unsafe { (self.split)(row, lane, tiles, phases) }
     }
 
-    /// See [`transform::input`].
+    /// See [`points::input`].
     ///
     /// # Safety
     /// As there.
@@ -139,7 +137,7 @@ impl Kernels {
         unsafe { (self.input_transform)(phases, out, stride) }
     }
 
-    /// See [`transform::gradient`].
+    /// See [`points::gradient`].
     ///
     /// # Safety
     /// As there.
@@ -149,7 +147,7 @@ impl Kernels {
         unsafe { (self.gradient_transform)(pixels, out, stride) }
     }
 
-    /// See [`transform::output`].
+    /// See [`points::output`].
     #[inline]
     pub fn output_transform(&self, from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
         // SAFETY: as above.
@@ -221,7 +219,7 @@ mod avx2 {
         _mm256_maskload_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
-    use super::{DOT_COLUMNS, DOT_ROWS, LANES, Lane, ROWS, SIDE, TILE, transform};
+    use super::{DOT_COLUMNS, DOT_ROWS, LANES, Lane, ROWS, SIDE, TILE, points};
 
     #[target_feature(enable = "avx2,fma")]
     pub fn input_rows(
@@ -231,29 +229,29 @@ mod avx2 {
         tiles: usize,
         phases: &mut [[Lane; SIDE]; SIDE],
     ) {
-        transform::input_rows(rows, x, lane, tiles, phases);
+        points::input_rows(rows, x, lane, tiles, phases);
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub fn split(row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
-        transform::split(row, lane, tiles, phases);
+        points::split(row, lane, tiles, phases);
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn input_transform(phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
         // SAFETY: the caller's promise.
-        unsafe { transform::input(phases, out, stride) }
+        unsafe { points::input(phases, out, stride) }
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn gradient_transform(pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
         // SAFETY: the caller's promise.
-        unsafe { transform::gradient(pixels, out, stride) }
+        unsafe { points::gradient(pixels, out, stride) }
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub fn output_transform(from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
-        transform::output(from, stride, pixels);
+        points::output(from, stride, pixels);
     }
 
     /// Sixteen registers: twelve sums, two of pixels, two of weights.

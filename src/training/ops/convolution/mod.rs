@@ -7,6 +7,7 @@ mod fast;
 mod geometry;
 mod kernel;
 mod plain;
+mod points;
 mod winograd;
 
 pub use geometry::Geometry;
