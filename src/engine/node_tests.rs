@@ -303,7 +303,7 @@ fn calibrated(
 #[test]
 fn integer_paths_agree_to_the_bit() {
     let mut r = Random(127);
-    for (architecture, float_stem) in both().into_iter().flat_map(|a| [(a, false), (a, true)]) {
+    for (architecture, float_stem) in both().flat_map(|a| [(a, false), (a, true)]) {
         let (checkpoint, program, input) = calibrated(architecture, SIZE, &mut r);
         let program = if float_stem { program } else { program.with_rounding(Rounding::Sensitive) };
         let want = interpret(&program::fuse(program.clone()), &checkpoint, &input);
