@@ -182,8 +182,7 @@ impl Assembly {
         let last = parts[count - 1].1;
         let epilogue = finish.epilogue(isa, last.out, &last.scale, &shift);
         // The stem's first convolution reads f32 at any precision.
-        let own = parts[0].0.view.storage() == isa.storage;
-        let kernels = if own { &isa.tiles } else { isa.f32_tiles };
+        let kernels = isa.tiles_of(parts[0].0.view.storage());
         let far = parts.iter().all(|(_, layer)| layer.kernel == 1);
         let groups = Vec::new();
         let mut conv = Conv { height, width, passes, panels, epilogue, band: 1, groups, far, kernels };
@@ -218,7 +217,7 @@ impl Assembly {
             panels,
             epilogue,
             per_word: storage.per_word(),
-            kernels: if storage == isa.storage { &isa.tiles } else { isa.f32_tiles },
+            kernels: isa.tiles_of(storage),
         }));
     }
 

@@ -205,6 +205,13 @@ pub(crate) struct Isa {
     pub(crate) peak: unsafe fn(usize) -> f32,
 }
 
+impl Isa {
+    /// The tiles that multiply maps of this storage: the path's own, or f32's.
+    pub(crate) fn tiles_of(&'static self, storage: Storage) -> &'static TileKernels {
+        if storage == self.storage { &self.tiles } else { self.f32_tiles }
+    }
+}
+
 // More than a register file holds is never asked for (`Lanes::pixels`): those entries repeat a tile that exists.
 macro_rules! tiles {
     ($tile:ident, wide) => {

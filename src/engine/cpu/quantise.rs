@@ -20,6 +20,8 @@ const LARGEST: f32 = 127.0;
 /// Most that weights of one sign may reach together whose products some instructions sum in 16 bits: 255 times that much fits.
 const TOGETHER: f32 = 128.0;
 
+/// Weights that are worth a thread of their own.
+const WEIGHTS_OF_A_THREAD: usize = 1 << 15;
 /// A weight that is off by less of a step is not rounded the other way.
 const LEAST_OFF: f32 = 0.1;
 /// Sizes of a step that are tried for each output, beside the finest.
@@ -160,7 +162,10 @@ impl Groups {
 /// the whole map.
 pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
     let Some(out) = layers.first().map(|(l, _)| l.out) else { return };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(out);
+    // A thread costs more than a few weights do.
+    let weights: usize = layers.iter().map(|(layer, _)| layer.weights.len()).sum();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(weights.div_ceil(WEIGHTS_OF_A_THREAD)).clamp(1, out.max(1));
     let given: Vec<(&Layer, f32)> = layers.iter().map(|(layer, source)| (&**layer, *source)).collect();
     let given = given.as_slice();
     // Outputs know nothing of one another.
@@ -337,17 +342,17 @@ fn cut(numbers: &mut [f32], places: [Option<usize>; 4], sign: f32) {
         over += (numbers[at] * sign).max(0.0);
     }
     while over > 0.0 {
-        let (mut first, mut second) = (places[0], 0f32);
-        let mut top = f32::NEG_INFINITY;
+        // The numbers that reach so far have one that is not zero.
+        let (mut largest, mut top, mut second) = (None, 0f32, 0f32);
         for at in places.into_iter().flatten() {
             let v = numbers[at] * sign;
             if v > top {
-                (second, top, first) = (top.max(0.0), v, Some(at));
+                (second, top, largest) = (top, v, Some(at));
             } else {
                 second = second.max(v);
             }
         }
-        let Some(at) = first else { return };
+        let Some(at) = largest else { return };
         let by = (top - second).max(1.0).min(over);
         numbers[at] -= sign * by;
         over -= by;

@@ -90,13 +90,9 @@ fn convolutions_agree_with_candles_and_our_kernels_with_the_plain_form() {
 
         plain.forward(&x, &w, Some(&bias), &mut y);
         let (x, w, grad, bias) = (narrow(&x), narrow(&w), narrow(&grad), narrow(&bias));
-        for (passes, most) in [
+        for passes in [Passes::fast(g), Passes::portable(g), Passes::direct(g), Passes::<f32>::plain(g)] {
             // Winograd's transforms multiply by numbers up to 64, and their rounding with them.
-            (Passes::fast(g), if g.cin >= 16 { 2e-5 } else { 2e-6 }),
-            (Passes::portable(g), if g.cin >= 16 { 2e-5 } else { 2e-6 }),
-            (Passes::direct(g), 2e-6),
-            (Passes::<f32>::plain(g), 2e-6),
-        ] {
+            let most = if passes.by_points() { 2e-5 } else { 2e-6 };
             let mut fy = vec![9f32; g.output_len()];
             let mut fdx = vec![9f32; g.input_len()];
             let mut fdw = vec![0f32; g.weight_len()];

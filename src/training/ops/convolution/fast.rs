@@ -7,13 +7,14 @@
 //! brings in from the neighbouring row is masked. So nothing is padded, and a panel of pixels is packed with two loads and
 //! two stores a tap. Every sum is taken in an order that does not depend on the number of threads.
 
-use std::cell::{Cell, RefCell};
-use std::thread::LocalKey;
+use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use super::kernel::{DOT_COLUMNS, DOT_ROWS, Kernels, LANES, ROWS};
+use super::scratch::{Kept, PANEL, Shared, WEIGHTS, with_kept};
 
 /// Pixel tiles that share a packed panel, and products in it at most: together they fill half of a second-level cache.
 const TILES: usize = 12;
@@ -26,53 +27,9 @@ const BLOCK: usize = 80_000;
 const JOINED: usize = 2000;
 
 thread_local! {
-    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static WEIGHTS: Kept = const { Cell::new(Vec::new()) };
     static SPREAD: Kept = const { Cell::new(Vec::new()) };
     static JOINED_INPUT: Kept = const { Cell::new(Vec::new()) };
     static JOINED_GRADIENT: Kept = const { Cell::new(Vec::new()) };
-}
-
-/// Memory of a pass that the next pass on this thread uses again: the system would clear every page of a new one.
-pub type Kept = Cell<Vec<f32>>;
-
-/// Lends such memory, `len` long, holding anything. Asked for again inside of `work`, it is new memory.
-pub fn with_kept<T>(kept: &'static LocalKey<Kept>, len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    let mut buffer = kept.take();
-    if buffer.len() < len {
-        buffer = vec![0.0; len];
-    }
-    let out = work(&mut buffer[..len]);
-    kept.set(buffer);
-    out
-}
-
-/// Lends this thread's buffer, at least `len` long, holding anything.
-pub fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    PANEL.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
-        work(&mut buffer[..len])
-    })
-}
-
-/// Output memory that tasks write disjoint parts of.
-#[derive(Clone, Copy)]
-pub struct Shared(pub *mut f32);
-
-// SAFETY: each task writes its own pixels of its own picture, or its own channels.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// `at` lies in the memory, and nobody else writes what is written from there.
-    pub unsafe fn at(self, at: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(at) }
-    }
 }
 
 /// Weights in panels of [`ROWS`] output channels: `[out / ROWS][depth][ROWS]`, zeros where channels are missing.
@@ -167,7 +124,7 @@ fn multiply(
         let tiles = group * TILES..tiles.min((group + 1) * TILES);
         let planes = &x[picture * g.cin * g.px()..][..g.cin * g.px()];
         let taps = Taps::new(g, tiles.clone());
-        with_buffer(tiles.len() * channels * g.taps() * LANES, |panel| {
+        with_kept(&PANEL, tiles.len() * channels * g.taps() * LANES, |panel| {
             let mut c0 = 0;
             while c0 < g.cin {
                 let n = channels.min(g.cin - c0);
@@ -224,7 +181,7 @@ struct Taps<'a> {
 }
 
 impl<'a> Taps<'a> {
-    fn new(g: &'a Geometry, tiles: std::ops::Range<usize>) -> Self {
+    fn new(g: &'a Geometry, tiles: Range<usize>) -> Self {
         let (ow, px) = (g.out_w(), g.out_px());
         let half = (g.kernel / 2) as isize;
         let mut places = Vec::with_capacity(tiles.len() * g.taps());
@@ -365,26 +322,52 @@ fn flat_weights(
     kernels: Kernels,
     planes: &[f32],
     grads: &[f32],
-    channels: std::ops::Range<usize>,
+    channels: Range<usize>,
     out: Shared,
 ) {
     let px = g.px();
     let block = (BLOCK / (g.cout + g.cin)).clamp(256, 2048) / 8 * 8;
     for p in (0..px).step_by(block) {
         let n = block.min(px - p);
-        for o in (0..g.cout).step_by(DOT_ROWS) {
-            let rows = rows_from(grads, px, o, g.cout, p);
-            for c in channels.clone().step_by(DOT_COLUMNS) {
-                let columns =
-                    std::array::from_fn(|i| planes[(c + i).min(channels.end - 1) * px + p..].as_ptr());
-                let mut sums = [0f32; 12];
-                // SAFETY: every row and column has `n` pixels from `p` on; the weights are this task's channels.
-                unsafe {
-                    kernels.dots(n, rows, columns, &mut sums);
-                    for r in 0..DOT_ROWS.min(g.cout - o) {
-                        for i in 0..DOT_COLUMNS.min(channels.end - c) {
-                            *out.at((o + r) * g.cin + c + i) += sums[DOT_COLUMNS * r + i];
-                        }
+        let (x, grads) = (Planes { values: planes, px, from: p }, Planes { values: grads, px, from: p });
+        // SAFETY: the weights are this task's channels.
+        unsafe { add_products(kernels, n, (&grads, 0..g.cout), (&x, channels.clone()), g.cin, out) };
+    }
+}
+
+/// Planes one behind another, looked at from some pixel on.
+pub struct Planes<'a> {
+    pub values: &'a [f32],
+    /// Values of a plane.
+    pub px: usize,
+    pub from: usize,
+}
+
+/// `out[o · columns + c] += Σ grads[o][p] · x[c][p]` over `n` pixels, for some outputs and some channels.
+///
+/// # Safety
+/// Nobody else writes these places of `out`, which has `columns` values a row.
+pub unsafe fn add_products(
+    kernels: Kernels,
+    n: usize,
+    (grads, outputs): (&Planes, Range<usize>),
+    (x, channels): (&Planes, Range<usize>),
+    columns: usize,
+    out: Shared,
+) {
+    let row = |of: &Planes, i: usize| of.values[i * of.px + of.from..][..n].as_ptr();
+    for o in outputs.clone().step_by(DOT_ROWS) {
+        // The last is repeated where there are fewer.
+        let rows = std::array::from_fn(|r| row(grads, (o + r).min(outputs.end - 1)));
+        for c in channels.clone().step_by(DOT_COLUMNS) {
+            let planes = std::array::from_fn(|i| row(x, (c + i).min(channels.end - 1)));
+            let mut sums = [0f32; 12];
+            // SAFETY: every row was sliced to `n` values; the places are the caller's promise.
+            unsafe {
+                kernels.dots(n, rows, planes, &mut sums);
+                for r in 0..DOT_ROWS.min(outputs.end - o) {
+                    for i in 0..DOT_COLUMNS.min(channels.end - c) {
+                        *out.at((o + r) * columns + c + i) += sums[DOT_COLUMNS * r + i];
                     }
                 }
             }
@@ -399,7 +382,7 @@ fn spatial_weights(
     kernels: Kernels,
     planes: &[f32],
     grads: &[f32],
-    channels: std::ops::Range<usize>,
+    channels: Range<usize>,
     out: Shared,
 ) {
     let (oh, ow, px) = (g.out_h(), g.out_w(), g.out_px());
@@ -409,7 +392,7 @@ fn spatial_weights(
     // A copy for each column of taps holds the rows above and below too; with a stride there is a copy a tap.
     let copy_rows = if g.stride == 1 { rows_at_once + 2 * half } else { rows_at_once };
     let copies = if g.stride == 1 { g.kernel } else { g.taps() };
-    with_buffer(copies * copy_rows * ow, |scratch| {
+    with_kept(&PANEL, copies * copy_rows * ow, |scratch| {
         for y0 in (0..oh).step_by(rows_at_once) {
             let rows_here = rows_at_once.min(oh - y0);
             let n = rows_here * ow;

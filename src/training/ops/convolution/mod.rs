@@ -8,6 +8,7 @@ mod geometry;
 mod kernel;
 mod plain;
 mod points;
+mod scratch;
 mod winograd;
 
 pub use geometry::Geometry;
@@ -56,6 +57,12 @@ impl Passes<f32> {
     #[cfg(test)]
     pub fn direct(g: Geometry) -> Self {
         Self { by_points: false, ..Self::fast(g) }
+    }
+
+    /// Whether Winograd's algorithm is used.
+    #[cfg(test)]
+    pub fn by_points(&self) -> bool {
+        self.by_points
     }
 
     /// Our kernels as they run on processors without vector instructions.

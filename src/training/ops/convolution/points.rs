@@ -130,21 +130,26 @@ pub fn input_rows(
     }
 }
 
-/// `Bᵀ d B`, point by point to `out[point · stride..]`.
+/// One axis after the other, point by point to `out[point · stride..]`.
 ///
 /// # Safety
 /// A lane may be written at each of them.
 #[inline(always)]
-pub unsafe fn input(phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
-    let mut half = [[[0f32; LANES]; SIDE]; SIDE];
-    for x in 0..SIDE {
-        let column = map(std::array::from_fn(|y| &phases[y][x]), input_axis);
+unsafe fn to_points<const N: usize>(
+    pixels: &[[Lane; N]; N],
+    axis: impl Fn([f32; N]) -> [f32; SIDE] + Copy,
+    out: *mut f32,
+    stride: usize,
+) {
+    let mut half = [[[0f32; LANES]; N]; SIDE];
+    for x in 0..N {
+        let column = map(std::array::from_fn(|y| &pixels[y][x]), axis);
         for y in 0..SIDE {
             half[y][x] = column[y];
         }
     }
     for (y, row) in half.iter().enumerate() {
-        let points = map(std::array::from_fn(|x| &row[x]), input_axis);
+        let points = map(std::array::from_fn(|x| &row[x]), axis);
         for (x, point) in points.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { *out.add((y * SIDE + x) * stride).cast::<Lane>() = *point };
@@ -152,26 +157,24 @@ pub unsafe fn input(phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize)
     }
 }
 
-/// `A y Aᵀ`, laid out alike.
+/// `Bᵀ d B`
 ///
 /// # Safety
-/// As [`input`].
+/// As [`to_points`].
+#[inline(always)]
+pub unsafe fn input(phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { to_points(phases, input_axis, out, stride) }
+}
+
+/// `A y Aᵀ`
+///
+/// # Safety
+/// As [`to_points`].
 #[inline(always)]
 pub unsafe fn gradient(pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
-    let mut half = [[[0f32; LANES]; TILE]; SIDE];
-    for x in 0..TILE {
-        let column = map(std::array::from_fn(|y| &pixels[y][x]), gradient_axis);
-        for y in 0..SIDE {
-            half[y][x] = column[y];
-        }
-    }
-    for (y, row) in half.iter().enumerate() {
-        let points = map(std::array::from_fn(|x| &row[x]), gradient_axis);
-        for (x, point) in points.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { *out.add((y * SIDE + x) * stride).cast::<Lane>() = *point };
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { to_points(pixels, gradient_axis, out, stride) }
 }
 
 /// `Aᵀ m A` of the points at `from[point · stride..]`: rows of pixels, the tiles beside each other.

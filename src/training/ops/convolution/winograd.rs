@@ -15,13 +15,13 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::fast::{Kept, Shared, with_buffer, with_kept};
+use super::fast::{self, Planes};
 use super::geometry::Geometry;
-use super::kernel::{DOT_COLUMNS, DOT_ROWS, Kernels, LANES, ROWS};
+use super::kernel::{DOT_ROWS, Kernels, LANES, ROWS};
 use super::points::{POINTS, SIDE, TILE, kernel_points, kernel_taps};
+use super::scratch::{Kept, PANEL, Shared, WEIGHTS, with_kept};
 
 thread_local! {
-    static WEIGHTS: Kept = const { Cell::new(Vec::new()) };
     static SUMS: Kept = const { Cell::new(Vec::new()) };
     static POINTS_OF_BOTH: Kept = const { Cell::new(Vec::new()) };
 }
@@ -181,7 +181,7 @@ fn multiply(
             .collect();
         let stride = apart(depth * LANES);
         let (sources, sums) = (POINTS * stride, POINTS * blocks * ROWS * LANES);
-        with_buffer(strips.len() * (sources + sums), |buffer| {
+        with_kept(&PANEL, strips.len() * (sources + sums), |buffer| {
             let (source, sum) = buffer.split_at_mut(strips.len() * sources);
             for c0 in (0..g.cin).step_by(depth) {
                 let n = depth.min(g.cin - c0);
@@ -315,12 +315,13 @@ fn add_products(
     sums: &mut [f32],
 ) {
     let channels = g.cin + g.cout;
-    let (shared, lent) = (Shared(sums.as_mut_ptr()), Shared(points.as_mut_ptr()));
+    let shared = Shared(sums.as_mut_ptr());
     for first in (0..tiles.strips()).step_by(at_once) {
         let strips: Vec<Strip> =
             (first..tiles.strips().min(first + at_once)).map(|strip| Strip::new(tiles, strip)).collect();
         let n = strips.len() * LANES;
         let stride = apart(channels * n);
+        let lent = Shared(points.as_mut_ptr());
         // `[point][channel][tile]`, the input's channels first.
         (0..channels).into_par_iter().for_each(|channel| {
             for (i, strip) in strips.iter().enumerate() {
@@ -340,25 +341,15 @@ fn add_products(
         let shares = groups.min(rayon::current_num_threads().div_ceil(12));
         (0..POINTS * shares).into_par_iter().for_each(|task| {
             let (point, share) = (task / shares, task % shares);
-            let inputs = &points[point * stride..][..g.cin * n];
-            let grads = &points[point * stride + g.cin * n..][..g.cout * n];
-            for group in share * groups / shares..(share + 1) * groups / shares {
-                let o = group * DOT_ROWS;
-                let rows = std::array::from_fn(|r| grads[(o + r).min(g.cout - 1) * n..][..n].as_ptr());
-                for c in (0..g.cin).step_by(DOT_COLUMNS) {
-                    let columns = std::array::from_fn(|i| inputs[(c + i).min(g.cin - 1) * n..][..n].as_ptr());
-                    let mut sums = [0f32; 12];
-                    // SAFETY: rows and columns have `n` tiles; the sums are this task's outputs of its point.
-                    unsafe {
-                        kernels.dots(n, rows, columns, &mut sums);
-                        for r in 0..DOT_ROWS.min(g.cout - o) {
-                            for i in 0..DOT_COLUMNS.min(g.cin - c) {
-                                *shared.at((point * g.cout + o + r) * g.cin + c + i) +=
-                                    sums[DOT_COLUMNS * r + i];
-                            }
-                        }
-                    }
-                }
+            let inputs = Planes { values: &points[point * stride..][..g.cin * n], px: n, from: 0 };
+            let grads =
+                Planes { values: &points[point * stride + g.cin * n..][..g.cout * n], px: n, from: 0 };
+            let outputs =
+                share * groups / shares * DOT_ROWS..((share + 1) * groups / shares * DOT_ROWS).min(g.cout);
+            // SAFETY: the sums are this task's outputs of its point.
+            unsafe {
+                let sums = Shared(shared.at(point * g.cout * g.cin));
+                fast::add_products(kernels, n, (&grads, outputs), (&inputs, 0..g.cin), g.cin, sums);
             }
         });
     }

@@ -1,0 +1,45 @@
+//! Memory that the passes of a convolution work in: what a thread keeps from one pass to the next, and what tasks write apart.
+//!
+//! In: a length. Out: that many values, holding anything.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+thread_local! {
+    /// Packed weights of the pass that runs.
+    pub static WEIGHTS: Kept = const { Cell::new(Vec::new()) };
+    /// What one task has packed, and what came of it.
+    pub static PANEL: Kept = const { Cell::new(Vec::new()) };
+}
+
+/// Memory of a pass that the next pass on this thread uses again: the system would clear every page of a new one.
+pub type Kept = Cell<Vec<f32>>;
+
+/// Lends such memory, `len` long, holding anything. Asked for again inside of `work`, it is new memory.
+pub fn with_kept<T>(kept: &'static LocalKey<Kept>, len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    let mut buffer = kept.take();
+    if buffer.len() < len {
+        buffer = vec![0.0; len];
+    }
+    let out = work(&mut buffer[..len]);
+    kept.set(buffer);
+    out
+}
+
+/// Output memory that tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+pub struct Shared(pub *mut f32);
+
+// SAFETY: each task writes its own pixels of its own picture, or its own channels.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// `at` lies in the memory, and nobody else writes what is written from there.
+    pub unsafe fn at(self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(at) }
+    }
+}
