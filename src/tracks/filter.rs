@@ -85,25 +85,36 @@ struct Past {
     gone_ms: f32,
 }
 
-/// Puts one track's values into a row of a layer, where nobody has a larger one there. Returns how many of them are marked.
-fn write(row: &[f32], owner: u8, values: &mut [f32], held: &mut [u8]) -> u32 {
-    let mut marked = 0;
+/// Puts one track's values into a row of a layer where nobody has a larger one, and takes nothing of the owners whose bits
+/// are in `safe`. `marked` counts what each track has at or above the marking level, in the end.
+fn write(
+    row: &[f32],
+    owner: u8,
+    safe: u64,
+    values: &mut [f32],
+    held: &mut [u8],
+    marked: &mut [u32; MOST_TRACKS],
+) {
+    let mut new = 0;
     if held.iter().fold(0, |any, h| any | h) == 0 {
         // The usual case, without a branch a pixel; a value that nobody has is never read.
         for ((&v, value), held) in row.iter().zip(values).zip(held) {
             *value = v;
             *held = if v > NOTHING { owner } else { 0 };
-            marked += u32::from(v >= 0.0);
+            new += u32::from(v >= 0.0);
         }
-        return marked;
-    }
-    for ((&v, value), held) in row.iter().zip(values).zip(held) {
-        if v > NOTHING && (*held == 0 || v > *value) {
-            (*held, *value) = (owner, v);
-            marked += u32::from(v >= 0.0);
+    } else {
+        for ((&v, value), held) in row.iter().zip(values).zip(held) {
+            if v > NOTHING && (*held == 0 || safe >> *held & 1 == 0 && v > *value) {
+                if *held > 0 && *value >= 0.0 {
+                    marked[usize::from(*held) - 1] -= 1;
+                }
+                (*held, *value) = (owner, v);
+                new += u32::from(v >= 0.0);
+            }
         }
     }
-    marked
+    marked[usize::from(owner) - 1] += new;
 }
 
 /// See the module.
@@ -354,6 +365,7 @@ impl Tracks {
         self.hits.resize(self.regions.list.len(), 0);
         let (old, new) = (self.before.place, self.now.place);
         let w = new.w;
+        let mut marked = [0; MOST_TRACKS];
         for slot in 0..MOST_TRACKS {
             self.forecasts[slot] = Forecast::default();
             let Some(t) = &mut self.slots[slot] else { continue };
@@ -376,7 +388,8 @@ impl Tracks {
                 self.cutout.row(at, (step_x, step_y), row);
                 let span = y as usize * w + spread.x0 as usize..y as usize * w + spread.x1 as usize;
                 let layer = &mut self.forecast_layer;
-                write(row, owner, &mut layer.values[span.clone()], &mut layer.owner[span.clone()]);
+                let (values, held) = (&mut layer.values[span.clone()], &mut layer.owner[span.clone()]);
+                write(row, owner, 0, values, held, &mut marked);
                 for (&v, &label) in row.iter().zip(&self.regions.labels[span]) {
                     if v < low || v == UNKNOWN {
                         continue;
@@ -677,10 +690,16 @@ impl Tracks {
                 *e = e.union(&r.bounds);
             }
         }
-        for slot in 0..MOST_TRACKS {
-            let Some(t) = &mut self.slots[slot] else { continue };
+        // What is shown comes first: nothing that is not shown takes a pixel of it.
+        let shown = |t: &Track| t.state != TrackState::Tentative && t.unseen_ms <= n.keep_ms;
+        let bit = |(slot, t): (usize, &Option<Track>)| u64::from(t.as_ref().is_some_and(shown)) << (slot + 1);
+        let shown_bits = self.slots.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+        let mut marked = [0; MOST_TRACKS];
+        for (first, slot) in (0..2 * MOST_TRACKS).map(|k| (k < MOST_TRACKS, k % MOST_TRACKS)) {
+            let Some(t) = self.slots[slot].as_mut().filter(|t| shown(t) == first) else { continue };
             let f = self.forecasts[slot];
             let owner = slot as u8 + 1;
+            let safe = if first { 0 } else { shown_bits };
             let found = f.region.is_some();
             let share = if found && (f.iou < MIX_IOU || !glance.moved) { 1.0 } else { usual };
             let area = match (found, share < 1.0) {
@@ -688,7 +707,6 @@ impl Tracks {
                 (true, false) => extents[slot].grown(1, w, h),
                 (false, _) => f.spread,
             };
-            let mut solid = 0;
             let mut spread = Box2::default();
             let alone = self.given.iter().all(|g| *g == owner);
             for y in area.y0..area.y1 {
@@ -719,7 +737,7 @@ impl Tracks {
                     }
                 }
                 let values = &mut self.now.values[span.clone()];
-                solid += write(row, owner, values, &mut self.now.owner[span]);
+                write(row, owner, safe, values, &mut self.now.owner[span], &mut marked);
                 let there = |v: &f32| *v > NOTHING;
                 if let Some(first) = row.iter().position(there) {
                     let last = row.iter().rposition(there).unwrap_or(first);
@@ -728,8 +746,12 @@ impl Tracks {
                 }
             }
             t.spread = spread;
-            let least = ((n.least_share * (w * h) as f32 / 2.0).ceil() as u32).max(1);
-            t.drawn = t.state != TrackState::Tentative && t.unseen_ms <= n.keep_ms && solid >= least;
+        }
+        let least = ((n.least_share * (w * h) as f32 / 2.0).ceil() as u32).max(1);
+        for (t, &marked) in self.slots.iter_mut().zip(&marked) {
+            if let Some(t) = t {
+                t.drawn = shown(t) && marked >= least;
+            }
         }
     }
 
@@ -761,6 +783,16 @@ impl Tracks {
     /// All tracks of the last frame, and those it ended.
     pub fn marks(&self) -> &[TrackMark] {
         &self.marks
+    }
+
+    /// How many tracks have a pixel of what is drawn, at or above the marking level.
+    #[cfg(test)]
+    pub(super) fn tracks_with_pixels(&self) -> usize {
+        let pixels = self.drawn.iter().zip(&self.before.owner);
+        let mut owners: Vec<u8> = pixels.filter(|(v, _)| **v >= self.level).map(|(_, o)| *o).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.len()
     }
 
     /// The drawn track that has most pixels in a rectangle of the picture.
