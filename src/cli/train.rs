@@ -146,6 +146,9 @@ pub struct Args {
     /// What is not trained
     #[arg(long, value_enum, help_heading = "Training")]
     freeze: Option<Frozen>,
+    /// Share of the run, at its end, that trains with the norms' running statistics, as the network will be used
+    #[arg(long, value_name = "SHARE", help_heading = "Training")]
+    settle: Option<f64>,
     /// Epochs without a better one after which the run ends
     #[arg(long, value_name = "N", help_heading = "Training")]
     patience: Option<u64>,
@@ -292,6 +295,7 @@ impl Args {
         s.clip = self.clip.map_or(s.clip, zero);
         s.average = self.average.map_or(s.average, zero);
         s.freeze_backbone = self.freeze.is_some();
+        s.settle = self.settle.unwrap_or(s.settle);
         s.patience = self.patience;
         s.silence = self.silence.unwrap_or(s.silence);
         s.phantoms = self.phantoms.unwrap_or(s.phantoms);
@@ -329,6 +333,7 @@ impl Args {
             ("--clip", self.clip.is_some()),
             ("--average", self.average.is_some()),
             ("--freeze", self.freeze.is_some()),
+            ("--settle", self.settle.is_some()),
             ("--pixel-weights", self.pixel_weights.is_some()),
             ("--silence", self.silence.is_some()),
             ("--lossnet-weight", self.lossnet_weight.is_some()),

@@ -77,6 +77,8 @@ pub struct Tail {
 pub enum Mode {
     /// The batch's, recorded; norms that are not trained use the running ones.
     Training,
+    /// The running ones, which stay as they are, while everything else is trained: the pass that evaluation will make.
+    Settling,
     /// The running ones; nothing is recorded.
     Evaluation,
 }
@@ -90,7 +92,7 @@ struct Slot<T> {
 
 enum Step<T> {
     Convolution { x: Value, kernel: Kernel, tail: Tail, raw: Vec<T>, statistics: Option<Statistics> },
-    Subtraction { a: Value, b: Value, norms: Vec<(usize, Norm)>, saved: Saved<T> },
+    Subtraction { a: Value, b: Value, norms: Vec<(usize, Norm)>, batch: bool, saved: Saved<T> },
     Max3 { x: Value, places: Vec<u32> },
     Max2 { x: Value, places: Vec<u32> },
     Average3 { x: Value, stride: usize },
@@ -182,12 +184,12 @@ impl<'p, T: Convolve> Tape<'p, T> {
     }
 
     fn trained(&self, id: ParameterId) -> bool {
-        self.mode == Mode::Training && self.parameters.get(id).trained
+        self.mode != Mode::Evaluation && self.parameters.get(id).trained
     }
 
     /// Whether a norm uses the batch's statistics.
     fn by_batch(&self, norm: &Norm) -> bool {
-        self.trained(norm.weight)
+        self.mode == Mode::Training && self.trained(norm.weight)
     }
 
     /// A map that comes from outside. `tracked` asks for its gradient too ([`Backward::of`]).
@@ -222,7 +224,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         let tracked = self.tracked(x)
             || tail.added.is_some_and(|a| self.tracked(a))
             || self.trained(kernel.weight)
-            || tail.norm.is_some_and(|n| self.by_batch(&n));
+            || tail.norm.is_some_and(|n| self.trained(n.weight));
         let room = if tail.norm.is_some() { self.spare.take(planes.len()) } else { Vec::new() };
         let added = tail.added.map(|a| {
             assert_eq!(self.planes(a), planes, "the sum after {}", weight.key);
@@ -272,9 +274,8 @@ impl<'p, T: Convolve> Tape<'p, T> {
         let p = self.parameters;
         let scales = scales(p, norms);
         let mut out = self.spare.take(planes.len());
-        let batch = norms.iter().all(|(_, n)| self.by_batch(n)) && self.mode == Mode::Training;
-        let running: Vec<(&[T], &[T])> =
-            norms.iter().map(|(_, n)| (p.values(n.running_mean), p.values(n.running_var))).collect();
+        let batch = norms.iter().all(|(_, n)| self.by_batch(n));
+        let running = running(p, norms);
         let mode = if batch { Norms::Batch } else { Norms::Fixed(&running) };
         let (left, right) = (self.values(a), self.values(b));
         let (saved, statistics) =
@@ -284,8 +285,8 @@ impl<'p, T: Convolve> Tape<'p, T> {
                 self.statistics.extend(of.into_iter().map(|of| (*norm, of)));
             }
         }
-        let tracked = self.tracked(a) || self.tracked(b) || norms.iter().any(|(_, n)| self.by_batch(n));
-        self.record(planes, out, tracked, || Step::Subtraction { a, b, norms: norms.to_vec(), saved })
+        let tracked = self.tracked(a) || self.tracked(b) || norms.iter().any(|(_, n)| self.trained(n.weight));
+        self.record(planes, out, tracked, || Step::Subtraction { a, b, norms: norms.to_vec(), batch, saved })
     }
 
     /// `MaxPool2d(3, 2, padding=1)`.
@@ -471,6 +472,11 @@ fn scales<'a, T: Real>(parameters: &'a Parameters<T>, norms: &[(usize, Norm)]) -
         .collect()
 }
 
+fn running<'a, T: Real>(parameters: &'a Parameters<T>, norms: &[(usize, Norm)]) -> Vec<(&'a [T], &'a [T])> {
+    let of = |(_, n): &(usize, Norm)| (parameters.values(n.running_mean), parameters.values(n.running_var));
+    norms.iter().map(of).collect()
+}
+
 fn add<T: Real>(to: &mut [T], from: &[T]) {
     const PIECE: usize = 1 << 14;
     to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| {
@@ -533,16 +539,18 @@ impl<T: Convolve> Walk<'_, T> {
                 }
                 self.spare.give(raw);
             }
-            Step::Subtraction { a, b, norms, saved } => {
+            Step::Subtraction { a, b, norms, batch, saved } => {
                 let zeros =
                     |walk: &mut Self, v| walk.open(v).unwrap_or_else(|| walk.spare.zeros(planes.len()));
                 let (mut da, mut db) = (zeros(self, a), zeros(self, b));
+                let running = running(self.parameters, &norms);
                 let of_norms = subtraction::backward(
                     &self.slots[a.0].values,
                     &self.slots[b.0].values,
                     planes.channels,
                     planes.size(),
                     &scales(self.parameters, &norms),
+                    if batch { Norms::Batch } else { Norms::Fixed(&running) },
                     &saved,
                     &grad,
                     &mut da,
@@ -660,27 +668,24 @@ impl<T: Convolve> Walk<'_, T> {
                 self.gradients.add(norm.bias, &gradients.beta);
                 raw
             }
-            (norm, _) => {
+            (Some(norm), None) => {
+                let relu = tail.relu.then_some(own);
+                let running = (p.values(norm.running_mean), p.values(norm.running_var));
+                let gradients =
+                    batch_norm::fixed_backward(raw, px, p.values(norm.weight), running, relu, grad);
+                if p.get(norm.weight).trained {
+                    self.gradients.add(norm.weight, &gradients.gamma);
+                    self.gradients.add(norm.bias, &gradients.beta);
+                }
+                raw
+            }
+            (None, _) => {
                 if tail.relu {
                     grad.par_chunks_mut(px).zip(own.par_chunks(px)).for_each(|(g, y)| {
                         g.iter_mut().zip(y).for_each(|(g, &y)| *g = if y > T::ZERO { *g } else { T::ZERO });
                     });
                 }
-                match norm {
-                    None => grad,
-                    // A norm by running statistics is a factor a channel.
-                    Some(norm) => {
-                        let (gamma, variance) = (p.values(norm.weight), p.values(norm.running_var));
-                        let planes = raw.par_chunks_mut(px).zip(grad.par_chunks(px));
-                        planes.enumerate().for_each(|(i, (inner, grad))| {
-                            let c = i % gamma.len();
-                            let factor = gamma[c].wide() / (variance[c].wide() + batch_norm::EPSILON).sqrt();
-                            let factor = T::of(factor);
-                            inner.iter_mut().zip(grad).for_each(|(to, &g)| *to = g * factor);
-                        });
-                        raw
-                    }
-                }
+                grad
             }
         };
         let from = self.planes(x);

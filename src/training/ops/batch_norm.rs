@@ -140,7 +140,8 @@ pub struct Gradients<T> {
     pub beta: Vec<T>,
 }
 
-/// `x` becomes its own gradient. `grad` is that of the output and becomes that of `added`: the same, cut by the ReLU.
+/// Backward of [`forward`]. `x` becomes its own gradient. `grad` is that of the output and becomes that of `added`: the same,
+/// cut by the ReLU.
 pub fn backward<T: Real>(
     x: &mut [T],
     px: usize,
@@ -149,15 +150,45 @@ pub fn backward<T: Real>(
     relu_output: Option<&[T]>,
     grad: &mut [T],
 ) -> Gradients<T> {
+    let count = (x.len() / gamma.len()) as f64;
+    let of = |c: usize| (statistics.mean[c], statistics.inverse_deviation(c));
+    channels_back(x, px, gamma, of, relu_output, grad, |of_grad, of_products, inverse| {
+        (of_grad / count, of_products / count * inverse)
+    })
+}
+
+/// Backward of [`fixed`], in the same way: statistics that do not depend on the batch pass nothing on.
+pub fn fixed_backward<T: Real>(
+    x: &mut [T],
+    px: usize,
+    gamma: &[T],
+    (running_mean, running_var): (&[T], &[T]),
+    relu_output: Option<&[T]>,
+    grad: &mut [T],
+) -> Gradients<T> {
+    let of = |c: usize| (running_mean[c].wide(), 1.0 / (running_var[c].wide() + EPSILON).sqrt());
+    channels_back(x, px, gamma, of, relu_output, grad, |_, _, _| (0.0, 0.0))
+}
+
+/// `of`: mean and inverse deviation of a channel. `through`: level and slope that its statistics take off the gradient, from
+/// the sums of the gradient and of its products with the normalised input, and the inverse deviation.
+fn channels_back<T: Real>(
+    x: &mut [T],
+    px: usize,
+    gamma: &[T],
+    of: impl Fn(usize) -> (f64, f64) + Sync,
+    relu_output: Option<&[T]>,
+    grad: &mut [T],
+    through: impl Fn(f64, f64, f64) -> (f64, f64) + Sync,
+) -> Gradients<T> {
     let channels = gamma.len();
     let batch = x.len() / (channels * px);
-    let count = (batch * px) as f64;
     let (xs, gs) = (Apart(x.as_mut_ptr()), Apart(grad.as_mut_ptr()));
     let sums: Vec<(T, T)> = (0..channels)
         .into_par_iter()
         .map(|c| {
-            let inverse = statistics.inverse_deviation(c);
-            let centre = T::of(statistics.mean[c]);
+            let (mean, inverse) = of(c);
+            let centre = T::of(mean);
             let (mut of_grad, mut of_products) = (0.0, 0.0);
             for n in 0..batch {
                 let at = (n * channels + c) * px;
@@ -173,7 +204,7 @@ pub fn backward<T: Real>(
             }
             of_products *= inverse;
             let scale = gamma[c].wide() * inverse;
-            let (level, slope) = (of_grad / count, of_products / count * inverse);
+            let (level, slope) = through(of_grad, of_products, inverse);
             // dx = scale · (g − level − slope · (x − centre))
             let (scale, level, slope) = (T::of(scale), T::of(level), T::of(slope));
             for n in 0..batch {

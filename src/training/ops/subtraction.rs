@@ -30,7 +30,7 @@ pub enum Norms<'a, T> {
 /// The planes of one scale and operand.
 #[derive(Clone, Debug)]
 struct Plane<T> {
-    /// `[batch, pixels]`, normalised.
+    /// `[batch, pixels]`, normalised; with running statistics less [`centre`].
     values: Vec<T>,
     inverse: T,
 }
@@ -76,6 +76,38 @@ fn box_sums<T: Real>(x: &[T], (h, w): (usize, usize), side: usize) -> Vec<T> {
     out
 }
 
+/// What becomes of a plane in one channel before the ReLU: `factor · plane + shift`.
+#[derive(Clone, Copy, Debug)]
+struct Affine<T> {
+    factor: T,
+    shift: T,
+    /// How γ is in both: `factor = γ · inverse`, `shift = β − factor · off`.
+    inverse: f64,
+    off: f64,
+}
+
+/// What is taken off a plane that running statistics normalise: their mean, so that the sums of its products with small
+/// gradients are sums of small numbers. The channels' means are one number, but for files that others wrote.
+fn centre<T: Real>(running_mean: &[T]) -> T {
+    running_mean[0]
+}
+
+/// For each scale, for each channel.
+fn affine_forms<T: Real>(scales: &[Scale<T>], norms: Norms<T>, channels: usize) -> Vec<Vec<Affine<T>>> {
+    let form = |k: usize, scale: &Scale<T>, c: usize| match norms {
+        Norms::Batch => Affine { factor: scale.gamma[c], shift: scale.beta[c], inverse: 1.0, off: 0.0 },
+        Norms::Fixed(running) => {
+            let (mean, variance) = running[k];
+            let inverse = 1.0 / (variance[c].wide() + EPSILON).sqrt();
+            let off = mean[c].wide() - centre(mean).wide();
+            let factor = scale.gamma[c].wide() * inverse;
+            Affine { factor: T::of(factor), shift: T::of(scale.beta[c].wide() - factor * off), inverse, off }
+        }
+    };
+    let of = |(k, scale)| (0..channels).map(|c| form(k, scale, c)).collect();
+    scales.iter().enumerate().map(of).collect()
+}
+
 /// Writes `out`; operands have `channels` planes of `(h, w)` a picture. The statistics are per scale, for batch norms.
 pub fn forward<T: Real>(
     a: &[T],
@@ -91,9 +123,9 @@ pub fn forward<T: Real>(
     let mut statistics = Vec::with_capacity(scales.len());
     let sums =
         if scales.is_empty() { [vec![], vec![]] } else { [a, b].map(|x| channel_sums(x, channels, px)) };
-    // Per scale and operand a plane; with running statistics each channel has its own affine form of the raw plane.
+    // Per scale and operand a plane; with running statistics each channel has its own affine form of it.
     let mut planes = Vec::with_capacity(scales.len());
-    for scale in scales {
+    for (k, scale) in scales.iter().enumerate() {
         let boxes = [0, 1].map(|i| box_sums(&sums[i], (h, w), scale.side));
         let made = boxes.map(|mut values| match norms {
             Norms::Batch => {
@@ -106,28 +138,17 @@ pub fn forward<T: Real>(
                 let of = Statistics { mean: vec![mean; channels], variance: vec![variance; channels], count };
                 (Plane { values, inverse }, of)
             }
-            Norms::Fixed(_) => (Plane { values, inverse: T::ONE }, Statistics::default()),
+            Norms::Fixed(running) => {
+                let centre = centre(running[k].0);
+                values.iter_mut().for_each(|v| *v -= centre);
+                (Plane { values, inverse: T::ONE }, Statistics::default())
+            }
         });
         let [(pa, sa), (pb, sb)] = made;
         planes.push([pa, pb]);
         statistics.push([sa, sb]);
     }
-    let affine: Vec<Vec<(T, T)>> = scales
-        .iter()
-        .enumerate()
-        .map(|(k, scale)| {
-            (0..channels)
-                .map(|c| match norms {
-                    Norms::Batch => (scale.gamma[c], scale.beta[c]),
-                    Norms::Fixed(running) => {
-                        let (mean, variance) = running[k];
-                        let factor = scale.gamma[c].wide() / (variance[c].wide() + EPSILON).sqrt();
-                        (T::of(factor), T::of(scale.beta[c].wide() - factor * mean[c].wide()))
-                    }
-                })
-                .collect()
-        })
-        .collect();
+    let affine = affine_forms(scales, norms, channels);
     out.par_chunks_mut(px).enumerate().for_each(|(i, out)| {
         let (n, c) = (i / channels, i % channels);
         let (a, b) = (&a[i * px..][..px], &b[i * px..][..px]);
@@ -135,10 +156,10 @@ pub fn forward<T: Real>(
             *to = (a - b).magnitude();
         }
         for ([pa, pb], affine) in planes.iter().zip(&affine) {
-            let (gamma, beta) = affine[c];
+            let Affine { factor, shift, .. } = affine[c];
             let (pa, pb) = (&pa.values[n * px..][..px], &pb.values[n * px..][..px]);
             for ((to, &a), &b) in out.iter_mut().zip(pa).zip(pb) {
-                *to += ((gamma * a + beta).rectified() - (gamma * b + beta).rectified()).magnitude();
+                *to += ((factor * a + shift).rectified() - (factor * b + shift).rectified()).magnitude();
             }
         }
     });
@@ -152,13 +173,14 @@ pub struct ScaleGradients<T> {
     pub beta: Vec<T>,
 }
 
-/// Backward of [`forward`] with [`Norms::Batch`]. Adds the operands' gradients to `da` and `db`.
+/// Backward of [`forward`]. Adds the operands' gradients to `da` and `db`.
 pub fn backward<T: Real>(
     a: &[T],
     b: &[T],
     channels: usize,
     (h, w): (usize, usize),
     scales: &[Scale<T>],
+    norms: Norms<T>,
     saved: &Saved<T>,
     grad: &[T],
     da: &mut [T],
@@ -171,9 +193,10 @@ pub fn backward<T: Real>(
     struct Part<T> {
         /// For each scale: of `a` and `b`.
         planes: Vec<[Vec<T>; 2]>,
-        /// For each scale, for each channel: of γ and β.
+        /// For each scale, for each channel: of factor and shift.
         norms: Vec<Vec<(f64, f64)>>,
     }
+    let affine = affine_forms(scales, norms, channels);
     let parts: Vec<Part<T>> = (da.par_chunks_mut(whole).zip(db.par_chunks_mut(whole)))
         .enumerate()
         .map(|(n, (da, db))| {
@@ -194,18 +217,18 @@ pub fn backward<T: Real>(
                     *da += s;
                     *db -= s;
                 }
-                for (k, scale) in scales.iter().enumerate() {
-                    let (gamma, beta) = (scale.gamma[c], scale.beta[c]);
+                for (k, affine) in affine.iter().enumerate() {
+                    let Affine { factor, shift, .. } = affine[c];
                     let [pa, pb] = &saved.planes[k];
                     let (pa, pb) = (&pa.values[n * px..][..px], &pb.values[n * px..][..px]);
                     let [ga, gb] = &mut part.planes[k];
                     for p in 0..px {
-                        let (ya, yb) = (gamma * pa[p] + beta, gamma * pb[p] + beta);
+                        let (ya, yb) = (factor * pa[p] + shift, factor * pb[p] + shift);
                         let s = g[p] * (ya.rectified() - yb.rectified()).sign();
                         let ua = if ya > T::ZERO { s } else { T::ZERO };
                         let ub = if yb > T::ZERO { s } else { T::ZERO };
-                        ga[p] += gamma * ua;
-                        gb[p] -= gamma * ub;
+                        ga[p] += factor * ua;
+                        gb[p] -= factor * ub;
                         products[p] = ua * pa[p] - ub * pb[p];
                         levels[p] = ua - ub;
                     }
@@ -222,9 +245,10 @@ pub fn backward<T: Real>(
     for (k, scale) in scales.iter().enumerate() {
         let (mut gamma, mut beta) = (vec![0.0; channels], vec![0.0; channels]);
         for part in &parts {
-            for (c, &(of_gamma, of_beta)) in part.norms[k].iter().enumerate() {
-                gamma[c] += of_gamma;
-                beta[c] += of_beta;
+            for (c, &(of_factor, of_shift)) in part.norms[k].iter().enumerate() {
+                let Affine { inverse, off, .. } = affine[k][c];
+                gamma[c] += inverse * (of_factor - off * of_shift);
+                beta[c] += of_shift;
             }
         }
         let typed = |v: Vec<f64>| v.into_iter().map(T::of).collect();
@@ -232,13 +256,15 @@ pub fn backward<T: Real>(
         for (i, back) in back.iter_mut().enumerate() {
             let plane = &saved.planes[k][i];
             let mut g: Vec<T> = parts.iter().flat_map(|part| part.planes[k][i].iter().copied()).collect();
-            let count = g.len() as f64;
-            let level = sum(&g) / count;
-            let with: Vec<T> = g.iter().zip(&plane.values).map(|(&g, &v)| g * v).collect();
-            let slope = sum(&with) / count;
-            let (level, slope) = (T::of(level), T::of(slope));
-            for (g, &v) in g.iter_mut().zip(&plane.values) {
-                *g = plane.inverse * (*g - level - slope * v);
+            if matches!(norms, Norms::Batch) {
+                let count = g.len() as f64;
+                let level = sum(&g) / count;
+                let with: Vec<T> = g.iter().zip(&plane.values).map(|(&g, &v)| g * v).collect();
+                let slope = sum(&with) / count;
+                let (level, slope) = (T::of(level), T::of(slope));
+                for (g, &v) in g.iter_mut().zip(&plane.values) {
+                    *g = plane.inverse * (*g - level - slope * v);
+                }
             }
             let spread = box_sums(&g, (h, w), scale.side);
             back.iter_mut().zip(&spread).for_each(|(to, &v)| *to += v);

@@ -72,6 +72,9 @@ impl Card<'_> {
             s.schedule.shape,
             s.schedule.warm_up
         ));
+        if s.settle > 0.0 {
+            line(format!("- the last {:.0} % with the norms' running statistics", 100.0 * s.settle));
+        }
         line(match s.lossnet {
             Some(weight) => format!("- structure loss ({:?}) + {weight} · LossNet", s.weighting),
             None => format!("- structure loss ({:?}), without LossNet", s.weighting),

@@ -36,6 +36,11 @@ pub struct Settings {
     /// Share of the old mean that stays, for the averaged parameters; `None`: the parameters themselves are the result.
     pub average: Option<f64>,
     pub freeze_backbone: bool,
+    /// Share of the run, at its end, in which batch-norms use their running statistics as they are, as evaluation will. The
+    /// shared norms of M²SNet's all-ones convolutions normalise twenty different maps by the statistics of each, and have one
+    /// running pair for all of them: what is trained by the batches' is another network in evaluation.
+    #[serde(default)]
+    pub settle: f64,
     pub weighting: Weighting,
     /// See [`super::super::loss::Structure::silence`].
     pub silence: f64,
@@ -63,6 +68,7 @@ impl Settings {
             clip: Some(0.5),
             average: Some(0.999),
             freeze_backbone: false,
+            settle: 0.0,
             weighting: Weighting::Published,
             silence: 0.0,
             lossnet: None,
@@ -102,6 +108,7 @@ impl Settings {
             false => wrong(format!("{name}: {v} is no share"), "give a number from 0 to 1"),
         };
         share("--phantoms", self.phantoms)?;
+        share("--settle", self.settle)?;
         share("--backbone-rate", self.backbone)?;
         if let Some(average) = self.average {
             share("--average", average)?;

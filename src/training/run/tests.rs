@@ -18,6 +18,7 @@ use crate::training::data::open::{Source, open};
 use crate::training::data::read::Masks;
 use crate::training::loader::{Draws, Recipe};
 use crate::training::network::fresh;
+use crate::training::optimiser::{Schedule, Shape};
 use crate::{Error, Result};
 
 const ARCHITECTURE: Architecture = Architecture { variant: Variant::MSNet, classes: 1 };
@@ -208,6 +209,46 @@ fn losses_that_are_no_numbers_stop_the_run_and_keep_what_was_good() {
 }
 
 /// Eight pictures learnt by heart: what a wrong gradient anywhere prevents.
+/// The last share of a run leaves the running statistics as they are, and trains what evaluation answers.
+#[test]
+fn a_run_settles_on_its_running_statistics() {
+    use crate::training::loader::Faults;
+    let t = tempfile::tempdir().unwrap();
+    data(t.path(), 2);
+    let set = open(&Source { path: t.path().to_owned(), weight: 1.0 }).unwrap();
+    let architecture = Architecture { variant: Variant::M2SNet, classes: 1 };
+    let settings = Settings { settle: 0.5, average: None, strength: Strength::None, ..settings() };
+    let recipe = Recipe {
+        draws: Draws::new(&[set], 2, 1),
+        masks: Masks::default(),
+        augmentation: Augmentation { strength: Strength::None, phantoms: None },
+        description: Description::published("x", architecture),
+        sizes: vec![32],
+    };
+    let mut trainer = Trainer::new(settings, architecture, fresh(architecture, 5), None).unwrap();
+    let batch = recipe.batch(0, &recipe.draws.order(0), &Faults::default()).unwrap();
+    let running = |t: &Trainer<f32>| -> Vec<Vec<f32>> {
+        let all = t.parameters.iter().filter(|(_, p)| p.key.contains("running"));
+        all.map(|(_, p)| p.values.clone()).collect()
+    };
+    let gains = |t: &Trainer<f32>| -> Vec<Vec<f32>> {
+        let of = |key: &str| t.parameters.by_key(key).unwrap().values.clone();
+        ["conv_3.norm.weight", "conv_5.norm.bias", "resnet.layer1.0.bn1.weight"].map(of).to_vec()
+    };
+    let (first, gains_before) = (running(&trainer), gains(&trainer));
+    trainer.step(&batch, 0.3).unwrap();
+    let moved = running(&trainer);
+    assert!(
+        first.iter().zip(&moved).all(|(a, b)| a != b),
+        "some running statistics do not follow the batches"
+    );
+    let gains_between = gains(&trainer);
+    trainer.step(&batch, 0.5).unwrap();
+    assert_eq!(running(&trainer), moved);
+    assert!(gains_before.iter().zip(&gains_between).all(|(a, b)| a != b));
+    assert!(gains_between.iter().zip(&gains(&trainer)).all(|(a, b)| a != b));
+}
+
 #[test]
 #[ignore = "some minutes on two cores: cargo test --release -- --ignored eight_pictures"]
 fn eight_pictures_are_learnt_by_heart() {
@@ -225,6 +266,10 @@ fn eight_pictures_are_learnt_by_heart() {
         rule: crate::training::optimiser::Rule::ADAMW,
         average: None,
         strength: Strength::None,
+        // By the batches' statistics alone the published network answers .84 to .88 in evaluation, in PyTorch as well, when it
+        // has long answered .998 in training.
+        settle: 1.0 / 3.0,
+        schedule: Schedule { shape: Shape::Constant, warm_up: 0 },
         ..settings()
     };
     let description = Description::published("x", architecture);
@@ -237,8 +282,9 @@ fn eight_pictures_are_learnt_by_heart() {
     };
     let mut trainer = Trainer::new(settings, architecture, fresh(architecture, 5), None).unwrap();
     let batch = recipe.batch(0, &recipe.draws.order(0), &Faults::default()).unwrap();
-    for _ in 0..150 {
-        trainer.step(&batch, 0.5).unwrap();
+    const STEPS: u64 = 150;
+    for k in 0..STEPS {
+        trainer.step(&batch, k as f64 / STEPS as f64).unwrap();
     }
     let network = crate::training::network::Network::new(architecture, &trainer.parameters).unwrap();
     let mut spare = Spare::default();

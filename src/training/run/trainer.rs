@@ -76,7 +76,7 @@ impl<T: Convolve> Trainer<T> {
     }
 
     /// Losses and gradients of a batch, and the running statistics it would leave; nothing is moved.
-    fn gradients(&mut self, batch: &Batch) -> (Losses, Gradients<T>, Vec<Moved>) {
+    fn gradients(&mut self, batch: &Batch, mode: Mode) -> (Losses, Gradients<T>, Vec<Moved>) {
         if self.last_size != batch.size {
             // Maps of another size are of no use to this step.
             self.spare.clear();
@@ -85,7 +85,7 @@ impl<T: Convolve> Trainer<T> {
         let (h, w) = batch.size;
         let n = batch.names.len();
         let planes = Planes { batch: n, channels: 3, h, w };
-        let mut tape = Tape::new(&self.parameters, Mode::Training, &mut self.spare);
+        let mut tape = Tape::new(&self.parameters, mode, &mut self.spare);
         let x = batch.planes.iter().map(|&v| T::of(f64::from(v))).collect();
         let x = tape.input(planes, x, false);
         let logits = self.network.forward(&mut tape, x);
@@ -100,7 +100,10 @@ impl<T: Convolve> Trainer<T> {
     /// # Errors
     /// Losses or gradients that are no numbers; then nothing has moved.
     pub fn step(&mut self, batch: &Batch, progress: f64) -> Result<Step> {
-        let (losses, mut gradients, statistics) = self.gradients(batch);
+        let settle = self.settings.settle;
+        let settling = settle > 0.0 && progress >= 1.0 - settle;
+        let mode = if settling { Mode::Settling } else { Mode::Training };
+        let (losses, mut gradients, statistics) = self.gradients(batch, mode);
         let norm = clip(&mut gradients, self.settings.clip);
         if !losses.total.is_finite() || !norm.is_finite() {
             let what = if losses.total.is_finite() { "gradients are" } else { "loss is" };
