@@ -153,6 +153,13 @@ impl Ledger {
         self.last.is_some() && (self.key_packets > 1 || (self.key.is_some() && !self.leading))
     }
 
+    /// Whether a position lies before the first key frame. What is shown there of a recording that begins in the middle of a
+    /// group of pictures is what a decoder makes of less than it needs: some give it out and say that it is damaged, some
+    /// leave part of it out, and neither is a loss.
+    pub fn before_key(&self, at: u64) -> bool {
+        matches!(self.key, Some(Some(key)) if at + SAME < key)
+    }
+
     /// A frame left the decoder.
     pub fn frame(&mut self, at: u64, pace: Pace) -> Passed {
         let packet = self.take(at);
@@ -243,6 +250,10 @@ impl Ledger {
     fn missed(&mut self, at: u64, duration: Option<u64>, pace: Pace, lost: &mut Vec<Stretch>) {
         // Leading pictures of an open group may all be moved to the time of the first picture.
         if self.last.is_some_and(|l| at < l.at + SAME) || self.is_second_field(at, pace) {
+            return;
+        }
+        if self.before_key(at) {
+            self.step(at, duration);
             return;
         }
         if self.credit > 0 {
@@ -359,6 +370,31 @@ mod tests {
         assert!(open.frame(200 * MS, PACE).lost.is_empty());
         assert!(open.frame(240 * MS, PACE).lost.is_empty());
         assert!(open.finish(None, PACE).is_empty());
+        // A decoder that gives out some pictures from before the key frame, leaves one out, and is far behind the packets.
+        let mut open = l();
+        for at in [80, 0, 40] {
+            packet(&mut open, at, false);
+        }
+        packet(&mut open, 200, true);
+        for at in [120, 160, 320, 240, 280] {
+            packet(&mut open, at, false);
+        }
+        packet(&mut open, 440, true);
+        for at in [0, 40, 80, 120] {
+            assert!(open.frame(at * MS, PACE).lost.is_empty(), "{at}");
+            assert!(open.before_key(at * MS));
+        }
+        assert!(open.under_way());
+        for at in [200, 240, 320] {
+            let wanted = if at == 320 { vec![(LossReason::Undecodable, 280, 1)] } else { vec![] };
+            let got = open.frame(at * MS, PACE).lost;
+            assert_eq!(
+                got.iter().map(|s| (s.reason, s.at / MS, s.frames)).collect::<Vec<_>>(),
+                wanted,
+                "{at}"
+            );
+            assert!(!open.before_key(at * MS));
+        }
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl Recording {
         self.last = Some((pts, duration.unwrap_or(Nanos(40_000_000))));
         let id = self.next_id;
         self.next_id = id.next();
-        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) && self.is_under_way() {
+        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) && self.is_under_way(pts) {
             let until_ns = duration.map(|d| pts.0 + d.0);
             self.losses.add(Loss {
                 reason: LossReason::Damaged,
@@ -301,8 +301,9 @@ impl Recording {
         self.shared.packets.get()
     }
 
-    fn is_under_way(&self) -> bool {
-        self.packets().is_some_and(|p| p.under_way.load(Ordering::Relaxed))
+    /// Whether a decoder has been given what it needs for the frame at this time.
+    fn is_under_way(&self, at: Pts) -> bool {
+        self.packets().is_some_and(|p| p.under_way.load(Ordering::Relaxed) && !p.ledger().before_key(at.0))
     }
 
     /// How long the container says the frame at this time is shown.

@@ -354,6 +354,25 @@ fn a_small_mark_beside_a_polyp_is_a_part_of_it_and_a_mark_of_its_own_further_off
 }
 
 #[test]
+fn what_lies_in_the_bend_of_an_arc_is_no_part_of_it() {
+    let base = |k: u32| ((f64::from(20 + k * 5), 62.0), 5.0, 4.0);
+    let side = |k: u32| ((20.0, f64::from(24 + k * 5)), 5.0, 4.0);
+    let arc: Vec<_> = (0..8).map(base).chain((0..8).map(side)).collect();
+    // Beside it at the same distance, but outside its box, it would be.
+    for (at, same) in [((44.0, 40.0), false), ((65.0, 40.0), true)] {
+        let with: Vec<_> = arc.iter().copied().chain([(at, 4.0, 4.0)]).collect();
+        let mut run = Run::new(Confirm::Balanced);
+        let mut last = Vec::new();
+        for n in 0..180 {
+            last = run.frame(n, n * 40 * MS, &map(if n < 150 { &arc } else { &with }));
+            assert!(n != 149 || last[0].polyp_id == Some(1), "the arc is not confirmed");
+        }
+        let ids: Vec<_> = last.iter().map(|m| m.polyp_id).collect();
+        assert_eq!(ids, [Some(1), Some(if same { 1 } else { 2 })], "{at:?}");
+    }
+}
+
+#[test]
 fn a_region_that_falls_apart_stays_one_track_and_a_sudden_giant_is_another() {
     let mut run = Run::new(Confirm::Balanced);
     for n in 0..20 {
