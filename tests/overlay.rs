@@ -228,3 +228,153 @@ fn no_fitting_mask_no_marks() {
         assert_eq!(bytes, before);
     }
 }
+
+/// A pixel of the plain definition: nothing, fill, or contour, which is whatever has a pixel that is not inside within the
+/// line's width in one of eight directions.
+fn level_of(mask: &Mask, x: u32, y: u32, width: i64) -> u8 {
+    let inside = |dx: i64, dy: i64| {
+        let (x, y) = (i64::from(x) + dx, i64::from(y) + dy);
+        x >= 0 && y >= 0 && mask.is_inside(x as u32, y as u32)
+    };
+    if !inside(0, 0) {
+        return 0;
+    }
+    let d = (width * 7 / 10).max(1);
+    let around = [(-width, 0), (width, 0), (0, -width), (0, width), (-d, -d), (d, -d), (-d, d), (d, d)];
+    if around.iter().all(|&(dx, dy)| inside(dx, dy)) { 1 } else { 2 }
+}
+
+/// What `draw` makes of a pixel, in whole numbers.
+fn over(old: u8, ink: u8, weight: i32) -> u8 {
+    (i32::from(old) + (((i32::from(ink) - i32::from(old)) * weight + 128) >> 8)) as u8
+}
+
+#[test]
+fn fill_and_contour_are_where_the_plain_definition_has_them() {
+    for (w, h, width) in [(90, 70, 1), (120, 260, 1), (120, 261, 2), (160, 600, 3)] {
+        for seed in 0..6 {
+            let info = PictureInfo::new(PixelFormat::Rgb, w, h);
+            let view = Rect::new(5, 3, w - 9, h - 11);
+            let mask = random_mask(w, h, if seed < 3 { view } else { Rect::full(w, h) }, seed);
+            let before = noise(packed_len(&info), seed);
+            let mut bytes = before.clone();
+            let mut overlay = Overlay::new(Style { alpha: 0.25, status: false, ..Default::default() });
+            // What is set later holds.
+            overlay.set_alpha(0.5);
+            overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+            let rgb = Style::default().rgb;
+            for y in 0..h {
+                for x in 0..w {
+                    let at = (y * info.format.plane_size(0, w, h).0 as u32 + 3 * x) as usize;
+                    let weight = [0, 128, 256][usize::from(level_of(&mask, x, y, width))];
+                    for c in 0..3 {
+                        let want = over(before[at + c], rgb[c], weight);
+                        assert_eq!(bytes[at + c], want, "{w}x{h}, seed {seed}: {x}, {y}, {c}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_is_the_marks_alone_with_their_opacity() {
+    let (w, h) = (80, 60);
+    for (format, [r, g, b, a]) in [(PixelFormat::Rgbx, [0, 1, 2, 3]), (PixelFormat::Bgrx, [2, 1, 0, 3])] {
+        let info = PictureInfo::new(format, w, h);
+        let mask = random_mask(w, h, Rect::new(4, 4, 70, 50), 2);
+        let mut bytes = noise(packed_len(&info), 3);
+        let mut overlay = Overlay::new(Style { alpha: 0.5, status: false, ..Default::default() });
+        overlay.draw_key(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+        let rgb = Style::default().rgb;
+        for (i, pixel) in bytes.chunks(4).enumerate() {
+            let weight = [0, 128, 256][usize::from(level_of(&mask, i as u32 % w, i as u32 / w, 1))];
+            let got = [pixel[r], pixel[g], pixel[b], pixel[a]];
+            let want = [rgb[0], rgb[1], rgb[2], 255].map(|v| over(0, v, weight));
+            assert_eq!(got, want, "{format:?}, pixel {i}");
+        }
+    }
+}
+
+#[test]
+fn the_status_is_a_framed_square_at_the_bottom_left() {
+    for (w, h, side, border) in [(200, 160, 8, 1), (640, 480, 12, 1), (900, 800, 20, 2)] {
+        for state in [State::WarmUp, State::Active, State::Degraded, State::Bypass] {
+            let colour = match state {
+                State::WarmUp => [60, 120, 240],
+                State::Active => [40, 200, 90],
+                State::Degraded => [240, 170, 20],
+                State::Bypass => [220, 40, 40],
+            };
+            let info = PictureInfo::new(PixelFormat::Rgb, w, h);
+            let before = noise(packed_len(&info), 8);
+            let mut bytes = before.clone();
+            Overlay::new(Style::default()).draw(
+                &mut PictureMut::packed(info, &mut bytes).unwrap(),
+                None,
+                state,
+            );
+            let (left, top) = (side, (h - 2 * side) / 4 * 4);
+            let stride = info.format.plane_size(0, w, h).0;
+            for y in 0..h {
+                for x in 0..w {
+                    let at = y as usize * stride + 3 * x as usize;
+                    let within = |margin: u32| {
+                        (left + margin..left + side - margin).contains(&x)
+                            && (top + margin..top + side - margin).contains(&y)
+                    };
+                    let want = match (within(0), within(border)) {
+                        (_, true) => colour,
+                        (true, _) => [16, 16, 16],
+                        _ => [before[at], before[at + 1], before[at + 2]],
+                    };
+                    assert_eq!(bytes[at..at + 3], want, "{state:?} {w}x{h}: {x}, {y}");
+                }
+            }
+        }
+    }
+    // No room to spare: none.
+    let overlay = Overlay::new(Style::default());
+    let has = |w, h| overlay.status_rect(&PictureInfo::new(PixelFormat::Rgb, w, h)).is_some();
+    assert_eq!([has(32, 32), has(31, 32), has(32, 31)], [true, false, false]);
+}
+
+/// The style's colour in code values, reckoned by hand from BT.601 and BT.709 (ITU-R), in 8 and 10 bits.
+#[test]
+fn inks_have_the_code_values_of_the_standards() {
+    use polypscope::frame::{Colorimetry, Matrix};
+    let (w, h) = (16, 16);
+    for (format, matrix, full_range, want) in [
+        (PixelFormat::Y444, Matrix::Bt601, false, [163u16, 137, 21]),
+        (PixelFormat::Y444, Matrix::Bt601, true, [171, 139, 6]),
+        (PixelFormat::Y444, Matrix::Bt709, false, [184, 125, 19]),
+        (PixelFormat::Y444_10le, Matrix::Bt601, false, [653, 549, 83]),
+        (PixelFormat::Gray8, Matrix::Bt601, false, [163, 0, 0]),
+        (PixelFormat::Gray8, Matrix::Bt601, true, [171, 0, 0]),
+    ] {
+        let mut info = PictureInfo::new(format, w, h);
+        info.colorimetry = Colorimetry { matrix, full_range };
+        let mut mask = random_mask(w, h, Rect::full(w, h), 3);
+        mask.inside.fill(1);
+        mask.area_px = u64::from(w * h);
+        let mut bytes = noise(packed_len(&info), 4);
+        let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false, ..Style::default() };
+        Overlay::new(style).draw(
+            &mut PictureMut::packed(info, &mut bytes).unwrap(),
+            Some(&mask),
+            State::Active,
+        );
+        let mut start = 0;
+        for (plane, want) in want.into_iter().enumerate().take(info.format.planes()) {
+            let (stride, rows) = info.format.plane_size(plane, w, h);
+            let here = &bytes[start..start + stride * rows];
+            let got = if format == PixelFormat::Y444_10le {
+                u16::from_le_bytes([here[0], here[1]])
+            } else {
+                u16::from(here[0])
+            };
+            assert_eq!(got, want, "{format:?} {matrix:?} full {full_range}, plane {plane}");
+            start += stride * rows;
+        }
+    }
+}

@@ -320,6 +320,17 @@ mod tests {
             for p in &mask.polyps {
                 let [x, y] = p.contour[0].map(|c| c as u32);
                 assert!(mask.is_inside(x, y) && p.bbox.contains(x, y), "round {round}: {p:?}");
+                // An outline, and not that of a hole, touches every side of the rectangle.
+                let bounds = |axis: usize| {
+                    let along = p.contour.iter().map(|c| c[axis]);
+                    (along.clone().min().unwrap() as u32, along.max().unwrap() as u32)
+                };
+                let Rect { x, y, w, h } = p.bbox;
+                assert_eq!((bounds(0), bounds(1)), ((x, x + w - 1), (y, y + h - 1)), "round {round}");
+                // Clockwise on screen: by trapezoids under its sides.
+                let ends = p.contour.iter().zip(p.contour.iter().cycle().skip(1));
+                let area: i64 = ends.map(|(a, b)| i64::from(a[0] - b[0]) * i64::from(a[1] + b[1])).sum();
+                assert!(area >= 0, "round {round}: {area}");
             }
         }
     }
@@ -350,6 +361,37 @@ mod tests {
         Postprocessor::new(0.5).run_drawn(&logits, &logits, SHAPE, view, &mut all).unwrap();
         Postprocessor::new(0.5).run(&logits, SHAPE, view, &mut plain).unwrap();
         assert_eq!(all, plain);
+    }
+
+    #[test]
+    fn another_threshold_marks_more_or_less() {
+        let mut logits = vec![-5.0; 32 * 64];
+        blob(&mut logits, 4, 4, 6, 5, 3.0);
+        blob(&mut logits, 40, 10, 20, 10, 0.5);
+        let view = Rect::new(0, 0, 64, 32);
+        let mut post = Postprocessor::new(0.5);
+        for (threshold, area) in [(0.5, 230), (0.9, 30), (0.6, 230), (0.99, 0)] {
+            post.set_threshold(threshold);
+            let mut mask = Mask { width: 64, height: 32, ..Default::default() };
+            post.run(&logits, SHAPE, view, &mut mask).unwrap();
+            assert_eq!(mask.area_px, area, "{threshold}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_an_engine_has_thresholded_gives_the_same_mask() {
+        let mut logits = vec![-5.0; 32 * 64];
+        blob(&mut logits, 4, 4, 6, 5, 3.0);
+        blob(&mut logits, 40, 10, 20, 10, 2.0);
+        let view = Rect::new(10, 5, 128, 64);
+        let plain = run(&logits, view, 0.5);
+        let mut mask = Mask { width: 200, height: 100, ..Default::default() };
+        mask.inside.resize(128 * 64, 0);
+        let mut large = vec![0.0; 128 * 64];
+        let found =
+            Thresholder::default().run(&logits, 1, (32, 64), (64, 128), 0.0, &mut mask.inside, &mut large);
+        Postprocessor::new(0.5).run_marked(&logits, SHAPE, view, found, &mut mask).unwrap();
+        assert_eq!(mask, plain);
     }
 
     #[test]

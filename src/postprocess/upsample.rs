@@ -140,6 +140,11 @@ mod tests {
                 });
                 prop_assert_eq!(rows, th);
             }
+            let mut probabilities = vec![f32::NAN; th * tw];
+            up.probabilities(&v, classes, (h, w), (th, tw), &mut probabilities);
+            for (p, &l) in probabilities.iter().zip(&want) {
+                prop_assert!((p - 1.0 / (1.0 + (-l).exp())).abs() < 1e-4, "{p} {l}");
+            }
         }
     }
 

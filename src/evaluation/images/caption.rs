@@ -78,3 +78,40 @@ pub(super) fn draw(picture: &mut RgbImage, x: u32, y: u32, text: &str, colour: R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The picture as rows of points and crosses.
+    fn drawn(width: u32, height: u32, x: u32, y: u32, text: &str) -> Vec<String> {
+        let mut picture = RgbImage::new(width, height);
+        draw(&mut picture, x, y, text, Rgb([9, 8, 7]));
+        let sign = |p: &Rgb<u8>| match p.0 {
+            [0, 0, 0] => '.',
+            [9, 8, 7] => 'x',
+            other => panic!("{other:?} is neither ground nor text"),
+        };
+        picture.rows().map(|row| row.map(sign).collect()).collect()
+    }
+
+    #[test]
+    fn letters_stand_side_by_side_and_what_does_not_fit_is_cut_off() {
+        let whole = [
+            "..............",
+            "..x.....xxxxx.",
+            "..x.......x...",
+            "..x.......x...",
+            "..x.......x...",
+            "..x.......x...",
+            "..x.......x...",
+            "..xxxxx...x...",
+            "..............",
+        ];
+        assert_eq!(drawn(14, 9, 2, 1, "lT"), whole);
+        for (width, height) in [(11, 9), (14, 5), (9, 3), (2, 9), (14, 1)] {
+            let wanted: Vec<&str> = whole[..height as usize].iter().map(|l| &l[..width as usize]).collect();
+            assert_eq!(drawn(width, height, 2, 1, "lT"), wanted);
+        }
+    }
+}

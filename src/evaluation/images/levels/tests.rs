@@ -122,6 +122,27 @@ fn numbered_polyps_survive_blur_and_jpeg() {
 }
 
 #[test]
+fn grey_levels_above_half_of_the_brightest_are_polyps_too() {
+    for levels in [[140, 200, 255], [150, 150, 255], [180, 255, 140]] {
+        let exact = three(levels);
+        for (name, values, lossy) in
+            [("blur", blurred(&exact, 1), false), ("JPEG 90", jpeg(&exact, 90), true)]
+        {
+            let (found, note) = auto(&values, lossy);
+            assert_eq!(note, Some(NoteKind::InstanceMask), "{levels:?} {name}");
+            // Cut at half of the dimmest, not of the brightest.
+            let limit = levels.iter().min().unwrap() / 2;
+            let wanted = inside(&values, limit + 1);
+            assert!(difference(&found, &wanted) < 30, "{levels:?} {name}: {}", difference(&found, &wanted));
+        }
+    }
+    // Specks of a level are no polyp: an ordinary mask with its edges.
+    let mut mask = blurred(&discs(0, &[(40.0, 30.0, 15.0, 255)]), 1);
+    mask[5 * W + 80] = 180;
+    assert_eq!(auto(&mask, false).1, Some(NoteKind::GreyMask));
+}
+
+#[test]
 fn ordinary_masks_with_grey_edges_are_cut_at_half() {
     let exact = discs(0, &TWO.map(|(x, y)| (x, y, 15.0, 255)));
     let sharp = inside(&exact, 1);
@@ -170,6 +191,8 @@ fn levels_that_could_mean_two_things_are_refused() {
     // How many of three readers marked it.
     refused(&discs(0, &[(48.0, 36.0, 30.0, 85), (48.0, 36.0, 20.0, 170), (48.0, 36.0, 10.0, 255)]));
     refused(&discs(0, &[(48.0, 36.0, 30.0, 1), (48.0, 36.0, 20.0, 2), (48.0, 36.0, 10.0, 3)]));
+    let readers = discs(0, &[(48.0, 36.0, 34.0, 85), (48.0, 36.0, 22.0, 170), (48.0, 36.0, 10.0, 255)]);
+    refused(&blurred(&readers, 1));
     // A border of its own level.
     refused(&discs(0, &[(48.0, 36.0, 30.0, 255), (48.0, 36.0, 25.0, 128)]));
     // Number 1 beside white.
