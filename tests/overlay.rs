@@ -102,7 +102,13 @@ fn check(format: PixelFormat, w: u32, h: u32, fields: FieldOrder, seed: u64) {
     let mut info = PictureInfo::new(format, w, h);
     info.fields = fields;
     let view = Rect::new(w / 5, h / 6, w - w / 4, h - h / 4);
-    let mask = random_mask(w, h, view.intersect(&Rect::full(w, h)), seed);
+    let full = Rect::full(w, h);
+    let mut mask = random_mask(w, h, if seed % 3 == 0 { full } else { view.intersect(&full) }, seed);
+    if seed % 6 == 0 {
+        // To the last line and column of whatever size.
+        mask.inside.fill(1);
+        mask.area_px = u64::from(w * h);
+    }
     let mut bytes = noise(packed_len(&info), seed ^ 1);
     if format == PixelFormat::V210 {
         // The top two bits of a word are no samples.
@@ -140,6 +146,18 @@ proptest! {
     fn every_byte_outside_the_marks_is_the_sources(w in 12u32..90, h in 12u32..90, seed in any::<u64>(), interlaced in any::<bool>()) {
         for format in PixelFormat::ALL {
             check(format, w, h, if interlaced { FieldOrder::TopFirst } else { FieldOrder::Progressive }, seed);
+        }
+    }
+}
+
+/// Every rest of a height by four, the mask to the last line.
+#[test]
+fn masks_reach_the_last_line_of_any_height() {
+    for h in 32..40 {
+        for format in PixelFormat::ALL {
+            for fields in [FieldOrder::Progressive, FieldOrder::TopFirst, FieldOrder::BottomFirst] {
+                check(format, 13, h, fields, 6);
+            }
         }
     }
 }
@@ -255,7 +273,15 @@ fn fill_and_contour_are_where_the_plain_definition_has_them() {
         for seed in 0..6 {
             let info = PictureInfo::new(PixelFormat::Rgb, w, h);
             let view = Rect::new(5, 3, w - 9, h - 11);
-            let mask = random_mask(w, h, if seed < 3 { view } else { Rect::full(w, h) }, seed);
+            let mut mask = random_mask(w, h, if seed < 3 { view } else { Rect::full(w, h) }, seed);
+            if seed == 2 || seed == 5 {
+                mask.inside.fill(1);
+                mask.area_px = mask.field_of_view.area();
+            }
+            if seed == 4 {
+                // Whoever made the mask has not listed its polyps.
+                mask.polyps.clear();
+            }
             let before = noise(packed_len(&info), seed);
             let mut bytes = before.clone();
             let mut overlay = Overlay::new(Style { alpha: 0.25, status: false, ..Default::default() });

@@ -133,6 +133,11 @@ impl<const INKS: usize> Painter<INKS> {
                     let Some(chroma) = chroma else { return };
                     for (component, plane) in [(1, u), (2, v)] {
                         let line = p.planes[plane].row(chroma.line);
+                        if line.is_empty() {
+                            // An interlaced picture whose height is no multiple of four: the last line of one field has no
+                            // chroma of its own where planes are not rounded up for it.
+                            continue;
+                        }
                         self.shared(levels, chroma.other, x0, sub_x, p.info.width as usize, |c, ink| {
                             sample(line, c, depth, shift, |old| ink.over(component, old));
                         });
@@ -143,6 +148,10 @@ impl<const INKS: usize> Painter<INKS> {
                     self.each(levels, x0, |x, ink| sample(line, x, depth, shift, |old| ink.over(0, old)));
                     let Some(chroma) = chroma else { return };
                     let line = p.planes[1].row(chroma.line);
+                    if line.is_empty() {
+                        // As above.
+                        return;
+                    }
                     self.shared(levels, chroma.other, x0, sub_x, p.info.width as usize, |c, ink| {
                         sample(line, 2 * c + u, depth, shift, |old| ink.over(1, old));
                         sample(line, 2 * c + v, depth, shift, |old| ink.over(2, old));
