@@ -103,8 +103,8 @@ fn check(format: PixelFormat, w: u32, h: u32, fields: FieldOrder, seed: u64) {
     info.fields = fields;
     let view = Rect::new(w / 5, h / 6, w - w / 4, h - h / 4);
     let full = Rect::full(w, h);
-    let mut mask = random_mask(w, h, if seed % 3 == 0 { full } else { view.intersect(&full) }, seed);
-    if seed % 6 == 0 {
+    let mut mask = random_mask(w, h, if seed.is_multiple_of(3) { full } else { view.intersect(&full) }, seed);
+    if seed.is_multiple_of(6) {
         // To the last line and column of whatever size.
         mask.inside.fill(1);
         mask.area_px = u64::from(w * h);
