@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::training_device::card;
 use super::{Context, Outcome};
+use crate::engine::DeviceChoice;
 use crate::model::{Architecture, Variant, is_side};
 use crate::telemetry::{Machine, peak_rss_bytes};
 use crate::training::loader::Batch;
 use crate::training::loss::Vgg;
 use crate::training::network::fresh;
+use crate::training::passes::Passed;
 use crate::training::random::Random;
 use crate::training::run::settings::Settings;
 use crate::training::run::trainer::Trainer;
+use crate::training::tape::Mode;
 use crate::{Error, Result};
 
 /// Measure training steps on this machine.
@@ -37,6 +41,9 @@ pub struct Args {
     /// m2snet or msnet
     #[arg(long, default_value_t = Variant::M2SNet)]
     network: Variant,
+    /// auto, cpu or cuda:N; on a card the first pass is compared with the processor's
+    #[arg(long, default_value_t = DeviceChoice::Cpu)]
+    device: DeviceChoice,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -71,6 +78,39 @@ struct Run {
     fastest_s: f64,
     /// Of the whole process so far.
     peak_memory_bytes: u64,
+    /// On a card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_processor: Option<Beside>,
+}
+
+/// How far a card's first pass is from the processor's, as shares.
+#[derive(Serialize)]
+struct Beside {
+    loss: f64,
+    /// Of the whole gradient's length.
+    gradient: f64,
+    /// The cosine of the angle between the two gradients.
+    cosine: f64,
+}
+
+impl Beside {
+    fn of(here: &Passed<f32>, there: &Passed<f32>) -> Self {
+        let (mut apart, mut product) = (0.0, 0.0);
+        for (id, h) in here.gradients.iter() {
+            let zeros = vec![0.0; h.len()];
+            let t = there.gradients.get(id).unwrap_or(&zeros);
+            for (&h, &t) in h.iter().zip(t) {
+                apart += f64::from(h - t).powi(2);
+                product += f64::from(h) * f64::from(t);
+            }
+        }
+        let (length, other) = (here.gradients.norm(), there.gradients.norm());
+        Self {
+            loss: (here.losses.total - there.losses.total).abs() / here.losses.total.abs(),
+            gradient: apart.sqrt() / length,
+            cosine: product / (length * other),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -96,7 +136,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         context.json(&report)?;
         return Ok(Outcome::Done);
     }
-    context.say(format!("{} in f32 on {}", args.network, report.machine.cpu))?;
+    context.say(format!("{} in f32 on {}, --device {}", args.network, report.machine.cpu, args.device))?;
     context.say("  input     batch  LossNet  threads  s a step  fastest  peak memory")?;
     for r in &report.runs {
         context.say(format!(
@@ -109,6 +149,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
             r.fastest_s,
             r.peak_memory_bytes >> 20
         ))?;
+        if let Some(b) = &r.beside_processor {
+            context.say(format!(
+                "            beside the processor: loss {:.1e} apart, gradient {:.1e}, cosine {:.6}",
+                b.loss, b.gradient, b.cosine
+            ))?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -143,6 +189,13 @@ fn measure(job: Job, args: &Args, threads: usize) -> Result<Run> {
         labels: (0..px * job.batch).map(|_| u8::from(random.chance(0.1))).collect(),
         names: (0..job.batch).map(|i| i.to_string()).collect(),
     };
+    let mut beside = None;
+    if let Some((passes, _)) = card(args.device)? {
+        let here = trainer.pass(&batch, Mode::Training)?;
+        trainer.pass_by(passes);
+        let there = trainer.pass(&batch, Mode::Training)?;
+        beside = Some(Beside::of(&here, &there));
+    }
     let mut times = Vec::new();
     for k in 0..args.steps + 2 {
         let began = Instant::now();
@@ -159,5 +212,6 @@ fn measure(job: Job, args: &Args, threads: usize) -> Result<Run> {
         step_s: times[times.len() / 2],
         fastest_s: times[0],
         peak_memory_bytes: peak_rss_bytes(),
+        beside_processor: beside,
     })
 }

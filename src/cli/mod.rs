@@ -35,6 +35,7 @@ mod replay;
 #[cfg(feature = "video")]
 mod segment;
 mod train;
+mod training_device;
 mod weights;
 
 use std::io::{IsTerminal, Write};

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::eval::LevelsName;
 use super::interrupt::interrupt_flag;
 use super::predictor::NetworkPredictor;
+use super::training_device::card;
 use super::{Context, Outcome};
 use crate::engine::{self, DeviceChoice, Options, Precision};
 use crate::evaluation::images::{Classes, Predict};
@@ -174,7 +175,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Training")]
     seed: Option<u64>,
 
-    /// auto or cpu
+    /// auto, cpu or cuda:N (cuda: NVIDIA GPU with cuDNN 9; convolutions in TF32)
     #[arg(long, default_value_t = DeviceChoice::Auto, help_heading = "Machine")]
     device: DeviceChoice,
     /// auto or f32
@@ -365,11 +366,7 @@ impl Args {
         Ok(s)
     }
 
-    fn device(&self) -> Result<()> {
-        if !matches!(self.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
-            return Err(Error::usage(format!("--device {}: training runs on the processor", self.device))
-                .remedy("use auto or cpu"));
-        }
+    fn precision(&self) -> Result<()> {
         if !matches!(self.precision, Precision::Auto | Precision::F32) {
             return Err(Error::usage(format!("--precision {}: training is in f32", self.precision))
                 .remedy("use auto or f32"));
@@ -471,7 +468,7 @@ fn unique<'a>(sets: impl Iterator<Item = &'a mut Set>) {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
-    args.device()?;
+    args.precision()?;
     let data = Data::open(args)?;
     for left in data.training.iter().chain(&data.validation).filter(|s| !s.left_out.is_empty()) {
         let first = &left.left_out[0];
@@ -512,9 +509,12 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         .build()
         .map_err(|e| Error::machine("the threads cannot be started").because(e))?;
     let side = settings.sizes.iter().copied().max().unwrap_or(352) as u64;
+    // A card has its own memory, and says itself when that is not enough.
+    let on_cores = !matches!(args.device, DeviceChoice::Cuda(_));
+    let pictures = if on_cores { settings.batch as u64 } else { 0 };
     memory::afford(
         &format!("a training step of {} pictures of {side}x{side}", settings.batch),
-        BYTES_OF_PARAMETERS + side * side * settings.batch as u64 * BYTES_PER_PIXEL,
+        BYTES_OF_PARAMETERS + side * side * pictures * BYTES_PER_PIXEL,
         |usable| {
             let fits = usable.saturating_sub(BYTES_OF_PARAMETERS) / (side * side * BYTES_PER_PIXEL);
             if fits == 0 {
@@ -705,6 +705,16 @@ impl Job<'_> {
             );
         }
         let mut trainer = Trainer::new(self.settings.clone(), description.architecture(), parameters, vgg)?;
+        let card = card(args.device)?;
+        let judge = match (&card, args.device) {
+            (None, _) => DeviceChoice::Cpu,
+            (Some(_), DeviceChoice::Auto) => DeviceChoice::Cuda(0),
+            (Some(_), named) => named,
+        };
+        let on_card = card.map(|(passes, name)| {
+            trainer.pass_by(passes);
+            name
+        });
         let resumed = self.saved.take().map(|s| s.restore(&mut trainer)).transpose()?;
         let recipe = recipe(&self.settings, self.training, &self.data.masks, &description)?;
         write_inputs(&recipe, &self.folder)?;
@@ -718,8 +728,9 @@ impl Job<'_> {
         let bar = bar(context.quiet);
         let mut open = |checkpoint: &Checkpoint| -> Result<Box<dyn Predict>> {
             let options = Options {
-                device: DeviceChoice::Cpu,
-                precision: Precision::F32,
+                device: judge,
+                // A card judges in its own f16.
+                precision: if judge == DeviceChoice::Cpu { Precision::F32 } else { Precision::Auto },
                 threads: Some(threads),
                 size: None,
                 keep_warm: false,
@@ -747,7 +758,10 @@ impl Job<'_> {
             started_from,
             training_sets: label(self.training),
             validation_sets,
-            machine: format!("{}, {threads} thread(s)", machine.cpu),
+            machine: match on_card {
+                Some(name) => format!("{name}; {}, {threads} thread(s)", machine.cpu),
+                None => format!("{}, {threads} thread(s)", machine.cpu),
+            },
             resumed,
             data: self.data.fingerprint(),
             open: &mut open,

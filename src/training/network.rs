@@ -9,10 +9,9 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 
-use super::ops::convolution::Convolve;
 use super::parameters::{ParameterId, Parameters};
 use super::real::Real;
-use super::tape::{Kernel, Norm, Planes, Tail, Tape, Value};
+use super::tape::{Kernel, Norm, Planes, Record, Tail, Value};
 use crate::model::checkpoint::Description;
 use crate::model::{Architecture, Checkpoint, Role, parameters, program};
 use crate::program::{Op, Pool, Program, Value as Name};
@@ -120,7 +119,7 @@ impl Network {
     }
 
     /// Logits `[batch, classes, rows, columns]` of normalised planes whose sides are multiples of 32.
-    pub fn forward<T: Convolve>(&self, tape: &mut Tape<'_, T>, x: Value) -> Value {
+    pub fn forward(&self, tape: &mut impl Record, x: Value) -> Value {
         let Planes { h, w, .. } = tape.planes(x);
         assert!(h % 32 == 0 && w % 32 == 0 && h > 0 && w > 0, "an input of {w}x{h} is no multiple of 32");
         let program = program(self.architecture, (h, w));
@@ -195,7 +194,7 @@ impl Run<'_> {
         &self.program.nodes()[self.plan.writers[&value]].op
     }
 
-    fn node<T: Convolve>(&mut self, i: usize, op: &Op, tape: &mut Tape<'_, T>, x: Value) {
+    fn node(&mut self, i: usize, op: &Op, tape: &mut impl Record, x: Value) {
         if self.plan.absorbed[i] {
             return;
         }
@@ -247,13 +246,7 @@ impl Run<'_> {
     }
 
     /// The convolution that ends in `value`, with its norm if it has one.
-    fn convolution<T: Convolve>(
-        &self,
-        value: Name,
-        added: Option<Value>,
-        relu: bool,
-        tape: &mut Tape<'_, T>,
-    ) -> Value {
+    fn convolution(&self, value: Name, added: Option<Value>, relu: bool, tape: &mut impl Record) -> Value {
         let (conv, norm) = match self.writer(value) {
             Op::Norm { of, at, .. } => (self.writer(*of), Some(self.network.norms[at])),
             conv => (conv, None),

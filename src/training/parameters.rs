@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use super::real::Real;
 
 /// Place of a parameter in [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ParameterId(usize);
+pub struct ParameterId(pub(super) usize);
 
 /// One tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +126,9 @@ impl<T: Real> Gradients<T> {
 
     /// √ of the sum of all squares, in f64.
     pub fn norm(&self) -> f64 {
-        self.iter().map(|(_, g)| super::real::squares_about(g, T::ZERO)).sum::<f64>().sqrt()
+        let each: Vec<f64> =
+            self.0.par_iter().flatten().map(|g| super::real::squares_about(g, T::ZERO)).collect();
+        each.iter().sum::<f64>().sqrt()
     }
 
     pub fn scale(&mut self, by: f64) {

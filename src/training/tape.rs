@@ -44,7 +44,7 @@ impl Planes {
 
 /// A map on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Value(usize);
+pub struct Value(pub(super) usize);
 
 /// A batch-norm's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,41 @@ pub enum Mode {
     Settling,
     /// The running ones; nothing is recorded.
     Evaluation,
+}
+
+/// What records a pass: the network and VGG-16 are written once for all of them. In and out: maps of the recorder's own.
+pub trait Record {
+    fn planes(&self, value: Value) -> Planes;
+
+    /// Convolution with "same" padding, and what follows it.
+    fn convolution(&mut self, x: Value, kernel: Kernel, tail: Tail) -> Value;
+
+    /// A subtraction unit without its convolution; the operands have one size. `norms`: side and norm of each all-ones
+    /// convolution, none for MSNet.
+    fn subtraction(&mut self, a: Value, b: Value, norms: &[(usize, Norm)]) -> Value;
+
+    /// `MaxPool2d(3, 2, padding=1)`.
+    fn max3(&mut self, x: Value) -> Value;
+
+    /// `MaxPool2d(2, 2)`.
+    fn max2(&mut self, x: Value) -> Value;
+
+    /// `AvgPool2d(3, stride, padding=1)`, the padding counted.
+    fn average3(&mut self, x: Value, stride: usize) -> Value;
+
+    /// `AvgPool2d(2, 2)` of even sides.
+    fn average2(&mut self, x: Value) -> Value;
+
+    /// Bilinear resize, `align_corners = false`; `added` has the size that is wanted, or `(h, w)` says it.
+    fn resize(&mut self, x: Value, size: (usize, usize), added: Option<Value>) -> Value;
+
+    fn sum(&mut self, values: &[Value]) -> Value;
+
+    /// Channels `first..first + channels`.
+    fn slice(&mut self, x: Value, first: usize, channels: usize) -> Value;
+
+    /// Channels of one map after those of another.
+    fn concat(&mut self, values: &[Value]) -> Value;
 }
 
 struct Slot<T> {
@@ -150,10 +185,6 @@ impl<'p, T: Convolve> Tape<'p, T> {
         Self { parameters, mode, slots: Vec::new(), steps: Vec::new(), statistics: Vec::new(), spare }
     }
 
-    pub fn planes(&self, value: Value) -> Planes {
-        self.slots[value.0].planes
-    }
-
     /// A map's values: `[batch, channels, rows, columns]`.
     pub fn values(&self, value: Value) -> &[T] {
         &self.slots[value.0].values
@@ -197,8 +228,55 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.push(planes, values, tracked)
     }
 
-    /// Convolution with "same" padding, and what follows it.
-    pub fn convolution(&mut self, x: Value, kernel: Kernel, tail: Tail) -> Value {
+    /// Batch statistics in the order they were taken.
+    pub fn statistics(&self) -> &[(Norm, Statistics)] {
+        &self.statistics
+    }
+
+    /// Walks back from `value`, whose gradient is `grad`. The maps are given up on the way.
+    pub fn backward(self, value: Value, grad: Vec<T>) -> Backward<T> {
+        self.backward_from(vec![(value, grad)])
+    }
+
+    /// Walks back from several maps at once; a map that others were made of keeps its own share.
+    pub fn backward_from(self, seeds: Vec<(Value, Vec<T>)>) -> Backward<T> {
+        let mut walk = Walk {
+            gradients: Gradients::of(self.parameters),
+            maps: self.slots.iter().map(|_| None).collect(),
+            parameters: self.parameters,
+            slots: self.slots,
+            spare: self.spare,
+        };
+        for (value, grad) in seeds {
+            walk.maps[value.0] = Some(grad);
+        }
+        for (value, step) in self.steps.into_iter().rev() {
+            let grad = walk.maps[value.0].take();
+            let own = std::mem::take(&mut walk.slots[value.0].values);
+            match grad {
+                Some(grad) => walk.step(value, own, step, grad),
+                // Nothing that was asked for depends on it.
+                None => walk.spare.give(own),
+            }
+        }
+        Backward { gradients: walk.gradients, maps: walk.maps, statistics: self.statistics }
+    }
+
+    /// Gives the maps' memory back without walking.
+    pub fn finish(self) -> Vec<(Norm, Statistics)> {
+        for slot in self.slots {
+            self.spare.give(slot.values);
+        }
+        self.statistics
+    }
+}
+
+impl<T: Convolve> Record for Tape<'_, T> {
+    fn planes(&self, value: Value) -> Planes {
+        self.slots[value.0].planes
+    }
+
+    fn convolution(&mut self, x: Value, kernel: Kernel, tail: Tail) -> Value {
         let from = self.planes(x);
         let weight = self.parameters.get(kernel.weight);
         let [cout, cin, side, _] = weight.shape[..] else { panic!("{} is no kernel", weight.key) };
@@ -266,9 +344,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, values, tracked, || Step::Convolution { x, kernel, tail, raw, statistics })
     }
 
-    /// A subtraction unit without its convolution; the operands have one size. `norms`: side and norm of each all-ones
-    /// convolution, none for MSNet.
-    pub fn subtraction(&mut self, a: Value, b: Value, norms: &[(usize, Norm)]) -> Value {
+    fn subtraction(&mut self, a: Value, b: Value, norms: &[(usize, Norm)]) -> Value {
         let planes = self.planes(a);
         assert_eq!(planes, self.planes(b), "operands of a subtraction unit");
         let p = self.parameters;
@@ -289,8 +365,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, tracked, || Step::Subtraction { a, b, norms: norms.to_vec(), batch, saved })
     }
 
-    /// `MaxPool2d(3, 2, padding=1)`.
-    pub fn max3(&mut self, x: Value) -> Value {
+    fn max3(&mut self, x: Value) -> Value {
         let from = self.planes(x);
         let (h, w) = pool::size3(from.size(), 2);
         let planes = Planes { h, w, ..from };
@@ -300,8 +375,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, self.tracked(x), || Step::Max3 { x, places })
     }
 
-    /// `MaxPool2d(2, 2)`.
-    pub fn max2(&mut self, x: Value) -> Value {
+    fn max2(&mut self, x: Value) -> Value {
         let from = self.planes(x);
         let planes = Planes { h: from.h / 2, w: from.w / 2, ..from };
         let mut out = self.spare.take(planes.len());
@@ -310,8 +384,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, self.tracked(x), || Step::Max2 { x, places })
     }
 
-    /// `AvgPool2d(3, stride, padding=1)`, the padding counted.
-    pub fn average3(&mut self, x: Value, stride: usize) -> Value {
+    fn average3(&mut self, x: Value, stride: usize) -> Value {
         let from = self.planes(x);
         let (h, w) = pool::size3(from.size(), stride);
         let planes = Planes { h, w, ..from };
@@ -320,8 +393,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, self.tracked(x), || Step::Average3 { x, stride })
     }
 
-    /// `AvgPool2d(2, 2)` of even sides.
-    pub fn average2(&mut self, x: Value) -> Value {
+    fn average2(&mut self, x: Value) -> Value {
         let from = self.planes(x);
         let planes = Planes { h: from.h / 2, w: from.w / 2, ..from };
         let mut out = self.spare.take(planes.len());
@@ -329,8 +401,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, self.tracked(x), || Step::Average2 { x })
     }
 
-    /// Bilinear resize, `align_corners = false`; `added` has the size that is wanted, or `(h, w)` says it.
-    pub fn resize(&mut self, x: Value, (h, w): (usize, usize), added: Option<Value>) -> Value {
+    fn resize(&mut self, x: Value, (h, w): (usize, usize), added: Option<Value>) -> Value {
         let from = self.planes(x);
         if from.size() == (h, w) {
             return match added {
@@ -349,7 +420,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, tracked, || Step::Resize { x, added })
     }
 
-    pub fn sum(&mut self, values: &[Value]) -> Value {
+    fn sum(&mut self, values: &[Value]) -> Value {
         let planes = self.planes(values[0]);
         let mut out = self.spare.take(planes.len());
         out.copy_from_slice(self.values(values[0]));
@@ -361,8 +432,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, tracked, || Step::Sum(values.to_vec()))
     }
 
-    /// Channels `first..first + channels`.
-    pub fn slice(&mut self, x: Value, first: usize, channels: usize) -> Value {
+    fn slice(&mut self, x: Value, first: usize, channels: usize) -> Value {
         let from = self.planes(x);
         let planes = Planes { channels, ..from };
         let mut out = self.spare.take(planes.len());
@@ -375,8 +445,7 @@ impl<'p, T: Convolve> Tape<'p, T> {
         self.record(planes, out, self.tracked(x), || Step::Slice { x, first })
     }
 
-    /// Channels of one map after those of another.
-    pub fn concat(&mut self, values: &[Value]) -> Value {
+    fn concat(&mut self, values: &[Value]) -> Value {
         let from = self.planes(values[0]);
         let channels = values.iter().map(|&v| self.planes(v).channels).sum();
         let planes = Planes { channels, ..from };
@@ -394,48 +463,6 @@ impl<'p, T: Convolve> Tape<'p, T> {
         }
         let tracked = values.iter().any(|&v| self.tracked(v));
         self.record(planes, out, tracked, || Step::Concat(values.to_vec()))
-    }
-
-    /// Batch statistics in the order they were taken.
-    pub fn statistics(&self) -> &[(Norm, Statistics)] {
-        &self.statistics
-    }
-
-    /// Walks back from `value`, whose gradient is `grad`. The maps are given up on the way.
-    pub fn backward(self, value: Value, grad: Vec<T>) -> Backward<T> {
-        self.backward_from(vec![(value, grad)])
-    }
-
-    /// Walks back from several maps at once; a map that others were made of keeps its own share.
-    pub fn backward_from(self, seeds: Vec<(Value, Vec<T>)>) -> Backward<T> {
-        let mut walk = Walk {
-            gradients: Gradients::of(self.parameters),
-            maps: self.slots.iter().map(|_| None).collect(),
-            parameters: self.parameters,
-            slots: self.slots,
-            spare: self.spare,
-        };
-        for (value, grad) in seeds {
-            walk.maps[value.0] = Some(grad);
-        }
-        for (value, step) in self.steps.into_iter().rev() {
-            let grad = walk.maps[value.0].take();
-            let own = std::mem::take(&mut walk.slots[value.0].values);
-            match grad {
-                Some(grad) => walk.step(value, own, step, grad),
-                // Nothing that was asked for depends on it.
-                None => walk.spare.give(own),
-            }
-        }
-        Backward { gradients: walk.gradients, maps: walk.maps, statistics: self.statistics }
-    }
-
-    /// Gives the maps' memory back without walking.
-    pub fn finish(self) -> Vec<(Norm, Statistics)> {
-        for slot in self.slots {
-            self.spare.give(slot.values);
-        }
-        self.statistics
     }
 }
 

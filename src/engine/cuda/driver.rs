@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use cudarc::driver::result::{
-    self, ctx, device, event, function, graph, malloc_host, malloc_sync, memcpy_dtoh_async,
-    memcpy_htod_async, module, primary_ctx, stream,
+    self, ctx, device, event, free_async, function, graph, malloc_async, malloc_host, malloc_sync, mem_pool,
+    memcpy_dtoh_async, memcpy_htod_async, module, primary_ctx, stream,
 };
 use cudarc::driver::{DriverError, sys};
 
@@ -51,6 +51,8 @@ pub(crate) struct Gpu {
     programmatic: bool,
     /// The stream's last entry is a kernel that says when the next may begin.
     behind_kernel: bool,
+    /// The driver's pool was told to keep what is given back to it.
+    pooled: bool,
 }
 
 // SAFETY: driver handles belong to a context, not to a thread; every use makes the context current first.
@@ -237,6 +239,7 @@ impl Gpu {
             can_overlap: false,
             programmatic: false,
             behind_kernel: false,
+            pooled: false,
         };
         gpu.bind()?;
         gpu.stream = stream::create(stream::StreamKind::NonBlocking).map_err(|e| at("no stream", e))?;
@@ -275,6 +278,37 @@ impl Gpu {
         self.programmatic = overlap && self.can_overlap;
     }
 
+    /// Memory in the order of the stream, from a pool that keeps what was given back: cheap enough for every map of a step.
+    /// Whoever asks gives it back.
+    pub(crate) fn allocate_in_order(&mut self, bytes: usize) -> Result<Address> {
+        self.bind()?;
+        if !self.pooled {
+            let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            let mut all = u64::MAX;
+            // SAFETY: the handle is ours, and the attribute is 64 bits wide.
+            unsafe {
+                device::get_default_mem_pool(self.device)
+                    .and_then(|pool| mem_pool::set_attribute(pool, attribute, (&raw mut all).cast()))
+            }
+            .map_err(|e| self.failed("its memory cannot be pooled", e))?;
+            self.pooled = true;
+        }
+        // SAFETY: the context is current, the stream our own.
+        unsafe { malloc_async(self.stream, bytes.max(16)) }.map_err(|e| self.failed("no memory", e))
+    }
+
+    /// Gives back what [`Gpu::allocate_in_order`] gave; what was launched before still has it.
+    pub(crate) fn release_in_order(&mut self, at: Address) -> Result<()> {
+        self.bind()?;
+        // SAFETY: taken from the pool, and given back once.
+        unsafe { free_async(at, self.stream) }.map_err(|e| self.failed("memory cannot be given back", e))
+    }
+
+    /// Where everything is put, for libraries that put something between.
+    pub(crate) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
     pub(crate) fn ordinal(&self) -> usize {
         self.ordinal
     }
@@ -283,7 +317,8 @@ impl Gpu {
         device::get_name(self.device).unwrap_or_else(|_| "NVIDIA GPU".into())
     }
 
-    fn bind(&self) -> Result<()> {
+    /// Makes the context the calling thread's, for libraries that go by it.
+    pub(crate) fn bind(&self) -> Result<()> {
         // SAFETY: retained in `open`.
         unsafe { ctx::set_current(self.context) }.map_err(|e| self.failed("its context cannot be used", e))
     }
@@ -500,6 +535,13 @@ impl Device for Gpu {
         Ok(at)
     }
 
+    fn release(&mut self, at: Address) -> Result<()> {
+        self.synchronize()?;
+        self.memory.retain(|m| *m != at);
+        // SAFETY: allocated by us, and nothing runs.
+        unsafe { result::free_sync(at) }.map_err(|e| self.failed("memory cannot be given back", e))
+    }
+
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
         self.bind()?;
         self.behind_kernel = false;
@@ -511,7 +553,6 @@ impl Device for Gpu {
         }
     }
 
-    #[cfg(test)]
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
         self.bind()?;
         self.behind_kernel = false;

@@ -115,6 +115,11 @@ impl Device for Emulated {
         Ok(start as Address)
     }
 
+    fn release(&mut self, _: Address) -> Result<()> {
+        // Kept, so that its end is looked at too.
+        Ok(())
+    }
+
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
         // SAFETY: addresses are our own allocations.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };

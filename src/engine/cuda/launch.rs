@@ -23,16 +23,114 @@ pub(crate) enum Kernel {
     Rows,
     Columns,
     Mark,
+    /// A training step's.
+    Train(Train),
     /// On the device only.
     #[cfg(feature = "cuda")]
     Spin,
+}
+
+/// The kernels of `kernels/training.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Train {
+    Fill,
+    Add,
+    Difference,
+    Cut,
+    Bias,
+    Channels,
+    Sums,
+    Norm,
+    NormBack,
+    Apply,
+    ApplyBack,
+    Pool,
+    PoolBack,
+    Resize,
+    ResizeBack,
+    ChannelSum,
+    ChannelSpread,
+    Box,
+    UnitNorm,
+    Unit,
+    UnitBack,
+    UnitSums,
+    UnitNormBack,
+    Conv,
+    ConvInput,
+    ConvWeights,
+}
+
+impl Train {
+    const ALL: [Train; 26] = {
+        use Train::*;
+        [
+            Fill,
+            Add,
+            Difference,
+            Cut,
+            Bias,
+            Channels,
+            Sums,
+            Norm,
+            NormBack,
+            Apply,
+            ApplyBack,
+            Pool,
+            PoolBack,
+            Resize,
+            ResizeBack,
+            ChannelSum,
+            ChannelSpread,
+            Box,
+            UnitNorm,
+            Unit,
+            UnitBack,
+            UnitSums,
+            UnitNormBack,
+            Conv,
+            ConvInput,
+            ConvWeights,
+        ]
+    };
+
+    fn name(self) -> &'static str {
+        match self {
+            Train::Fill => "train_fill",
+            Train::Add => "train_add",
+            Train::Difference => "train_difference",
+            Train::Cut => "train_cut",
+            Train::Bias => "train_bias",
+            Train::Channels => "train_channels",
+            Train::Sums => "train_sums",
+            Train::Norm => "train_norm",
+            Train::NormBack => "train_norm_back",
+            Train::Apply => "train_apply",
+            Train::ApplyBack => "train_apply_back",
+            Train::Pool => "train_pool",
+            Train::PoolBack => "train_pool_back",
+            Train::Resize => "train_resize",
+            Train::ResizeBack => "train_resize_back",
+            Train::ChannelSum => "train_channel_sum",
+            Train::ChannelSpread => "train_channel_spread",
+            Train::Box => "train_box",
+            Train::UnitNorm => "train_unit_norm",
+            Train::Unit => "train_unit",
+            Train::UnitBack => "train_unit_back",
+            Train::UnitSums => "train_unit_sums",
+            Train::UnitNormBack => "train_unit_norm_back",
+            Train::Conv => "train_conv",
+            Train::ConvInput => "train_conv_input",
+            Train::ConvWeights => "train_conv_weights",
+        }
+    }
 }
 
 impl Kernel {
     pub(crate) fn all() -> impl Iterator<Item = Kernel> {
         use Kernel::*;
         let others = [Subtract, Join, Pool, Enter, Last, Exit, Rows, Columns, Mark];
-        Tile::ALL.into_iter().map(Conv).chain(others)
+        Tile::ALL.into_iter().map(Conv).chain(others).chain(super::launch::Train::ALL.map(Kernel::Train))
     }
 
     /// The function's name in the module.
@@ -48,6 +146,7 @@ impl Kernel {
             Kernel::Rows => "rows",
             Kernel::Columns => "columns",
             Kernel::Mark => "mark",
+            Kernel::Train(kernel) => kernel.name(),
             #[cfg(feature = "cuda")]
             Kernel::Spin => "spin",
         }
@@ -67,6 +166,8 @@ impl Kernel {
         match self {
             Kernel::Conv(tile) => tile.shape().shared(),
             Kernel::Subtract => SUBTRACT_SHARED,
+            // Two sums of each thread.
+            Kernel::Train(Train::Sums | Train::UnitSums) => THREADS * 2 * 8,
             _ => 0,
         }
     }
@@ -106,8 +207,10 @@ pub(crate) trait Device {
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<()>;
 
+    /// Gives memory back; nothing that was launched needs it any more.
+    fn release(&mut self, at: Address) -> Result<()>;
+
     /// Waits for what was launched, then reads.
-    #[cfg(test)]
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<()>;
 
     /// Puts a launch behind what was launched before.
@@ -124,4 +227,10 @@ pub(crate) trait Device {
 pub(crate) fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
     // SAFETY: used with integers and floats only, which have no padding.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// As [`bytes_of`], to be written.
+pub(crate) fn bytes_of_mut<T: Copy>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: used with integers and floats only, of which any bytes are a value.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }

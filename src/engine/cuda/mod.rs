@@ -37,6 +37,19 @@ mod picture;
 mod tests;
 mod tile;
 
+// For a training step's passes, which run on the same device.
+#[cfg(feature = "cuda")]
+pub(crate) use driver::Gpu;
+#[cfg(test)]
+pub(crate) use emulated::Emulated;
+pub(crate) use launch::{Device, Kernel, Launch, Train, bytes_of, bytes_of_mut};
+#[cfg(test)]
+pub(crate) use params::TrainConv;
+pub(crate) use params::{
+    Address, Params, TrainApply, TrainBias, TrainBox, TrainChannels, TrainEach, TrainNorm, TrainPlanes,
+    TrainPool, TrainResize, TrainSums, TrainUnit,
+};
+
 #[cfg(feature = "candle-cuda")]
 pub(crate) use driver::fault_of_candle;
 #[cfg(feature = "cuda")]

@@ -20,6 +20,20 @@ macro_rules! params {
 }
 
 params!(ConvGroup, SubtractGroup, Join, Pool, Enter, Last, Exit, Rows, Columns, Mark);
+params!(
+    TrainEach,
+    TrainBias,
+    TrainChannels,
+    TrainSums,
+    TrainNorm,
+    TrainApply,
+    TrainPool,
+    TrainResize,
+    TrainPlanes,
+    TrainBox,
+    TrainUnit,
+    TrainConv
+);
 #[cfg(feature = "cuda")]
 params!(Spin);
 
@@ -252,9 +266,183 @@ pub(crate) struct Spin {
     pub(crate) nanoseconds: i64,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainEach {
+    pub(crate) to: Address,
+    pub(crate) from: Address,
+    pub(crate) count: u32,
+    pub(crate) scale: f32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainBias {
+    pub(crate) map: Address,
+    pub(crate) bias: Address,
+    pub(crate) count: u32,
+    pub(crate) channels: i32,
+    pub(crate) pixels: i32,
+    pub(crate) relu: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainChannels {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) count: u32,
+    pub(crate) pixels: i32,
+    pub(crate) channels: i32,
+    pub(crate) from_channels: i32,
+    pub(crate) from_first: i32,
+    pub(crate) to_channels: i32,
+    pub(crate) to_first: i32,
+    pub(crate) accumulate: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainSums {
+    pub(crate) x: Address,
+    pub(crate) grad: Address,
+    pub(crate) output: Address,
+    pub(crate) form: Address,
+    pub(crate) partial: Address,
+    pub(crate) channels: i32,
+    pub(crate) pixels: i32,
+    pub(crate) batch: i32,
+    pub(crate) splits: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainNorm {
+    pub(crate) partial: Address,
+    pub(crate) statistics: Address,
+    pub(crate) gamma: Address,
+    pub(crate) beta: Address,
+    pub(crate) running_mean: Address,
+    pub(crate) running_variance: Address,
+    pub(crate) gamma_gradient: Address,
+    pub(crate) beta_gradient: Address,
+    pub(crate) form: Address,
+    pub(crate) count: f64,
+    pub(crate) epsilon: f64,
+    pub(crate) channels: i32,
+    pub(crate) splits: i32,
+    pub(crate) fixed: i32,
+    pub(crate) unused: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainApply {
+    pub(crate) x: Address,
+    pub(crate) other: Address,
+    pub(crate) form: Address,
+    pub(crate) out: Address,
+    pub(crate) count: u32,
+    pub(crate) channels: i32,
+    pub(crate) pixels: i32,
+    pub(crate) relu: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainPool {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) places: Address,
+    pub(crate) count: u32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) out_height: i32,
+    pub(crate) out_width: i32,
+    pub(crate) side: i32,
+    pub(crate) stride: i32,
+    pub(crate) pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainResize {
+    pub(crate) from: Address,
+    pub(crate) added: Address,
+    pub(crate) to: Address,
+    pub(crate) count: u32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) out_height: i32,
+    pub(crate) out_width: i32,
+    pub(crate) unused: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainPlanes {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) count: u32,
+    pub(crate) channels: i32,
+    pub(crate) pixels: i32,
+    pub(crate) unused: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainBox {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) count: u32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) side: i32,
+    pub(crate) accumulate: i32,
+    pub(crate) unused: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainUnit {
+    pub(crate) a: Address,
+    pub(crate) b: Address,
+    pub(crate) out: Address,
+    pub(crate) a_gradient: Address,
+    pub(crate) b_gradient: Address,
+    pub(crate) planes: [[Address; 2]; 2],
+    pub(crate) plane_gradients: [[Address; 2]; 2],
+    pub(crate) forms: [Address; 2],
+    pub(crate) partial: Address,
+    pub(crate) count: u32,
+    pub(crate) channels: i32,
+    pub(crate) pixels: i32,
+    pub(crate) batch: i32,
+    pub(crate) scales: i32,
+    pub(crate) splits: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TrainConv {
+    pub(crate) input: Address,
+    pub(crate) weights: Address,
+    pub(crate) output: Address,
+    pub(crate) count: u32,
+    pub(crate) batch: i32,
+    pub(crate) inputs: i32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) outputs: i32,
+    pub(crate) out_height: i32,
+    pub(crate) out_width: i32,
+    pub(crate) kernel: i32,
+    pub(crate) stride: i32,
+}
+
 /// Sizes in the order of the emulator's `params_size`.
 #[cfg(test)]
-pub(crate) const SIZES: [usize; 11] = [
+pub(crate) const SIZES: [usize; 23] = [
     size_of::<ConvGroup>(),
     size_of::<SubtractGroup>(),
     size_of::<Join>(),
@@ -266,4 +454,16 @@ pub(crate) const SIZES: [usize; 11] = [
     size_of::<Columns>(),
     size_of::<Mark>(),
     size_of::<Statistics>(),
+    size_of::<TrainEach>(),
+    size_of::<TrainBias>(),
+    size_of::<TrainChannels>(),
+    size_of::<TrainSums>(),
+    size_of::<TrainNorm>(),
+    size_of::<TrainApply>(),
+    size_of::<TrainPool>(),
+    size_of::<TrainResize>(),
+    size_of::<TrainPlanes>(),
+    size_of::<TrainBox>(),
+    size_of::<TrainUnit>(),
+    size_of::<TrainConv>(),
 ];

@@ -9,7 +9,9 @@ mod lossnet;
 mod structure;
 mod vgg;
 
-pub use lossnet::{LossNet, StageLosses};
+#[cfg(test)]
+pub(in crate::training) use lossnet::on_processor;
+pub use lossnet::{Compare, LossNet, StageLosses};
 pub use structure::{Structure, Weighting};
 pub use vgg::Vgg;
 
@@ -83,3 +85,5 @@ fn through_probabilities<T: Real>(maps: Maps, probabilities: &[T], of: &[T], gra
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(in crate::training) use tests::generated_vgg;

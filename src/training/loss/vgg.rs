@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::ops::convolution::Convolve;
 use super::super::parameters::{ParameterId, Parameters};
-use super::super::tape::{Kernel, Tail, Tape, Value};
+use super::super::tape::{Kernel, Record, Tail, Value};
 use crate::model::checkpoint::foreign;
 use crate::{Error, Result};
 
@@ -84,7 +84,7 @@ impl<T: Convolve> Vgg<T> {
     }
 
     /// The four stages' maps of `x`, `[batch, 3, rows, columns]`.
-    pub fn stages(&self, tape: &mut Tape<'_, T>, x: Value) -> [Value; 4] {
+    pub fn stages(&self, tape: &mut impl Record, x: Value) -> [Value; 4] {
         let mut kernels = self.kernels.iter();
         let mut x = x;
         let mut outs = Vec::with_capacity(4);

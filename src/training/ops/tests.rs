@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::super::parameters::Parameters;
-use super::super::tape::{Kernel, Mode, Norm, Planes, Spare, Tail, Tape, Value};
+use super::super::tape::{Kernel, Mode, Norm, Planes, Record, Spare, Tail, Tape, Value};
 use super::convolution::{Geometry, Passes};
 use super::graph::{BatchNorm, Convolution, Reshape};
 

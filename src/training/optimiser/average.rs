@@ -1,8 +1,11 @@
 //! A running mean of the parameters (EMA), which judges better than the last step's: parameters flow in, their mean flows
 //! out. Running statistics are averaged with the rest.
 
+use rayon::prelude::*;
+
 use super::super::parameters::Parameters;
 use super::super::real::Real;
+use super::PIECE;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,9 +26,10 @@ impl<T: Real> Average<T> {
         let keep = self.decay.min((1.0 + step) / (10.0 + step));
         let (keep, take) = (T::of(keep), T::of(1.0 - keep));
         for ((_, mean), (_, now)) in self.parameters.iter_mut().zip(parameters.iter()) {
-            for (mean, &now) in mean.values.iter_mut().zip(&now.values) {
-                *mean = keep * *mean + take * now;
-            }
+            let pieces = mean.values.par_chunks_mut(PIECE).zip(now.values.par_chunks(PIECE));
+            pieces.for_each(|(mean, now)| {
+                mean.iter_mut().zip(now).for_each(|(mean, &now)| *mean = keep * *mean + take * now);
+            });
         }
     }
 

@@ -11,9 +11,14 @@ pub use schedule::{Schedule, Shape};
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::parameters::{Gradients, ParameterId, Parameters};
 use super::real::Real;
 use crate::{Error, Result};
+
+/// Values that a thread takes at a time.
+const PIECE: usize = 1 << 14;
 
 /// How parameters follow their gradients.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -81,12 +86,17 @@ impl<T: Real> Optimiser<T> {
                         .entry(id)
                         .or_insert_with(|| Memory { first: vec![T::ZERO; values.len()], second: Vec::new() });
                     let (rate, momentum, decay) = (T::of(rate), T::of(momentum), T::of(decay));
-                    for ((v, m), &g) in values.iter_mut().zip(&mut memory.first).zip(gradient) {
-                        let g = g + decay * *v;
-                        // The first step's momentum is the gradient itself.
-                        *m = if first { momentum * *m + g } else { g };
-                        *v -= rate * if nesterov { g + momentum * *m } else { *m };
-                    }
+                    let all = (values.par_chunks_mut(PIECE))
+                        .zip(memory.first.par_chunks_mut(PIECE))
+                        .zip(gradient.par_chunks(PIECE));
+                    all.for_each(|((values, memory), gradient)| {
+                        for ((v, m), &g) in values.iter_mut().zip(memory).zip(gradient) {
+                            let g = g + decay * *v;
+                            // The first step's momentum is the gradient itself.
+                            *m = if first { momentum * *m + g } else { g };
+                            *v -= rate * if nesterov { g + momentum * *m } else { *m };
+                        }
+                    });
                 }
                 Rule::AdamW { beta1, beta2, epsilon, decay } => {
                     let memory = self.memory.entry(id).or_insert_with(|| Memory {
@@ -98,14 +108,18 @@ impl<T: Real> Optimiser<T> {
                     let keep = T::of(1.0 - if vector { 0.0 } else { rate * decay });
                     let (b1, b2) = (T::of(beta1), T::of(beta2));
                     let pace = rate / c1;
-                    for (((v, m), s), &g) in
-                        values.iter_mut().zip(&mut memory.first).zip(&mut memory.second).zip(gradient)
-                    {
-                        *m = b1 * *m + (T::ONE - b1) * g;
-                        *s = b2 * *s + (T::ONE - b2) * g * g;
-                        let by = pace * m.wide() / ((s.wide() / c2).sqrt() + epsilon);
-                        *v = *v * keep - T::of(by);
-                    }
+                    let all = (values.par_chunks_mut(PIECE))
+                        .zip(memory.first.par_chunks_mut(PIECE))
+                        .zip(memory.second.par_chunks_mut(PIECE))
+                        .zip(gradient.par_chunks(PIECE));
+                    all.for_each(|(((values, first), second), gradient)| {
+                        for (((v, m), s), &g) in values.iter_mut().zip(first).zip(second).zip(gradient) {
+                            *m = b1 * *m + (T::ONE - b1) * g;
+                            *s = b2 * *s + (T::ONE - b2) * g * g;
+                            let by = pace * m.wide() / ((s.wide() / c2).sqrt() + epsilon);
+                            *v = *v * keep - T::of(by);
+                        }
+                    });
                 }
             }
         }

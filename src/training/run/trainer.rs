@@ -1,13 +1,14 @@
 //! Parameters, optimiser and average, and the step that moves them: a batch flows in, its losses flow out.
 
 use super::super::loader::Batch;
-use super::super::loss::{LossNet, Maps, Structure, Vgg};
+use super::super::loss::{LossNet, Structure, Vgg};
 use super::super::network::Network;
 use super::super::objective::{Losses, Objective};
 use super::super::ops::convolution::Convolve;
 use super::super::optimiser::{Average, Optimiser, clip};
-use super::super::parameters::{Gradients, Parameters};
-use super::super::tape::{Mode, Planes, Spare, Tape, update_running};
+use super::super::parameters::Parameters;
+use super::super::passes::{Passed, Passes, Processor};
+use super::super::tape::{Mode, update_running};
 use super::settings::Settings;
 use crate::model::Architecture;
 use crate::{Error, Fault, Result};
@@ -31,8 +32,7 @@ pub struct Trainer<T: Convolve> {
     pub steps: u64,
     network: Network,
     objective: Objective<T>,
-    spare: Spare<T>,
-    last_size: (usize, usize),
+    passes: Box<dyn Passes<T>>,
 }
 
 impl<T: Convolve> Trainer<T> {
@@ -61,9 +61,13 @@ impl<T: Convolve> Trainer<T> {
             steps: 0,
             network,
             objective,
-            spare: Spare::default(),
-            last_size: (0, 0),
+            passes: Box::new(Processor::default()),
         })
+    }
+
+    /// Makes steps somewhere else than on this machine's cores.
+    pub fn pass_by(&mut self, passes: Box<dyn Passes<T>>) {
+        self.passes = passes;
     }
 
     pub fn architecture(&self) -> Architecture {
@@ -75,24 +79,12 @@ impl<T: Convolve> Trainer<T> {
         self.average.as_ref().map_or(&self.parameters, Average::parameters)
     }
 
-    /// Losses and gradients of a batch, and the running statistics it would leave; nothing is moved.
-    fn gradients(&mut self, batch: &Batch, mode: Mode) -> (Losses, Gradients<T>, Vec<Moved>) {
-        if self.last_size != batch.size {
-            // Maps of another size are of no use to this step.
-            self.spare.clear();
-            self.last_size = batch.size;
-        }
-        let (h, w) = batch.size;
-        let n = batch.names.len();
-        let planes = Planes { batch: n, channels: 3, h, w };
-        let mut tape = Tape::new(&self.parameters, mode, &mut self.spare);
-        let x = batch.planes.iter().map(|&v| T::of(f64::from(v))).collect();
-        let x = tape.input(planes, x, false);
-        let logits = self.network.forward(&mut tape, x);
-        let maps = Maps { batch: n, classes: self.network.architecture().classes, h, w };
-        let (losses, grad) = self.objective.run(maps, tape.values(logits), &batch.labels);
-        let back = tape.backward(logits, grad);
-        (losses, back.gradients, back.statistics)
+    /// Losses and gradients of a batch; nothing is moved.
+    ///
+    /// # Errors
+    /// Whatever the device of the passes says.
+    pub fn pass(&mut self, batch: &Batch, mode: Mode) -> Result<Passed<T>> {
+        self.passes.run(&self.parameters, &self.network, &mut self.objective, batch, mode)
     }
 
     /// One step. `progress` is the share of the run that has passed.
@@ -103,7 +95,7 @@ impl<T: Convolve> Trainer<T> {
         let settle = self.settings.settle;
         let settling = settle > 0.0 && progress >= 1.0 - settle;
         let mode = if settling { Mode::Settling } else { Mode::Training };
-        let (losses, mut gradients, statistics) = self.gradients(batch, mode);
+        let Passed { losses, mut gradients, statistics } = self.pass(batch, mode)?;
         let norm = clip(&mut gradients, self.settings.clip);
         if !losses.total.is_finite() || !norm.is_finite() {
             let what = if losses.total.is_finite() { "gradients are" } else { "loss is" };
@@ -128,5 +120,3 @@ impl<T: Convolve> Trainer<T> {
         Ok(Step { losses, norm, rate })
     }
 }
-
-type Moved = (super::super::tape::Norm, super::super::ops::batch_norm::Statistics);

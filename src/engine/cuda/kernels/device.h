@@ -154,6 +154,7 @@ DEVICE void write8(half *to, const Values &r) {
 
 DEVICE float magnitude(float v) { return v < 0.f ? -v : v; }
 DEVICE bool is_number(float v) { return (bits(v) & 0x7f800000u) != 0x7f800000u; }
+DEVICE double square_root(double v) { return sqrt(v); }
 DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 
 // One output coordinate of a bilinear resize, align_corners false: its two neighbours and the second one's weight.

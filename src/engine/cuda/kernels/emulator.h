@@ -4,6 +4,7 @@
 // device where that finds mistakes: shared memory begins as NaN, asynchronous copies arrive only when they are waited for,
 // and lanes or threads that disagree about what they wait for are an error. The order in which warps run can be turned.
 #pragma once
+#include <cmath>
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>

@@ -3,3 +3,4 @@
 #include "conv.h"
 #include "maps.h"
 #include "picture.h"
+#include "training.h"

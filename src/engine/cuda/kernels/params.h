@@ -232,3 +232,163 @@ struct Mark {
     int classes;
     float level;
 };
+
+// A training step's (training.h). Counts of items are below 2^32.
+struct TrainEach {
+    float *to;
+    const float *from;
+    unsigned count;
+    float scale;
+};
+
+struct TrainBias {
+    float *map;
+    const float *bias;
+    unsigned count;
+    int channels;
+    int pixels;
+    int relu;
+};
+
+struct TrainChannels {
+    const float *from;
+    float *to;
+    unsigned count;
+    int pixels;
+    int channels;
+    int from_channels;
+    int from_first;
+    int to_channels;
+    int to_first;
+    int accumulate;
+};
+
+struct TrainSums {
+    const float *x;
+    // Backward: the gradient, the ReLU's output if there is one, and the channels' forms.
+    float *grad;
+    const float *output;
+    const float *form;
+    // [channels][splits][2]
+    double *partial;
+    int channels;
+    int pixels;
+    int batch;
+    int splits;
+};
+
+struct TrainNorm {
+    const double *partial;
+    // Mean and variance, [channels][2].
+    double *statistics;
+    const float *gamma;
+    const float *beta;
+    const float *running_mean;
+    const float *running_variance;
+    float *gamma_gradient;
+    float *beta_gradient;
+    // [channels][4]
+    float *form;
+    double count;
+    double epsilon;
+    int channels;
+    int splits;
+    int fixed;
+    int unused;
+};
+
+struct TrainApply {
+    const float *x;
+    const float *other;
+    const float *form;
+    float *out;
+    unsigned count;
+    int channels;
+    int pixels;
+    int relu;
+};
+
+struct TrainPool {
+    const float *from;
+    float *to;
+    // Of a maximum; none for an average.
+    int *places;
+    unsigned count;
+    int height;
+    int width;
+    int out_height;
+    int out_width;
+    int side;
+    int stride;
+    int pad;
+};
+
+struct TrainResize {
+    const float *from;
+    const float *added;
+    float *to;
+    unsigned count;
+    int height;
+    int width;
+    int out_height;
+    int out_width;
+    int unused;
+};
+
+struct TrainPlanes {
+    const float *from;
+    float *to;
+    unsigned count;
+    int channels;
+    int pixels;
+    int unused;
+};
+
+struct TrainBox {
+    const float *from;
+    float *to;
+    unsigned count;
+    int height;
+    int width;
+    int side;
+    int accumulate;
+    int unused;
+};
+
+// A subtraction unit: operands, for each all-ones convolution the planes of a and b, and the channels' forms of them.
+struct TrainUnit {
+    const float *a;
+    const float *b;
+    // Forward the result, backward its gradient.
+    float *out;
+    float *a_gradient;
+    float *b_gradient;
+    const float *planes[2][2];
+    float *plane_gradients[2][2];
+    const float *forms[2];
+    // [scales][channels][splits][2]
+    double *partial;
+    unsigned count;
+    int channels;
+    int pixels;
+    int batch;
+    int scales;
+    int splits;
+};
+
+// Forward writes `output`; backward reads it as a gradient and writes `input`, or adds to `weights`.
+struct TrainConv {
+    float *input;
+    float *weights;
+    float *output;
+    unsigned count;
+    int batch;
+    int inputs;
+    int height;
+    int width;
+    int outputs;
+    int out_height;
+    int out_width;
+    int kernel;
+    int stride;
+};

@@ -1,7 +1,7 @@
 //! Sizes of a convolution with "same" padding.
 
 /// Channels, sizes, kernel and stride; the padding is half of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     pub batch: usize,
     /// Input channels, rows and columns.
