@@ -375,6 +375,9 @@ impl Args {
     }
 }
 
+/// Of data whose terms nobody said, before those of the checkpoint.
+const UNSTATED: &str = "Not stated for the data. Those of the checkpoint it started from: ";
+
 /// Everything the data say.
 struct Data {
     training: Vec<Set>,
@@ -667,7 +670,11 @@ impl Job<'_> {
         match (&self.args.terms, of_start) {
             (Some(terms), _) => terms.clone(),
             (None, Some(old)) if !self.args.starts_with_nothing() => {
-                format!("Not stated for the data. Those of the checkpoint it started from: {old}")
+                // Once, however many runs there were.
+                match old.starts_with(UNSTATED) {
+                    true => old.to_owned(),
+                    false => format!("{UNSTATED}{old}"),
+                }
             }
             _ => "Not stated.".into(),
         }

@@ -217,6 +217,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "training",
         &[
+            "engine",
             "error",
             "evaluation",
             "frame",

@@ -638,7 +638,7 @@ fn failed(ordinal: usize, what: &str, e: DriverError) -> Error {
     let text = format!("cuda:{ordinal}: {what} (CUDA says {name})");
     match e.0 {
         CUDA_ERROR_OUT_OF_MEMORY => Error::machine(format!("{text}: out of memory"))
-            .remedy("free the card's memory or choose a smaller --input-size"),
+            .remedy("free the card's memory, or choose a smaller input or batch"),
         CUDA_ERROR_NO_DEVICE | CUDA_ERROR_INVALID_DEVICE | CUDA_ERROR_STUB_LIBRARY => {
             Error::machine(text).remedy("use --device cpu, or check the driver with nvidia-smi")
         }

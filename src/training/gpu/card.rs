@@ -38,19 +38,12 @@ pub(super) trait Card: Device + Send {
     fn give(&mut self, at: Address) -> Result<()> {
         self.release(at)
     }
-
-    /// One line for cards and logs.
-    fn describe(&self) -> String;
 }
 
 #[cfg(test)]
 impl Card for crate::engine::cuda::Emulated {
     fn convolve(&mut self, pass: Pass, geometry: &Geometry, operands: Operands) -> Result<()> {
         plain(self, pass, geometry, operands)
-    }
-
-    fn describe(&self) -> String {
-        "a processor that plays a card".into()
     }
 }
 

@@ -86,6 +86,11 @@ impl Cudnn {
         Ok(out)
     }
 
+    /// One line for cards and logs.
+    pub(super) fn describe(&self) -> String {
+        format!("{}, cuDNN {}", self.gpu.name(), result::get_version())
+    }
+
     fn workspace(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.workspace.1 {
             if self.workspace.0 != 0 {
@@ -356,9 +361,5 @@ impl Card for Cudnn {
 
     fn give(&mut self, at: Address) -> Result<()> {
         self.gpu.release_in_order(at)
-    }
-
-    fn describe(&self) -> String {
-        format!("{}, cuDNN {}", self.gpu.name(), result::get_version())
     }
 }

@@ -163,7 +163,10 @@ impl<'p> Tape<'p> {
 
     /// One thread an item.
     fn each<P: Params>(&mut self, kernel: Train, items: usize, params: P) {
-        self.launch(&Launch::each(Kernel::Train(kernel), items, params));
+        // A launch of no blocks is refused: a network without parameters has no gradients to clear.
+        if items > 0 {
+            self.launch(&Launch::each(Kernel::Train(kernel), items, params));
+        }
     }
 
     fn blocks<P: Params>(&mut self, kernel: Train, blocks: usize, params: P) {

@@ -168,9 +168,13 @@ fn curve(out: &mut String, title: &str, lines: &[(&str, &str, Vec<(f64, f64)>)])
     let (y0, y1) = if y1 - y0 < 1e-9 { (y0 - 0.5, y1 + 0.5) } else { (y0, y1) };
     let x = |v: f64| LEFT + (v - x0) / (x1 - x0).max(1e-9) * (W - LEFT - 8.0);
     let y = |v: f64| 8.0 + (y1 - v) / (y1 - y0) * (H - BOTTOM - 8.0);
+    // Above the lines, where none of them runs through it.
+    let names =
+        lines.iter().map(|(name, colour, _)| format!("<span style=\"color:{colour}\">■</span> {name}"));
+    let legend = names.collect::<Vec<_>>().join(" &#160; ");
     let _ = writeln!(
         out,
-        "<h2>{title}</h2>\n<svg viewBox=\"0 0 {W} {H}\" role=\"img\" aria-label=\"{title} over steps\">"
+        "<h2>{title}</h2>\n<p>{legend}</p>\n<svg viewBox=\"0 0 {W} {H}\" role=\"img\" aria-label=\"{title} over steps\">"
     );
     for i in 0..=4 {
         let v = y0 + (y1 - y0) * f64::from(i) / 4.0;
@@ -189,7 +193,7 @@ fn curve(out: &mut String, title: &str, lines: &[(&str, &str, Vec<(f64, f64)>)])
         H - 4.0,
         W - 8.0
     );
-    for (i, (name, colour, points)) in lines.iter().enumerate() {
+    for (_, colour, points) in lines {
         let path: Vec<String> = points
             .iter()
             .filter(|p| p.1.is_finite())
@@ -197,11 +201,8 @@ fn curve(out: &mut String, title: &str, lines: &[(&str, &str, Vec<(f64, f64)>)])
             .collect();
         let _ = writeln!(
             out,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/><text x=\"{:.0}\" y=\"{}\" \
-             fill=\"{colour}\" class=\"axis\" text-anchor=\"end\">{name}</text>",
-            path.join(" "),
-            W - 12.0,
-            22 + 15 * i
+            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
+            path.join(" ")
         );
     }
     out.push_str("</svg>\n");
