@@ -687,6 +687,10 @@ impl Job<'_> {
                 .remedy("a batch-norm needs at least two, and a network many more"));
         }
         self.data.has_positive()?;
+        let card = card(args.device)?;
+        if let Some((_, name)) = &card {
+            context.remark(format!("training on {name}"))?;
+        }
         prepare(&self.folder, args.resume && self.saved.is_some(), args.force)?;
         let (description, parameters, started_from) = self.start()?;
         if let Some(saved) = &self.saved
@@ -712,7 +716,6 @@ impl Job<'_> {
             );
         }
         let mut trainer = Trainer::new(self.settings.clone(), description.architecture(), parameters, vgg)?;
-        let card = card(args.device)?;
         let judge = match (&card, args.device) {
             (None, _) => DeviceChoice::Cpu,
             (Some(_), DeviceChoice::Auto) => DeviceChoice::Cuda(0),

@@ -13,11 +13,9 @@ use crate::training::loader::Batch;
 use crate::training::loss::{Structure, Weighting, on_processor};
 use crate::training::network::{Network, fresh};
 use crate::training::objective::Objective;
-use crate::training::ops::convolution::Convolve;
 use crate::training::ops::tests::random;
 use crate::training::parameters::{Gradients, Parameters};
 use crate::training::passes::{Passes, Processor};
-use crate::training::real::Real;
 use crate::training::tape::{self, Kernel, Mode, Norm, Planes, Record, Tail, Value};
 
 /// Runs a test on a processor that plays the card, and on the card where there is one; with how far results may be off.
@@ -298,42 +296,40 @@ fn batch(side: usize, n: usize) -> Batch {
 }
 
 /// The cosine of the angle between two gradients.
-fn cosine<A: Real, B: Real>(parameters: &Parameters<f32>, a: &Gradients<A>, b: &Gradients<B>) -> f64 {
+fn cosine(parameters: &Parameters<f32>, a: &Gradients<f32>, b: &Gradients<f32>) -> f64 {
     let mut product = 0.0;
     for (id, _) in parameters.iter() {
         if let (Some(a), Some(b)) = (a.get(id), b.get(id)) {
-            product += a.iter().zip(b).map(|(a, b)| a.wide() * b.wide()).sum::<f64>();
+            product += a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
         }
     }
     product / (a.norm() * b.norm())
 }
 
-fn objective<T: Convolve>() -> Objective<T> {
-    Objective { structure: Structure { weighting: Weighting::PerPixel, silence: 0.5 }, lossnet: None }
-}
-
-/// The whole network, all-ones norms shared by twenty maps among it. Small differences grow through a hundred norms of three
-/// small pictures: the card may be about as far from f64 as the processor's f32 is.
+/// The whole network, all-ones norms shared by twenty maps among it. Rounding grows through a hundred norms of a few small
+/// pictures, so this asks only whether everything is where it belongs; how exact it is, the tests above ask.
 #[test]
 fn a_step_of_the_whole_network() {
     let architecture = Architecture { variant: Variant::M2SNet, classes: 1 };
     let parameters: Parameters<f32> = fresh(architecture, 3);
     let network = Network::new(architecture, &parameters).unwrap();
-    let wide: Parameters<f64> = fresh(architecture, 3);
-    let batch = batch(32, 3);
+    let objective =
+        || Objective { structure: Structure { weighting: Weighting::PerPixel, silence: 0.5 }, lossnet: None };
+    let batch = batch(32, 4);
     for mode in BOTH {
-        let exact = Processor::default().run(&wide, &network, &mut objective(), &batch, mode).unwrap();
         let here = Processor::default().run(&parameters, &network, &mut objective(), &batch, mode).unwrap();
-        let of_f32 = 1.0 - cosine(&parameters, &here.gradients, &exact.gradients);
         on_cards(|card, allowed| {
             let mut card = OnCard::new(card).unwrap();
             let there = card.run(&parameters, &network, &mut objective(), &batch, mode).unwrap();
-            let off = (there.losses.total - exact.losses.total).abs() / exact.losses.total;
-            assert!(off < 20.0 * allowed, "{mode:?}: losses {off:e} apart");
+            let (loss, gradient) = if allowed < 1e-4 { (0.01, 0.05) } else { (0.05, 0.5) };
+            let off = (there.losses.total - here.losses.total).abs() / here.losses.total;
+            assert!(off < loss, "{mode:?}: losses {off:e} apart");
             assert_eq!(here.statistics.len(), there.statistics.len());
-            let off = 1.0 - cosine(&parameters, &there.gradients, &exact.gradients);
-            let far = if allowed < 1e-4 { 4.0 * of_f32 + 1e-5 } else { 0.3 };
-            assert!(off < far, "{mode:?}: the gradient is {off:e} off, the processor's {of_f32:e}");
+            let off = 1.0 - cosine(&parameters, &there.gradients, &here.gradients);
+            assert!(off < gradient, "{mode:?}: gradients {off:e} apart");
+            for (id, p) in parameters.iter() {
+                assert_eq!(there.gradients.get(id).is_some(), here.gradients.get(id).is_some(), "{}", p.key);
+            }
         });
     }
 }
