@@ -284,7 +284,7 @@ fn batch(side: usize, n: usize) -> Batch {
     let px = side * side;
     let disc = |i: usize| {
         let (y, x) = (i % px / side, i % side);
-        u8::from((y as i32 - 10).pow(2) + (x as i32 - 15).pow(2) < 40 && i / px % 2 == 0)
+        u8::from((y as i32 - 10).pow(2) + (x as i32 - 15).pow(2) < 40 && (i / px).is_multiple_of(2))
     };
     Batch {
         step: 0,
