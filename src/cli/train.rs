@@ -378,6 +378,11 @@ impl Args {
 /// Of data whose terms nobody said, before those of the checkpoint.
 const UNSTATED: &str = "Not stated for the data. Those of the checkpoint it started from: ";
 
+/// Says so once, however many runs lie between.
+fn unstated(of_start: &str) -> String {
+    format!("{UNSTATED}{}", of_start.strip_prefix(UNSTATED).unwrap_or(of_start))
+}
+
 /// Everything the data say.
 struct Data {
     training: Vec<Set>,
@@ -669,13 +674,7 @@ impl Job<'_> {
     fn terms(&self, of_start: Option<&str>) -> String {
         match (&self.args.terms, of_start) {
             (Some(terms), _) => terms.clone(),
-            (None, Some(old)) if !self.args.starts_with_nothing() => {
-                // Once, however many runs there were.
-                match old.starts_with(UNSTATED) {
-                    true => old.to_owned(),
-                    false => format!("{UNSTATED}{old}"),
-                }
-            }
+            (None, Some(old)) if !self.args.starts_with_nothing() => unstated(old),
             _ => "Not stated.".into(),
         }
     }
@@ -943,4 +942,16 @@ fn tell(report: &Report, context: &mut Context) -> Result<()> {
         context.say("nothing is wrong with these data")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_nobody_stated_are_said_once() {
+        let first = unstated("Research only.");
+        assert!(first.starts_with("Not stated") && first.ends_with("Research only."));
+        assert_eq!(unstated(&first), first);
+    }
 }

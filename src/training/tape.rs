@@ -139,16 +139,37 @@ enum Step<T> {
 }
 
 /// Memory of maps that are no longer needed, by length. What is taken holds anything.
+///
+/// It keeps no more than it lent: maps and gradients that came from elsewhere end here too, one or more every step, and
+/// would otherwise add up over a run.
 #[derive(Default)]
-pub struct Spare<T>(HashMap<usize, Vec<Vec<T>>>);
+pub struct Spare<T>(HashMap<usize, Kept<T>>);
+
+struct Kept<T> {
+    free: Vec<Vec<T>>,
+    /// Taken and not given back.
+    lent: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { free: Vec::new(), lent: 0 }
+    }
+}
 
 impl<T: Real> Spare<T> {
+    fn reused(&mut self, len: usize) -> Option<Vec<T>> {
+        let kept = self.0.entry(len).or_default();
+        kept.lent += 1;
+        kept.free.pop()
+    }
+
     pub fn take(&mut self, len: usize) -> Vec<T> {
-        self.0.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![T::ZERO; len])
+        self.reused(len).unwrap_or_else(|| vec![T::ZERO; len])
     }
 
     fn zeros(&mut self, len: usize) -> Vec<T> {
-        match self.0.get_mut(&len).and_then(Vec::pop) {
+        match self.reused(len) {
             Some(mut v) => {
                 v.fill(T::ZERO);
                 v
@@ -158,9 +179,16 @@ impl<T: Real> Spare<T> {
     }
 
     pub fn give(&mut self, values: Vec<T>) {
-        if !values.is_empty() {
-            self.0.entry(values.len()).or_default().push(values);
+        let kept = self.0.entry(values.len()).or_default();
+        if !values.is_empty() && kept.lent > 0 {
+            kept.lent -= 1;
+            kept.free.push(values);
         }
+    }
+
+    /// Values that are kept for later.
+    pub fn held(&self) -> usize {
+        self.0.iter().map(|(len, kept)| len * kept.free.len()).sum()
     }
 
     /// Gives all memory back to the system: the next step has another size.

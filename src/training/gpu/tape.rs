@@ -44,6 +44,13 @@ impl Room {
     }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        // The card's pool outlives this run: what is not given back is lost to the next one, such as another fold.
+        let _ = self.spare.clear(&mut *self.card);
+    }
+}
+
 /// What norm used which statistics, and of how many values.
 struct Taken {
     norm: Norm,

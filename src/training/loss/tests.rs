@@ -123,3 +123,17 @@ fn one_class_is_the_sigmoid() {
     assert!(apart(&p, &want) < 1e-12, "{p:?}");
     assert!(probabilities(maps, &[f64::NAN; 4]).iter().all(|p| p.is_nan()));
 }
+
+/// What is held between steps does not grow with them.
+#[test]
+fn memory_does_not_grow_from_picture_to_picture() {
+    let vgg = generated_vgg::<f32>();
+    let mut spare = crate::training::tape::Spare::default();
+    let shown = || [0, 1].map(|s| random(3 * 32 * 32, s).into_iter().map(|v| v as f32).collect::<Vec<_>>());
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        on_processor(&vgg, &mut spare, shown(), 0.5);
+        held.push(spare.held());
+    }
+    assert!(held[0] > 0 && held.iter().all(|h| *h == held[0]), "{held:?}");
+}

@@ -401,3 +401,22 @@ fn sums_do_not_depend_on_threads() {
     };
     assert!(with(1) == with(3));
 }
+
+/// A network's own passes: the gradient of the logits comes from outside and must not stay.
+#[test]
+fn memory_does_not_grow_from_step_to_step() {
+    let mut parameters = Parameters::new();
+    let weight = parameters.insert("a", &[2, 3, 3, 3], random(54, 1), true);
+    let planes = Planes { batch: 2, channels: 3, h: 6, w: 5 };
+    let mut spare = Spare::default();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut tape = Tape::new(&parameters, Mode::Training, &mut spare);
+        let x = tape.input(planes, random(planes.len(), 2), false);
+        let y = tape.convolution(x, Kernel { weight, bias: None, stride: 1 }, Tail::default());
+        let grad = random(tape.planes(y).len(), 3);
+        tape.backward(y, grad);
+        held.push(spare.held());
+    }
+    assert!(held[0] > 0 && held.iter().all(|h| *h == held[0]), "{held:?}");
+}
