@@ -307,18 +307,8 @@ impl<T: Convolve> Record for Tape<'_, T> {
     fn convolution(&mut self, x: Value, kernel: Kernel, tail: Tail) -> Value {
         let from = self.planes(x);
         let weight = self.parameters.get(kernel.weight);
-        let [cout, cin, side, _] = weight.shape[..] else { panic!("{} is no kernel", weight.key) };
-        assert_eq!(cin, from.channels, "input channels of {}", weight.key);
-        let g = Geometry {
-            batch: from.batch,
-            cin,
-            h: from.h,
-            w: from.w,
-            cout,
-            kernel: side,
-            stride: kernel.stride,
-        };
-        let planes = Planes { batch: from.batch, channels: cout, h: g.out_h(), w: g.out_w() };
+        let g = geometry(self.parameters, from, &kernel);
+        let planes = Planes { batch: from.batch, channels: g.cout, h: g.out_h(), w: g.out_w() };
         let px = planes.px();
         let mut raw = self.spare.take(planes.len());
         T::convolution(&g).forward(
@@ -492,6 +482,14 @@ impl<T: Convolve> Record for Tape<'_, T> {
         let tracked = values.iter().any(|&v| self.tracked(v));
         self.record(planes, out, tracked, || Step::Concat(values.to_vec()))
     }
+}
+
+/// A convolution's sizes on a map.
+pub(super) fn geometry<T: Real>(parameters: &Parameters<T>, from: Planes, kernel: &Kernel) -> Geometry {
+    let weight = parameters.get(kernel.weight);
+    let [cout, cin, side, _] = weight.shape[..] else { panic!("{} is no kernel", weight.key) };
+    assert_eq!(cin, from.channels, "input channels of {}", weight.key);
+    Geometry { batch: from.batch, cin, h: from.h, w: from.w, cout, kernel: side, stride: kernel.stride }
 }
 
 /// What a step backwards gave.
@@ -745,15 +743,7 @@ impl<T: Convolve> Walk<'_, T> {
         };
         let from = self.planes(x);
         let weight = p.get(kernel.weight);
-        let g = Geometry {
-            batch: from.batch,
-            cin: from.channels,
-            h: from.h,
-            w: from.w,
-            cout: planes.channels,
-            kernel: weight.shape[2],
-            stride: kernel.stride,
-        };
+        let g = geometry(p, from, &kernel);
         let passes = T::convolution(&g);
         if weight.trained {
             let out = self.gradients.entry(kernel.weight, weight.values.len());

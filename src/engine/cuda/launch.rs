@@ -30,107 +30,65 @@ pub(crate) enum Kernel {
     Spin,
 }
 
-/// The kernels of `kernels/training.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Train {
-    Fill,
-    Add,
-    Difference,
-    Cut,
-    Bias,
-    Channels,
-    Sums,
-    Norm,
-    NormBack,
-    Apply,
-    ApplyBack,
-    Pool,
-    PoolBack,
-    Resize,
-    ResizeBack,
-    ChannelSum,
-    ChannelSpread,
-    Box,
-    UnitNorm,
-    Unit,
-    UnitBack,
-    UnitSums,
-    UnitNormBack,
-    Conv,
-    ConvInput,
-    ConvWeights,
+/// Kernels and their functions' names in the module.
+macro_rules! train_kernels {
+    ($($kernel:ident = $name:literal),* $(,)?) => {
+        /// The kernels of `kernels/training.h`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Train {
+            $($kernel),*
+        }
+
+        impl Train {
+            const ALL: &[Train] = &[$(Train::$kernel),*];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Train::$kernel => $name),*
+                }
+            }
+        }
+    };
 }
 
-impl Train {
-    const ALL: [Train; 26] = {
-        use Train::*;
-        [
-            Fill,
-            Add,
-            Difference,
-            Cut,
-            Bias,
-            Channels,
-            Sums,
-            Norm,
-            NormBack,
-            Apply,
-            ApplyBack,
-            Pool,
-            PoolBack,
-            Resize,
-            ResizeBack,
-            ChannelSum,
-            ChannelSpread,
-            Box,
-            UnitNorm,
-            Unit,
-            UnitBack,
-            UnitSums,
-            UnitNormBack,
-            Conv,
-            ConvInput,
-            ConvWeights,
-        ]
-    };
-
-    fn name(self) -> &'static str {
-        match self {
-            Train::Fill => "train_fill",
-            Train::Add => "train_add",
-            Train::Difference => "train_difference",
-            Train::Cut => "train_cut",
-            Train::Bias => "train_bias",
-            Train::Channels => "train_channels",
-            Train::Sums => "train_sums",
-            Train::Norm => "train_norm",
-            Train::NormBack => "train_norm_back",
-            Train::Apply => "train_apply",
-            Train::ApplyBack => "train_apply_back",
-            Train::Pool => "train_pool",
-            Train::PoolBack => "train_pool_back",
-            Train::Resize => "train_resize",
-            Train::ResizeBack => "train_resize_back",
-            Train::ChannelSum => "train_channel_sum",
-            Train::ChannelSpread => "train_channel_spread",
-            Train::Box => "train_box",
-            Train::UnitNorm => "train_unit_norm",
-            Train::Unit => "train_unit",
-            Train::UnitBack => "train_unit_back",
-            Train::UnitSums => "train_unit_sums",
-            Train::UnitNormBack => "train_unit_norm_back",
-            Train::Conv => "train_conv",
-            Train::ConvInput => "train_conv_input",
-            Train::ConvWeights => "train_conv_weights",
-        }
-    }
+train_kernels! {
+    Fill = "train_fill",
+    Add = "train_add",
+    Difference = "train_difference",
+    Cut = "train_cut",
+    Bias = "train_bias",
+    Channels = "train_channels",
+    Sums = "train_sums",
+    Norm = "train_norm",
+    NormBack = "train_norm_back",
+    Apply = "train_apply",
+    ApplyBack = "train_apply_back",
+    Pool = "train_pool",
+    PoolBack = "train_pool_back",
+    Resize = "train_resize",
+    ResizeBack = "train_resize_back",
+    ChannelSum = "train_channel_sum",
+    ChannelSpread = "train_channel_spread",
+    Box = "train_box",
+    UnitNorm = "train_unit_norm",
+    Unit = "train_unit",
+    UnitBack = "train_unit_back",
+    UnitSums = "train_unit_sums",
+    UnitNormBack = "train_unit_norm_back",
+    Conv = "train_conv",
+    ConvInput = "train_conv_input",
+    ConvWeights = "train_conv_weights",
 }
 
 impl Kernel {
     pub(crate) fn all() -> impl Iterator<Item = Kernel> {
         use Kernel::*;
         let others = [Subtract, Join, Pool, Enter, Last, Exit, Rows, Columns, Mark];
-        Tile::ALL.into_iter().map(Conv).chain(others).chain(super::launch::Train::ALL.map(Kernel::Train))
+        Tile::ALL
+            .into_iter()
+            .map(Conv)
+            .chain(others)
+            .chain(self::Train::ALL.iter().copied().map(Kernel::Train))
     }
 
     /// The function's name in the module.

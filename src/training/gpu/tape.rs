@@ -13,7 +13,7 @@ use crate::training::ops::batch_norm::{EPSILON, Statistics};
 use crate::training::ops::convolution::Geometry;
 use crate::training::ops::pool;
 use crate::training::parameters::{ParameterId, Parameters};
-use crate::training::tape::{Kernel as Convolution, Mode, Norm, Planes, Record, Tail, Value};
+use crate::training::tape::{Kernel as Convolution, Mode, Norm, Planes, Record, Tail, Value, geometry};
 use crate::{Error, Result};
 
 /// Blocks of a reduction, at least while channels are few.
@@ -187,11 +187,11 @@ impl<'p> Tape<'p> {
         }
     }
 
-    fn fill(&mut self, to: Address, floats: usize, with: f32) {
+    fn clear(&mut self, to: Address, floats: usize) {
         self.each(
             Train::Fill,
             floats,
-            TrainEach { to, count: floats as u32, scale: with, ..TrainEach::default() },
+            TrainEach { to, count: floats as u32, scale: 0.0, ..TrainEach::default() },
         );
     }
 
@@ -428,27 +428,22 @@ impl<'p> Tape<'p> {
     pub(super) fn apart(&mut self, got: Value, wanted: Address, scale: f32) -> Result<f64> {
         let planes = self.planes(got);
         let n = planes.len();
-        // wanted − got first: the sign falls out of the squares, and the scale turns it back.
         let from = self.at(got);
-        self.each(Train::Difference, n, TrainEach { to: wanted, from, count: n as u32, scale: 1.0 });
-        let flat = Planes { channels: 1, ..planes };
-        let whole = Planes { h: planes.h * planes.channels, ..flat };
+        self.each(Train::Difference, n, TrainEach { to: wanted, from, count: n as u32, scale: -scale });
+        let whole = Planes { channels: 1, h: planes.h * planes.channels, ..planes };
         let splits = self.sums(wanted, whole, None);
         let mut sums = vec![0f64; 2 * splits];
         let partial = self.room.partial;
         self.download(partial, bytes_of_mut(&mut sums))?;
-        let zero = self.take(n);
-        self.fill(zero, n, 0.0);
-        self.each(Train::Difference, n, TrainEach { to: wanted, from: zero, count: n as u32, scale: -scale });
-        self.give(n, zero);
-        Ok(sums.chunks_exact(2).map(|p| p[1]).sum())
+        let squares: f64 = sums.chunks_exact(2).map(|p| p[1]).sum();
+        Ok(squares / f64::from(scale).powi(2))
     }
 
     /// Walks back from `seeds`, maps with their gradients. The gradients of parameters are added up in the arena, which is
     /// cleared first. The maps are given up on the way.
     pub(super) fn backward(mut self, seeds: Vec<(Value, Address)>) -> Result<Backward> {
         if let Some(at) = self.arena.gradients() {
-            self.fill(at, self.arena.len, 0.0);
+            self.clear(at, self.arena.len);
         }
         let mut walk = Walk {
             maps: self.slots.iter().map(|_| None).collect(),
@@ -628,7 +623,7 @@ impl Record for Tape<'_> {
     fn sum(&mut self, values: &[Value]) -> Value {
         let planes = self.planes(values[0]);
         let to = self.take(planes.len());
-        self.fill(to, planes.len(), 0.0);
+        self.clear(to, planes.len());
         for &v in values {
             assert_eq!(self.planes(v), planes, "maps of a sum");
             self.add(to, self.at(v), planes.len());
@@ -713,13 +708,6 @@ impl Tape<'_> {
             }
         }
     }
-}
-
-fn geometry(parameters: &Parameters<f32>, from: Planes, kernel: &Convolution) -> Geometry {
-    let weight = parameters.get(kernel.weight);
-    let [cout, cin, side, _] = weight.shape[..] else { panic!("{} is no kernel", weight.key) };
-    assert_eq!(cin, from.channels, "input channels of {}", weight.key);
-    Geometry { batch: from.batch, cin, h: from.h, w: from.w, cout, kernel: side, stride: kernel.stride }
 }
 
 /// What a walk gave.
@@ -822,7 +810,7 @@ impl Walk<'_> {
         }
         let len = self.tape.planes(value).len();
         let made = self.tape.take(len);
-        self.tape.fill(made, len, 0.0);
+        self.tape.clear(made, len);
         self.maps[value.0] = Some(made);
         made
     }
