@@ -169,7 +169,12 @@ fn a_run_that_goes_on_is_one_that_never_stopped() {
     };
     assert_eq!(losses("whole/log.jsonl"), losses("parts/log.jsonl"));
     let page = std::fs::read_to_string(at("whole/index.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("data:image/jpeg") && !page.contains("http"));
+    assert!(
+        page.contains("<svg")
+            && page.contains("data:image/jpeg")
+            && !page.contains("http:")
+            && !page.contains("https:")
+    );
     let csv = std::fs::read_to_string(at("whole/log.csv")).unwrap();
     assert_eq!(csv.lines().count(), 4, "{csv}");
 }
