@@ -137,16 +137,26 @@ fn multiply(
                     let a = panels[(block * depth + c0 * g.taps()) * ROWS..][..k * ROWS].as_ptr();
                     let rows = ROWS.min(g.cout - block * ROWS);
                     let start = if c0 == 0 { starts[block * ROWS..].as_ptr() } else { std::ptr::null() };
-                    for (i, tile) in tiles.clone().enumerate() {
-                        let b = panel[i * k * LANES..][..k * LANES].as_ptr();
-                        let lanes = LANES.min(px - tile * LANES);
-                        let at = (picture * g.cout + block * ROWS) * px + tile * LANES;
-                        // SAFETY: the panels were sliced to their lengths; the tile lies in this task's pixels of this
-                        // picture, whole, or goes through a buffer of its own size.
+                    let panel_of = |i: usize| panel[i * k * LANES..][..k * LANES].as_ptr();
+                    let place = |i: usize| (picture * g.cout + block * ROWS) * px + (tiles.start + i) * LANES;
+                    // Whole tiles two by two.
+                    let whole = if rows == ROWS { tiles.end.min(px / LANES) - tiles.start } else { 0 };
+                    let paired = whole / 2 * 2;
+                    for i in (0..paired).step_by(2) {
+                        // SAFETY: the panels were sliced to their lengths; both tiles lie in this task's pixels of this
+                        // picture.
                         unsafe {
-                            let to = shared.at(at);
-                            if rows == ROWS && lanes == LANES {
-                                kernels.tile(k, a, b, to, px, start);
+                            let to = [shared.at(place(i)), shared.at(place(i + 1))];
+                            kernels.pair(k, a, [panel_of(i), panel_of(i + 1)], to, px, start);
+                        }
+                    }
+                    for i in paired..tiles.len() {
+                        let lanes = LANES.min(px - (tiles.start + i) * LANES);
+                        // SAFETY: as above; what is not a whole tile goes through a buffer of its own size.
+                        unsafe {
+                            let to = shared.at(place(i));
+                            if i < whole {
+                                kernels.tile(k, a, panel_of(i), to, px, start);
                                 continue;
                             }
                             let mut edge = [0f32; ROWS * LANES];
@@ -157,7 +167,7 @@ fn multiply(
                                         .copy_from_slice(std::slice::from_raw_parts(from, lanes));
                                 }
                             }
-                            kernels.tile(k, a, b, edge.as_mut_ptr(), LANES, start);
+                            kernels.tile(k, a, panel_of(i), edge.as_mut_ptr(), LANES, start);
                             for r in 0..rows {
                                 let row = std::slice::from_raw_parts_mut(to.add(r * px), lanes);
                                 row.copy_from_slice(&edge[r * LANES..][..lanes]);
@@ -311,11 +321,6 @@ fn join(x: &[f32], (batch, channels, h, w): (usize, usize, usize, usize), zeros:
     });
 }
 
-/// Rows of the gradient for one call, the last repeated where there are fewer.
-fn rows_from(grads: &[f32], px: usize, o: usize, cout: usize, p: usize) -> [*const f32; DOT_ROWS] {
-    std::array::from_fn(|r| grads[(o + r).min(cout - 1) * px + p..].as_ptr())
-}
-
 /// Kernels of one pixel: products of planes with planes.
 fn flat_weights(
     g: &Geometry,
@@ -343,6 +348,42 @@ pub struct Planes<'a> {
     pub from: usize,
 }
 
+impl Planes<'_> {
+    /// `n` values of each plane of a range, the last one repeated where there are fewer than asked for.
+    fn rows<const N: usize>(&self, range: Range<usize>, n: usize) -> [*const f32; N] {
+        std::array::from_fn(|i| {
+            let plane = (range.start + i).min(range.end - 1);
+            self.values[plane * self.px + self.from..][..n].as_ptr()
+        })
+    }
+}
+
+/// Outputs that [`dots`] takes at once.
+const OUTPUTS: usize = 2 * DOT_ROWS;
+
+/// `Σ grads[o][p] · columns[c][p]` over `n` pixels for [`OUTPUTS`] outputs at most; `add` gets an output and its sums.
+///
+/// # Safety
+/// Every column may be read at `n` values.
+unsafe fn dots(
+    kernels: Kernels,
+    n: usize,
+    (grads, outputs): (&Planes, Range<usize>),
+    columns: [*const f32; DOT_COLUMNS],
+    mut add: impl FnMut(usize, &[f32; DOT_COLUMNS]),
+) {
+    let mut sums = [[0f32; 12]; 2];
+    // SAFETY: every row has `n` values, and of the columns the caller says it.
+    unsafe {
+        if outputs.len() > DOT_ROWS {
+            kernels.double_dots(n, grads.rows(outputs.clone(), n), columns, &mut sums);
+        } else {
+            kernels.dots(n, grads.rows(outputs.clone(), n), columns, &mut sums[0]);
+        }
+    }
+    outputs.zip(sums.as_flattened().as_chunks().0).for_each(|(o, sums)| add(o, sums));
+}
+
 /// `out[o · columns + c] += Σ grads[o][p] · x[c][p]` over `n` pixels, for some outputs and some channels.
 ///
 /// # Safety
@@ -355,22 +396,18 @@ pub unsafe fn add_products(
     columns: usize,
     out: Shared,
 ) {
-    let row = |of: &Planes, i: usize| of.values[i * of.px + of.from..][..n].as_ptr();
-    for o in outputs.clone().step_by(DOT_ROWS) {
-        // The last is repeated where there are fewer.
-        let rows = std::array::from_fn(|r| row(grads, (o + r).min(outputs.end - 1)));
+    for o in outputs.clone().step_by(OUTPUTS) {
+        let outputs = o..outputs.end.min(o + OUTPUTS);
         for c in channels.clone().step_by(DOT_COLUMNS) {
-            let planes = std::array::from_fn(|i| row(x, (c + i).min(channels.end - 1)));
-            let mut sums = [0f32; 12];
-            // SAFETY: every row was sliced to `n` values; the places are the caller's promise.
-            unsafe {
-                kernels.dots(n, rows, planes, &mut sums);
-                for r in 0..DOT_ROWS.min(outputs.end - o) {
-                    for i in 0..DOT_COLUMNS.min(channels.end - c) {
-                        *out.at((o + r) * columns + c + i) += sums[DOT_COLUMNS * r + i];
-                    }
+            let channels = c..channels.end.min(c + DOT_COLUMNS);
+            let add = |o: usize, sums: &[f32; DOT_COLUMNS]| {
+                for (c, sum) in channels.clone().zip(sums) {
+                    // SAFETY: the places are the caller's promise.
+                    unsafe { *out.at(o * columns + c) += sum };
                 }
-            }
+            };
+            // SAFETY: every column has `n` values.
+            unsafe { dots(kernels, n, (grads, outputs.clone()), x.rows(channels.clone(), n), add) };
         }
     }
 }
@@ -396,6 +433,7 @@ fn spatial_weights(
         for y0 in (0..oh).step_by(rows_at_once) {
             let rows_here = rows_at_once.min(oh - y0);
             let n = rows_here * ow;
+            let grads = Planes { values: grads, px, from: y0 * ow };
             for c in channels.clone() {
                 let plane = &planes[c * g.px()..][..g.px()];
                 for (copy, to) in scratch.chunks_exact_mut(copy_rows * ow).enumerate() {
@@ -421,19 +459,17 @@ fn spatial_weights(
                             };
                             scratch[at..][..n].as_ptr()
                         });
-                        for o in (0..g.cout).step_by(DOT_ROWS) {
-                            let rows = rows_from(grads, px, o, g.cout, y0 * ow);
-                            let mut sums = [0f32; 12];
-                            // SAFETY: rows and columns have `n` pixels from here on; the weights are this task's
-                            // channels.
-                            unsafe {
-                                kernels.dots(n, rows, columns, &mut sums);
-                                for r in 0..DOT_ROWS.min(g.cout - o) {
-                                    for i in 0..DOT_COLUMNS.min(g.kernel - kx) {
-                                        let at = ((o + r) * g.cin + c) * g.taps() + ky * g.kernel + kx + i;
-                                        *out.at(at) += sums[DOT_COLUMNS * r + i];
-                                    }
+                        for o in (0..g.cout).step_by(OUTPUTS) {
+                            let add = |o: usize, sums: &[f32; DOT_COLUMNS]| {
+                                let at = (o * g.cin + c) * g.taps() + ky * g.kernel;
+                                for (kx, sum) in (kx..g.kernel).zip(sums) {
+                                    // SAFETY: the weights are this task's channels.
+                                    unsafe { *out.at(at + kx) += sum };
                                 }
+                            };
+                            // SAFETY: the columns have `n` pixels from here on.
+                            unsafe {
+                                dots(kernels, n, (&grads, o..g.cout.min(o + OUTPUTS)), columns, add);
                             }
                         }
                     }

@@ -1,7 +1,7 @@
 //! Convolutions with "same" padding: planes and weights flow in, planes and gradients flow out.
 //!
-//! [`Passes::fast`] runs on our own kernels in f32 (3x3 ones by Winograd's algorithm where that gains), [`Passes::plain`] writes the convolution out as a matrix product
-//! (im2col) in any precision: the reference of the tests, and what checks in f64 run on.
+//! [`Passes::fast`] runs on our own kernels in f32 (3x3 ones by Winograd's algorithm where that gains), [`Passes::plain`]
+//! writes the convolution out as a matrix product (im2col) in any precision: the reference of the tests, and what checks in f64 run on.
 
 mod fast;
 mod geometry;
@@ -55,8 +55,8 @@ impl Passes<f32> {
 
     /// Without Winograd's algorithm.
     #[cfg(test)]
-    pub fn direct(g: Geometry) -> Self {
-        Self { by_points: false, ..Self::fast(g) }
+    pub fn direct(self) -> Self {
+        Self { by_points: false, ..self }
     }
 
     /// Whether Winograd's algorithm is used.
@@ -65,15 +65,10 @@ impl Passes<f32> {
         self.by_points
     }
 
-    /// Our kernels as they run on processors without vector instructions.
+    /// The same by every set of kernels that runs here, plain Rust the last.
     #[cfg(test)]
-    pub fn portable(g: Geometry) -> Self {
-        Self {
-            g,
-            kernels: Some(Kernels::plain()),
-            by_points: winograd::suits(&g),
-            of: std::marker::PhantomData,
-        }
+    pub fn by_all_kernels(g: Geometry) -> impl Iterator<Item = Self> {
+        Kernels::all().map(move |kernels| Self { kernels: Some(kernels), ..Self::fast(g) })
     }
 }
 

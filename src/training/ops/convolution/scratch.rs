@@ -15,13 +15,18 @@ thread_local! {
 /// Memory of a pass that the next pass on this thread uses again: the system would clear every page of a new one.
 pub type Kept = Cell<Vec<f32>>;
 
-/// Lends such memory, `len` long, holding anything. Asked for again inside of `work`, it is new memory.
+/// Values of a line of a cache. A register of AVX-512 that is read across two lines costs two reads.
+const LINE: usize = 16;
+
+/// Lends such memory, `len` long, holding anything, from the begin of a cache line on. Asked for again inside of `work`,
+/// it is new memory.
 pub fn with_kept<T>(kept: &'static LocalKey<Kept>, len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     let mut buffer = kept.take();
-    if buffer.len() < len {
-        buffer = vec![0.0; len];
+    if buffer.len() < len + LINE {
+        buffer = vec![0.0; len + LINE];
     }
-    let out = work(&mut buffer[..len]);
+    let begin = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
+    let out = work(&mut buffer[begin..][..len]);
     kept.set(buffer);
     out
 }

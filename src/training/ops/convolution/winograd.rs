@@ -26,7 +26,7 @@ thread_local! {
     static POINTS_OF_BOTH: Kept = const { Cell::new(Vec::new()) };
 }
 
-/// Strips of a task of [`multiply`]: the weights are read once for all of them.
+/// Strips of a task of [`multiply`], whose tiles are multiplied as pairs: the weights are read once for both.
 const STRIPS: usize = 2;
 
 /// Channels whose points are at hand at once.
@@ -198,11 +198,18 @@ fn multiply(
                 for point in 0..POINTS {
                     for block in 0..blocks {
                         let a = &panels[((point * blocks + block) * g.cin + c0) * ROWS..][..n * ROWS];
-                        for (source, sum) in source.chunks_exact(sources).zip(sum.chunks_exact_mut(sums)) {
-                            let b = &source[point * stride..][..n * LANES];
-                            let to = &mut sum[(point * blocks + block) * ROWS * LANES..][..ROWS * LANES];
-                            // SAFETY: all three were sliced to what the kernel reads and writes.
-                            unsafe { kernels.tile(n, a.as_ptr(), b.as_ptr(), to.as_mut_ptr(), LANES, start) };
+                        let panel =
+                            |strip: usize| source[strip * sources + point * stride..][..n * LANES].as_ptr();
+                        let tile = (point * blocks + block) * ROWS * LANES;
+                        let to = Shared(sum.as_mut_ptr());
+                        // SAFETY: the panels were sliced to what the kernel reads, and each strip has its own sums.
+                        unsafe {
+                            if strips.len() == STRIPS {
+                                let to = [to.at(tile), to.at(sums + tile)];
+                                kernels.pair(n, a.as_ptr(), [panel(0), panel(1)], to, LANES, start);
+                            } else {
+                                kernels.tile(n, a.as_ptr(), panel(0), to.at(tile), LANES, start);
+                            }
                         }
                     }
                 }
