@@ -402,4 +402,38 @@ mod tests {
         let e = Postprocessor::new(0.5).run(&logits, SHAPE, Rect::full(20, 10), &mut mask).unwrap_err();
         assert!(e.to_string().contains("not a number"), "{e}");
     }
+
+    /// A session keeps its mask and its buffers: nothing of the last frame may show in the next, whatever its size, and
+    /// whichever way the marks come.
+    #[test]
+    fn nothing_of_the_last_frame_is_left_in_the_next() {
+        let mut two = vec![-5.0; 32 * 64];
+        blob(&mut two, 4, 4, 6, 5, 3.0);
+        blob(&mut two, 40, 10, 20, 10, 2.0);
+        let mut one = vec![-5.0; 32 * 64];
+        blob(&mut one, 20, 20, 9, 7, 1.0);
+        let none = vec![-4.0; 32 * 64];
+        let (large, small) = (Rect::new(10, 5, 128, 64), Rect::new(3, 4, 64, 32));
+        let mut post = Postprocessor::new(0.5);
+        let empty = || Mask { width: 200, height: 100, ..Default::default() };
+        let mut kept = [empty(), empty(), empty()];
+        for (frame, (logits, view)) in
+            [(&two, large), (&one, small), (&none, small), (&one, large), (&none, large), (&two, small)]
+                .into_iter()
+                .enumerate()
+        {
+            let fresh = run(logits, view, 0.5);
+            post.run(logits, SHAPE, view, &mut kept[0]).unwrap();
+            post.run_drawn(logits, logits, SHAPE, view, &mut kept[1]).unwrap();
+            let (size, target) = ((32, 64), (view.h as usize, view.w as usize));
+            let mut values = vec![0.0; target.0 * target.1];
+            kept[2].inside.resize(values.len(), 0);
+            let found =
+                Thresholder::default().run(logits, 1, size, target, 0.0, &mut kept[2].inside, &mut values);
+            post.run_marked(logits, SHAPE, view, found, &mut kept[2]).unwrap();
+            for mask in &kept {
+                assert_eq!(*mask, fresh, "frame {frame}");
+            }
+        }
+    }
 }

@@ -2,11 +2,15 @@
 //!
 //! In: `[classes, h, w]` logits, a level. Out: which pixels of the enlarged map reach it, their values, and the largest
 //! value anywhere: what [`super::Upsampler`] followed by a comparison gives, to the bit. A bilinear sample is never
-//! above the largest of its four neighbours, so cells whose corners all lie below the level are skipped; in most frames
-//! that is nearly all of them.
+//! above the largest of its four neighbours by more than it is rounded, so cells whose corners all lie that far below the
+//! level are skipped; in most frames that is nearly all of them.
 
 use super::upsample::{Between, positions};
 use crate::frame::{Extent, Found};
+
+/// Rounding of a sample, in shares of the map's largest magnitude: a difference, a product and a sum along each axis, each
+/// of values up to twice as large, come to ten half units in the last place at most.
+const ROUNDING: f32 = 8.0 * f32::EPSILON;
 
 /// Thresholds enlarged maps; keeps its tables while sizes stay the same.
 #[derive(Debug, Default)]
@@ -48,10 +52,13 @@ impl Thresholder {
             }
             &joined
         };
+        // As integers, which order magnitudes alike and are compared many at once.
+        let magnitude = f32::from_bits(map.iter().fold(0, |m, l| m.max(l.abs().to_bits())));
+        let rounding = ROUNDING * magnitude;
         inside.fill(0);
         let mut found = Found { area: 0, top: f32::NEG_INFINITY, extent: Extent::default() };
         let mut extent = Extent { left: target_w, top: target_h, right: 0, bottom: 0 };
-        self.visit(map, w, target_h, level, |y, first, row| {
+        self.visit(map, w, target_h, level - rounding, |y, first, row| {
             let at = y * target_w + first;
             let line = &mut inside[at..at + row.len()];
             values[at..at + row.len()].copy_from_slice(row);
@@ -85,7 +92,7 @@ impl Thresholder {
             let (y, x) = (nearest(&self.down, best / w), nearest(&self.across, best % w));
             let bound = sample(map, w, self.down[y], self.across[x]);
             let mut top = bound;
-            self.visit(map, w, target_h, bound, |_, _, row| {
+            self.visit(map, w, target_h, bound - rounding, |_, _, row| {
                 top = row.iter().fold(top, |m, &l| if l > m { l } else { m });
             });
             found.top = top;
@@ -126,7 +133,8 @@ impl Thresholder {
         }
     }
 
-    /// Calls `each(y, first column, samples)` for every stretch of a row in which a sample may reach `level`.
+    /// Calls `each(y, first column, samples)` for every stretch of a row with a sample that has a neighbour of `level` or
+    /// more.
     fn visit(
         &mut self,
         map: &[f32],
@@ -236,18 +244,39 @@ mod tests {
         (inside, values, found)
     }
 
+    fn map_of(classes: usize, (h, w): (usize, usize), seed: u32) -> Vec<f32> {
+        let at = |i: u32| i.wrapping_mul(747796405).wrapping_add(seed).wrapping_mul(2891336453) >> 8;
+        (1..=classes * h * w).map(|i| at(i as u32) as f32 / 1e6 - 8.0).collect()
+    }
+
+    /// Near a column's end a sample is rounded to above both of its neighbours; it may be the only one that reaches.
+    #[test]
+    fn a_sample_above_its_neighbours_is_found() {
+        let (logits, level) = ([-6.521_993_f32, 5.084_602_4], 5.084_602_8);
+        let (inside, _, found) = plainly(&logits, 1, (1, 2), (1, 98), level);
+        assert!(logits.iter().all(|&l| l < level) && found.area > 0, "{found:?}");
+        let (mut got, mut values) = (vec![9; 98], vec![0.0; 98]);
+        assert_eq!(
+            Thresholder::default().run(&logits, 1, (1, 2), (1, 98), level, &mut got, &mut values),
+            found
+        );
+        assert_eq!(got, inside);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
         fn finds_what_the_plain_steps_find(
             h in 1usize..12, w in 1usize..12, th in 1usize..40, tw in 1usize..600, classes in 1usize..4,
-            level in -6f32..9.0, seed in any::<u32>(), exact in any::<bool>(),
+            level in -6f32..9.0, seed in any::<u32>(), exact in 0..3,
         ) {
-            let logits: Vec<f32> = (0..classes * h * w)
-                .map(|i| ((i as u32 + 1).wrapping_mul(747796405).wrapping_add(seed).wrapping_mul(2891336453) >> 8) as f32 / 1e6 - 8.0)
-                .collect();
-            // Often a level that a logit has to the bit.
-            let level = if exact { logits[seed as usize % logits.len()] } else { level };
+            let logits = map_of(classes, (h, w), seed);
+            // Often a level that a logit or a sample has to the bit.
+            let level = match exact {
+                0 => level,
+                1 => logits[seed as usize % logits.len()],
+                _ => plainly(&logits, classes, (h, w), (th, tw), level).1[seed as usize % (th * tw)],
+            };
             let (inside, values, found) = plainly(&logits, classes, (h, w), (th, tw), level);
             let mut t = Thresholder::default();
             for _ in 0..2 {
@@ -263,6 +292,74 @@ mod tests {
                 for (i, &o) in got.iter().enumerate() {
                     prop_assert!(o == 0 || again[i] == values[i]);
                 }
+            }
+        }
+    }
+
+    /// A session keeps its thresholder while sizes, classes and maps change: nothing of the last may be left in it.
+    #[test]
+    fn what_was_kept_for_another_size_changes_nothing() {
+        let mut kept = Thresholder::default();
+        let sizes = [
+            (1, (4, 5), (20, 30)),
+            (3, (7, 3), (9, 11)),
+            (2, (7, 3), (9, 600)),
+            (3, (2, 9), (31, 8)),
+            (1, (7, 3), (9, 11)),
+            (3, (2, 9), (31, 9)),
+        ];
+        for (round, (classes, size, target)) in sizes.into_iter().enumerate() {
+            let logits = map_of(classes, size, 7919 * round as u32);
+            for level in [-2.0, 5.0, 100.0] {
+                let (inside, values, found) = plainly(&logits, classes, size, target, level);
+                let (mut got, mut got_values) = (vec![9; inside.len()], vec![f32::NAN; inside.len()]);
+                let result = kept.run(&logits, classes, size, target, level, &mut got, &mut got_values);
+                assert_eq!(result, found, "round {round}, {level}");
+                assert_eq!(got, inside, "round {round}, {level}");
+                let marked = |i: &usize| inside[*i] != 0;
+                assert!(
+                    (0..inside.len()).filter(marked).all(|i| got_values[i] == values[i]),
+                    "round {round}"
+                );
+                let mut again = vec![f32::NAN; inside.len()];
+                kept.values_within(&logits, classes, size, target, found.extent, &mut again);
+                assert!((0..inside.len()).filter(marked).all(|i| again[i] == values[i]), "round {round}");
+            }
+        }
+    }
+
+    /// What makes it fast: samples between values that all lie below the level are not even computed.
+    #[test]
+    fn only_what_may_reach_the_level_is_visited() {
+        let (size, target) = ((8, 10), (72, 90));
+        for (x, y) in [(0, 0), (9, 7), (4, 3), (0, 5), (9, 2)] {
+            let mut logits = vec![-5.0; 80];
+            logits[y * 10 + x] = 3.0;
+            let (mut inside, mut values) = (vec![9; 72 * 90], vec![f32::NAN; 72 * 90]);
+            let found = Thresholder::default().run(&logits, 1, size, target, 0.0, &mut inside, &mut values);
+            // The fifth of a value's nine samples a side lies on it.
+            assert_eq!((found.top, values[(9 * y + 4) * 90 + 9 * x + 4]), (3.0, 3.0));
+            for (i, value) in values.iter().enumerate() {
+                let far = (i % 90).abs_diff(9 * x + 4) > 9 || (i / 90).abs_diff(9 * y + 4) > 9;
+                assert!(!far || (value.is_nan() && inside[i] == 0), "sample {i} for ({x}, {y})");
+            }
+        }
+    }
+
+    /// Between a value and the next float, samples are rounded to one of the two: also the lower of two lines may be
+    /// what reaches the level.
+    #[test]
+    fn a_level_that_is_reached_by_rounding_is_found() {
+        let (low, high) = (1.0, f32::from_bits(1.0f32.to_bits() + 1));
+        for logits in [[low, high], [high, low]] {
+            for (size, target) in [((2, 1), (20, 3)), ((1, 2), (3, 20))] {
+                let (inside, _, found) = plainly(&logits, 1, size, target, high);
+                let (mut got, mut values) = (vec![9; 60], vec![f32::NAN; 60]);
+                let result =
+                    Thresholder::default().run(&logits, 1, size, target, high, &mut got, &mut values);
+                // Half of the samples: more than those that lie beyond the higher value.
+                assert_eq!((result.area, &got), (30, &inside), "{size:?}");
+                assert_eq!(result, found, "{size:?}");
             }
         }
     }

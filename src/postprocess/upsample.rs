@@ -159,7 +159,37 @@ mod tests {
     fn nan_and_infinity_are_refused() {
         use super::super::check_finite;
         assert!(check_finite(&[0.0, -3e30, 5.0]).is_ok());
+        // Large is not infinite, also where the sum would be.
+        assert!(check_finite(&[f32::MAX, f32::MIN, f32::MAX]).is_ok());
         assert!(check_finite(&[0.0, f32::NAN]).is_err());
         assert!(check_finite(&[f32::NEG_INFINITY, 1.0]).is_err());
+    }
+
+    /// One that is kept while sizes, classes and maps change gives what a new one gives.
+    #[test]
+    fn what_was_kept_for_another_size_changes_nothing() {
+        let mut kept = Upsampler::default();
+        for (round, (classes, size, target)) in [
+            (1, (4, 5), (20, 30)),
+            (3, (7, 3), (9, 11)),
+            (2, (7, 3), (9, 40)),
+            (3, (2, 9), (31, 8)),
+            (1, (7, 3), (9, 11)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let logits: Vec<f32> = (0..classes * size.0 * size.1)
+                .map(|i| ((i * 37 + round * 53) % 101) as f32 / 9.0 - 5.0)
+                .collect();
+            let rows = |up: &mut Upsampler| {
+                let mut out = Vec::new();
+                up.run(&logits, classes, size, target, |_, row| out.extend_from_slice(row));
+                out
+            };
+            let got = rows(&mut kept);
+            assert_eq!(got.len(), target.0 * target.1, "round {round}");
+            assert_eq!(got, rows(&mut Upsampler::default()), "round {round}");
+        }
     }
 }
