@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
+use super::scale::{Depth, Scales};
 use super::*;
 use crate::evaluation::metrics::{Prediction, Protocol};
 use crate::{Error, Result};
@@ -616,6 +617,389 @@ fn the_worst_are_kept_in_order_and_shown() {
     let (report, _) = run(&f.set(), &none).unwrap();
     assert!(report.worst.is_empty());
     assert!(contact_sheet(&[report], &none, None).is_err());
+}
+
+/// A tile as the sheet's module describes it, 320 pixels wide: each pixel shows the point of the masks that its centre
+/// lies over, and is coloured if it is inside and one of its four neighbours is not.
+fn tile_of(
+    (w, h): (u32, u32),
+    ground: &dyn Fn(u32, u32) -> [u8; 3],
+    outlined: [(&GrayImage, [u8; 3]); 2],
+    lines: [&str; 2],
+) -> RgbImage {
+    let height = (320 * h).div_ceil(w);
+    let mut tile = RgbImage::from_pixel(320, height + 24, Rgb([24, 24, 24]));
+    for (x, y) in (0..height).flat_map(|y| (0..320).map(move |x| (x, y))) {
+        tile.put_pixel(x, y, Rgb(ground(x, y)));
+        for (mask, colour) in outlined {
+            let inside = |dx: i64, dy: i64| {
+                let (x, y) = (i64::from(x) + dx, i64::from(y) + dy);
+                let within = (0..320).contains(&x) && (0..i64::from(height)).contains(&y);
+                let share =
+                    |at: i64, of: u32, to: u32| ((at as f64 + 0.5) / f64::from(of) * f64::from(to)) as u32;
+                within && mask.get_pixel(share(x, 320, w), share(y, height, h)).0[0] > 127
+            };
+            if inside(0, 0) && [(-1, 0), (1, 0), (0, -1), (0, 1)].iter().any(|(dx, dy)| !inside(*dx, *dy)) {
+                tile.put_pixel(x, y, Rgb(colour));
+            }
+        }
+    }
+    let text = Rgb([230, 230, 230]);
+    caption::draw(&mut tile, 0, height + 4, lines[0], text);
+    caption::draw(&mut tile, 0, height + 15, lines[1], text);
+    tile
+}
+
+const TRUTH: [u8; 3] = [64, 255, 64];
+const PREDICTED: [u8; 3] = [255, 64, 255];
+
+/// The sheet of these tiles: a legend of 23 pixels, then four in a row, eight pixels between.
+fn sheet_of(tiles: &[RgbImage]) -> RgbImage {
+    let heights: Vec<u32> = tiles.chunks(4).map(|r| r.iter().map(|t| t.height()).max().unwrap()).collect();
+    let width = 8 + 328 * tiles.len().min(4) as u32;
+    let height = 23 + heights.iter().map(|h| h + 8).sum::<u32>();
+    let mut sheet = RgbImage::from_pixel(width, height, Rgb([24, 24, 24]));
+    // Six pixels a letter, and two letters between.
+    for (x, word, colour) in
+        [(8, "truth", TRUTH), (50, "prediction", PREDICTED), (122, "worst first", [230, 230, 230])]
+    {
+        caption::draw(&mut sheet, x, 8, word, Rgb(colour));
+    }
+    let mut top = 23;
+    for (row, height) in tiles.chunks(4).zip(heights) {
+        for (i, tile) in row.iter().enumerate() {
+            image::imageops::replace(&mut sheet, tile, 8 + 328 * i as i64, i64::from(top));
+        }
+        top += height + 8;
+    }
+    sheet
+}
+
+fn assert_same_picture(got: &RgbImage, wanted: &RgbImage) {
+    assert_eq!(got.dimensions(), wanted.dimensions());
+    if let Some((a, b)) = got.enumerate_pixels().zip(wanted.pixels()).find(|((_, _, a), b)| a != b) {
+        panic!("{a:?} instead of {b:?}");
+    }
+}
+
+#[test]
+fn every_tile_lies_in_its_place_with_its_outlines_and_its_text() {
+    let f = Folders::new();
+    let rectangle = |w: u32, h: u32, right: u32| {
+        GrayImage::from_fn(w, h, |x, y| Luma([if (4..right).contains(&x) && y < 12 { 255 } else { 0 }]))
+    };
+    let mut tiles = Vec::new();
+    for i in 0..6 {
+        // One on end, so that its row is higher than the others' tiles; of 53 letters a name just fits, of 64 it does not.
+        let (w, h) = if i == 1 { (H, W) } else { (W, H) };
+        let long = |n: usize| format!("{i}{}end", "-".repeat(n - 4));
+        let (name, shown) = match i {
+            2 => (long(64), format!("..{}end", "-".repeat(48))),
+            3 => (long(53), long(53)),
+            _ => (i.to_string(), i.to_string()),
+        };
+        let (truth, predicted) = (rectangle(w, h, 16), rectangle(w, h, 6 + 2 * i));
+        f.save(&format!("masks/{name}.png"), truth.clone());
+        f.save(&format!("predictions/{name}.png"), predicted.clone());
+        f.save(&format!("images/{name}.png"), RgbImage::from_pixel(w, h, Rgb([90, 60, 60])));
+        let line = format!("set dice={:.3}", f64::from(2 * (2 + 2 * i)) / f64::from(14 + 2 * i));
+        let outlined = [(&truth, TRUTH), (&predicted, PREDICTED)];
+        tiles.push(tile_of((w, h), &|_, _| [90, 60, 60], outlined, [&shown, &line]));
+    }
+    let set = DataSet { images: Some(f.path("images")), ..f.set() };
+    let (report, _) = run(&set, &thresholded()).unwrap();
+    let sheet = contact_sheet(std::slice::from_ref(&report), &thresholded(), None).unwrap();
+    assert_same_picture(&sheet, &sheet_of(&tiles));
+
+    // A network says the same of its pictures as the files do that were made with it.
+    let made: Vec<_> =
+        (0..6).map(|i| if i == 1 { rectangle(H, W, 8) } else { rectangle(W, H, 6 + 2 * i) }).collect();
+    let set = DataSet { predictions: None, ..set };
+    let mut asked = (0..6).cycle();
+    let mut network = |_: &RgbImage| {
+        let map = &made[asked.next().unwrap()];
+        Prediction::from_levels(map.width() as usize, map.height() as usize, map.as_raw().clone())
+    };
+    let report = score(&set, &thresholded(), Some(&mut network), &mut |_| Ok(())).unwrap();
+    let sheet = contact_sheet(&[report], &thresholded(), Some(&mut network)).unwrap();
+    assert_same_picture(&sheet, &sheet_of(&tiles));
+}
+
+#[test]
+fn without_a_picture_the_map_is_shown() {
+    let f = Folders::new();
+    let truth = block(12, 255);
+    let small = GrayImage::from_fn(W / 2, H / 2, |x, y| Luma([(x * 37 + y * 91) as u8 % 101]));
+    f.save("masks/a.png", truth.clone());
+    f.save("predictions/a.png", small.clone());
+    // A picture on its side belongs to other marks: it is not shown either.
+    f.save("images/a.png", RgbImage::from_pixel(H, W, Rgb([90, 60, 60])));
+    let map = Prediction::from_levels(W as usize / 2, H as usize / 2, small.into_raw()).unwrap();
+    let map = map.resized(W as usize, H as usize);
+    let Prediction::Levels { pixels: levels, .. } = &map else { panic!("{map:?}") };
+    let Prediction::Levels { pixels: shown, .. } = map.resized(320, 240) else { panic!("{map:?}") };
+    let (least, most) = (*levels.iter().min().unwrap(), *levels.iter().max().unwrap());
+    let ground = |x: u32, y: u32| [shown[(y * 320 + x) as usize]; 3];
+    let published = Options { rank: Rank::Mae, ..Options::default() };
+    // Under the published protocol the middle of the map's own range is outlined; nothing here reaches 0.5 of 255.
+    let middle = (u16::from(least) + u16::from(most)) / 2;
+    let cut = |limit: u16| {
+        let inside = levels.iter().map(|v| if u16::from(*v) > limit { 255 } else { 0 }).collect();
+        GrayImage::from_raw(W, H, inside).unwrap()
+    };
+    for images in [None, Some(f.path("images"))] {
+        for (options, outlined) in [(&published, cut(middle)), (&thresholded(), cut(127))] {
+            let set = DataSet { images: images.clone(), ..f.set() };
+            let (report, rows) = run(&set, options).unwrap();
+            let figure = if options.rank == Rank::Mae { rows[0].figures.mae } else { rows[0].figures.dice };
+            let line = format!("set {}={figure:.3}", options.rank.name());
+            let tile = tile_of((W, H), &ground, [(&truth, TRUTH), (&outlined, PREDICTED)], ["a", &line]);
+            let sheet = contact_sheet(&[report], options, None).unwrap();
+            assert_same_picture(&sheet, &sheet_of(&[tile]));
+        }
+    }
+}
+
+/// What is outlined is what was scored: the map as it is, or under the published protocol what a saved map would hold.
+#[test]
+fn a_floating_point_map_is_outlined_as_it_is_scored() {
+    let f = Folders::new();
+    let (truth, nothing) = (block(20, 255), block(4, 255));
+    f.save("masks/a.png", truth.clone());
+    // Rounded to 8 bits, 0.499 is 127.
+    save_real(&f.path("predictions/a.tif"), 0.499);
+    let shown = Prediction::from_levels(W as usize, H as usize, block(12, 127).into_raw()).unwrap();
+    let Prediction::Levels { pixels: shown, .. } = shown.resized(320, 240) else { panic!("no levels") };
+    let ground = |x: u32, y: u32| [shown[(y * 320 + x) as usize]; 3];
+    for (options, outlined) in [(Options::default(), block(12, 255)), (thresholded(), nothing)] {
+        let (report, rows) = run(&f.set(), &options).unwrap();
+        let line = format!("set dice={:.3}", rows[0].figures.dice);
+        let tile = tile_of((W, H), &ground, [(&truth, TRUTH), (&outlined, PREDICTED)], ["a", &line]);
+        assert_same_picture(&contact_sheet(&[report], &options, None).unwrap(), &sheet_of(&[tile]));
+    }
+}
+
+#[test]
+fn a_tile_of_several_classes_shows_its_own() {
+    let f = Folders::new();
+    let half = |left: bool| GrayImage::from_fn(W, H, |x, _| Luma([if (x < 8) == left { 255 } else { 0 }]));
+    f.save("masks/a.png", GrayImage::from_fn(W, H, |x, _| Luma([if x < 8 { 1 } else { 2 }])));
+    f.save("predictions/a.png", GrayImage::from_fn(W, H, |_, _| Luma([1])));
+    let options = Options { classes: Classes::parse("left=1,right=2").unwrap(), ..thresholded() };
+    let (report, _) = run(&f.set(), &options).unwrap();
+    let tiles = [("right", 0.0, false), ("left", 0.5, true)].map(|(class, dice, left)| {
+        let all = GrayImage::from_pixel(W, H, Luma([if left { 255 } else { 0 }]));
+        let line = format!("set dice={dice:.3} {class}");
+        let level = if left { [255; 3] } else { [0; 3] };
+        tile_of((W, H), &|_, _| level, [(&half(left), TRUTH), (&all, PREDICTED)], ["a", &line])
+    });
+    assert_same_picture(&contact_sheet(&[report], &options, None).unwrap(), &sheet_of(&tiles));
+}
+
+#[test]
+fn only_what_is_neither_listed_nor_background_is_unlisted() {
+    let values = Classes::parse("a=1,b=2").unwrap();
+    assert_eq!(values.of_values(&[0, 1, 2, 7, 7], false), (vec![0, 1, 2, 0, 0], 2));
+    assert_eq!(values.of_values(&[0, 1, 2], false).1, 0);
+    let colours = Classes::parse("red=#ff0000,blue=#0000ff").unwrap();
+    let (black, red, blue, pink) = ([0, 0, 0], [255, 0, 0], [0, 0, 255], [255, 0, 9]);
+    assert_eq!(colours.of_colours(&[black, red, blue, pink, pink], false), (vec![0, 1, 2, 0, 0], 2));
+    // Lossy files hold hardly anything else, which goes to the nearest.
+    assert_eq!(colours.of_colours(&[[9, 9, 9], pink, [90, 0, 160]], true), (vec![0, 1, 2], 0));
+}
+
+/// A folder's scale from pictures of these largest 16-bit levels, and its depths.
+fn deep_scales(f: &Folders, levels: &[u16]) -> Scales {
+    let files = levels.iter().enumerate().map(|(i, level)| {
+        let name = format!("predictions/{i}.png");
+        f.save(&name, DynamicImage::ImageLuma16(deep_block(*level)));
+        f.path(&name)
+    });
+    Scales::new(files.collect(), None)
+}
+
+#[test]
+fn a_given_scale_is_taken_up_to_its_end() {
+    let given = Scales::new(Vec::new(), Some(200));
+    let certain = |depth, smallest, largest| given.reading(depth, smallest, largest).map(|r| r.certain);
+    assert_eq!(certain(Depth::Eight, 0.0, 200.0), Ok(200.0));
+    assert!(certain(Depth::Eight, 0.0, 201.0).unwrap_err().contains("--prediction-max"));
+    // Floating-point numbers that were scaled bicubically go over their ends by a hundredth.
+    assert_eq!(certain(Depth::Real, -2.0, 202.0), Ok(200.0));
+    assert!(certain(Depth::Real, 0.0, 202.1).is_err());
+    assert!(certain(Depth::Real, -2.1, 200.0).unwrap_err().contains("sigmoid"));
+    for (smallest, largest) in
+        [(f64::NAN, 1.0), (f64::NEG_INFINITY, 1.0), (0.0, f64::INFINITY), (0.0, f64::NAN)]
+    {
+        let said = certain(Depth::Real, smallest, largest).unwrap_err();
+        assert!(said.contains("not a number or infinite"), "{smallest} {largest}: {said}");
+    }
+}
+
+#[test]
+fn a_scale_is_judged_by_the_folders_brightest_map() {
+    let f = Folders::new();
+    let reading = |levels: &[u16], largest: f64| {
+        deep_scales(&f, levels).reading(Depth::Sixteen, 0.0, largest).map(|r| (r.certain, r.note))
+    };
+    let faint = Ok((65_535.0, Some(NoteKind::FaintAmongOthers)));
+    let rescaled = Ok((255.0, Some(NoteKind::RescaledPrediction)));
+    assert_eq!(reading(&[60_000, 249], 249.0), faint);
+    assert!(reading(&[60_000, 250], 250.0).unwrap_err().contains("other maps of its folder reach 60000"));
+    assert_eq!(reading(&[250, 3], 3.0), rescaled);
+    assert!(reading(&[249, 3], 3.0).unwrap_err().contains("below 249"));
+    // A colour picture of 16 bits is as deep as a grey one.
+    let colour = ImageBuffer::<Rgb<u16>, Vec<u16>>::from_pixel(W, H, Rgb([60_000; 3]));
+    f.save("predictions/colour.png", DynamicImage::ImageRgb16(colour));
+    f.save("predictions/eight.png", RgbImage::from_pixel(W, H, Rgb([255; 3])));
+    let path = f.path("predictions/colour.png");
+    let scales = Scales::new(vec![f.path("predictions/eight.png"), path], None);
+    assert!(scales.reading(Depth::Sixteen, 0.0, 252.0).unwrap_err().contains("reach 60000"));
+
+    let real = |levels: &[f32], largest: f64| {
+        let files = levels.iter().enumerate().map(|(i, level)| {
+            let path = f.path(&format!("predictions/{i}.tif"));
+            save_real(&path, *level);
+            path
+        });
+        let scales = Scales::new(files.collect(), None);
+        scales.reading(Depth::Real, 0.0, largest).map(|r| (r.certain, r.note))
+    };
+    assert_eq!(real(&[1.0], 1.01), Ok((1.0, None)));
+    assert!(real(&[1.0], 1.02).is_err());
+    // On the scale of 0 to 255 a map that stays below 1 marks nothing, unless it is on the scale of 0 to 1 alone.
+    assert_eq!(real(&[255.0, 0.5], 0.5), rescaled);
+    assert!(real(&[255.0, 0.6], 0.6).unwrap_err().contains("other maps of its folder reach 255"));
+}
+
+#[test]
+fn what_stays_below_half_of_its_scale_is_dim() {
+    let own = Scales::new(Vec::new(), None);
+    assert!(own.dim(Depth::Eight, 127.0).unwrap().contains("no 8-bit prediction holds more than 127 of 255"));
+    // Half is not below half, and black is black on every scale.
+    assert_eq!((own.dim(Depth::Real, 0.5), own.dim(Depth::Eight, 0.0)), (None, None));
+    // Whoever says the scale is not told of it.
+    assert_eq!(Scales::new(Vec::new(), Some(255)).dim(Depth::Eight, 127.0), None);
+}
+
+#[test]
+fn scales_of_other_folders_or_another_given_value_are_others() {
+    let of = |name: &str, given| Scales::new(vec![PathBuf::from(name)], given);
+    assert_eq!(of("a", None), of("a", None));
+    assert_ne!(of("a", None), of("b", None));
+    assert_ne!(of("a", None), of("a", Some(255)));
+}
+
+#[test]
+fn a_network_that_is_not_there_is_asked_for() {
+    let f = Folders::new();
+    f.save("masks/a.png", block(12, 255));
+    f.save("images/a.png", RgbImage::from_pixel(W, H, Rgb([90, 60, 60])));
+    let mut network = |_: &RgbImage| -> Result<Prediction<'static>> { Err(Error::internal("not asked")) };
+    let images = DataSet { predictions: None, images: Some(f.path("images")), ..f.set() };
+    let said = score(&images, &thresholded(), None, &mut |_| Ok(())).unwrap_err();
+    assert_eq!(said.exit_code(), 2, "{said}");
+    let nothing = DataSet { images: None, ..images };
+    let said = score(&nothing, &thresholded(), Some(&mut network), &mut |_| Ok(())).unwrap_err();
+    assert_eq!(said.exit_code(), 2, "{said}");
+}
+
+#[test]
+fn a_faint_map_beside_a_black_one_only_says_that_nothing_was_found() {
+    let f = Folders::new();
+    for (name, level) in [("a", 1), ("b", 0)] {
+        f.save(&format!("masks/{name}.png"), block(12, 255));
+        f.save(&format!("predictions/{name}.png"), block(12, level));
+    }
+    let (report, _) = run(&f.set(), &Options::default()).unwrap();
+    assert_eq!(names(&report, NoteKind::FaintPrediction), [""; 0]);
+    assert_eq!(names(&report, NoteKind::DimPrediction).len(), 1);
+}
+
+#[test]
+fn what_was_read_on_another_scale_is_not_called_dim() {
+    let f = Folders::new();
+    f.save("masks/a.png", block(12, 255));
+    f.save("predictions/a.png", DynamicImage::ImageLuma16(deep_block(255)));
+    let (report, _) = run(&f.set(), &thresholded()).unwrap();
+    assert_eq!(
+        report.notes.keys().collect::<Vec<_>>(),
+        [&NoteKind::SixteenBitPrediction, &NoteKind::RescaledPrediction]
+    );
+}
+
+#[test]
+fn folders_of_classes_are_looked_at_as_closely_as_one() {
+    let f = Folders::new();
+    let labels = GrayImage::from_fn(W, H, |x, _| Luma([if x < 8 { 1 } else { 0 }]));
+    for name in ["good", "twice"] {
+        f.save(&format!("masks/{name}.png"), labels.clone());
+    }
+    let options = Options { classes: Classes::parse("a=1,b=2").unwrap(), ..thresholded() };
+    std::fs::create_dir(f.path("predictions/a")).unwrap();
+    let said = run(&f.set(), &options).unwrap_err().to_string();
+    assert!(said.contains("none for b"), "{said}");
+    std::fs::create_dir(f.path("predictions/b")).unwrap();
+    for class in ["a", "b"] {
+        for name in ["good", "twice"] {
+            f.save(&format!("predictions/{class}/{name}.png"), DynamicImage::ImageLuma16(deep_block(255)));
+        }
+    }
+    f.save("predictions/b/twice.bmp", block(12, 255));
+    std::fs::write(f.path("predictions/notes.txt"), "x").unwrap();
+    let (report, rows) = run(&f.set(), &options).unwrap();
+    assert_eq!(left_out(&report), [(ProblemKind::Ambiguous, "twice")]);
+    assert_eq!(names(&report, NoteKind::OtherFile), ["notes.txt"]);
+    // What is said of both classes' maps is said once, and in the order of the table.
+    assert_eq!(rows[0].notes, [NoteKind::SixteenBitPrediction, NoteKind::RescaledPrediction]);
+    assert_eq!(
+        rows[1].notes,
+        [NoteKind::EmptyMask, NoteKind::SixteenBitPrediction, NoteKind::RescaledPrediction]
+    );
+}
+
+#[test]
+fn a_label_map_with_unlisted_values_is_named() {
+    let f = Folders::new();
+    let labels = |corner: u8| {
+        GrayImage::from_fn(W, H, |x, y| Luma([if (x, y) == (0, 0) { corner } else { u8::from(x < 8) }]))
+    };
+    for (name, mask, prediction) in [("a", 0, 7), ("b", 7, 7), ("c", 0, 0)] {
+        f.save(&format!("masks/{name}.png"), labels(mask));
+        f.save(&format!("predictions/{name}.png"), labels(prediction));
+    }
+    let options = Options { classes: Classes::parse("left=1,right=2").unwrap(), ..thresholded() };
+    let (report, _) = run(&f.set(), &options).unwrap();
+    assert_eq!(names(&report, NoteKind::UnlistedValues), ["a", "b"]);
+}
+
+/// A map of 0 and 1 marks nothing on its own scale, which is right only if there is nothing: in none of the classes.
+#[test]
+fn faint_maps_of_several_classes_are_refused_if_one_mask_is_not_empty() {
+    let f = Folders::new();
+    f.save("masks/a.png", GrayImage::from_fn(W, H, |x, _| Luma([u8::from(x < 8)])));
+    for class in ["left", "right"] {
+        std::fs::create_dir(f.path("predictions").join(class)).unwrap();
+        f.save(&format!("predictions/{class}/a.png"), block(12, 1));
+    }
+    let options = Options { classes: Classes::parse("left=1,right=2").unwrap(), ..thresholded() };
+    let said = run(&f.set(), &options).unwrap_err().to_string();
+    assert!(said.contains("--prediction-max 1"), "{said}");
+}
+
+#[test]
+fn of_equally_bad_pictures_the_first_are_kept() {
+    let f = Folders::new();
+    for (i, right) in [9, 9, 7, 7, 7, 5].into_iter().enumerate() {
+        f.save(&format!("masks/{i}.png"), block(12, 255));
+        f.save(&format!("predictions/{i}.png"), block(right, 255));
+    }
+    let worst = |worst| {
+        let (report, _) = run(&f.set(), &Options { worst, ..thresholded() }).unwrap();
+        report.worst.iter().map(|w| w.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(worst(3), ["5", "2", "3"]);
+    assert_eq!(worst(9), ["5", "2", "3", "4", "0", "1"]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl<'a> Prediction<'a> {
         }
     }
 
-    /// The logits of the probabilities, none beyond that of an 8-bit map's last level but one.
+    /// The logits of the probabilities, none nearer to 0 or 1 than half a level of an 8-bit map.
     pub fn logits(&self, out: &mut Vec<f32>) {
         let logit = |p: f64| {
             let p = p.clamp(0.5 / 255.0, 1.0 - 0.5 / 255.0);

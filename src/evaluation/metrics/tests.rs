@@ -250,6 +250,152 @@ fn another_size_is_scored_at_the_ground_truths() {
     }
 }
 
+#[test]
+fn the_sizes_and_thresholds_at_the_limits_are_taken() {
+    for (w, h) in [(32_767, 1), (1, 32_767)] {
+        assert_eq!(Mask::from_binary(w, h, vec![1; 32_767]).unwrap().area_px(), 32_767);
+        assert!(Prediction::from_levels(w, h, vec![0u8; 32_767]).is_ok());
+    }
+    for (w, h) in [(32_768, 1), (1, 32_768)] {
+        assert!(Prediction::from_levels(w, h, vec![0u8; 32_768]).is_err());
+    }
+    for (w, h) in [(0, 0), (0, 3), (3, 0)] {
+        assert!(Mask::from_binary(w, h, Vec::new()).is_err(), "{w}x{h}");
+    }
+    assert!(Scorer::new(Protocol::Thresholded { threshold: 1.0 }).is_ok());
+}
+
+#[test]
+fn a_mask_is_empty_without_a_pixel_inside() {
+    for (pixels, empty) in [([0, 0, 0], true), ([0, 255, 0], false), ([1, 7, 255], false)] {
+        let mask = Mask::from_binary(3, 1, pixels.to_vec()).unwrap();
+        assert_eq!(mask.is_empty(), empty, "{pixels:?}");
+        // Whatever says inside, it counts as one pixel.
+        assert_eq!(mask.pixels(), pixels.map(|p| p.min(1)));
+    }
+}
+
+#[test]
+fn a_prediction_is_marked_from_the_threshold_on() {
+    let levels = Prediction::from_levels(4, 1, vec![0u8, 50, 51, 255]).unwrap();
+    // 51 / 255 is 0.2 exactly as the threshold is.
+    assert_eq!(levels.binary(0.2), [0, 0, 1, 1]);
+    let map = Prediction::from_probability(4, 1, vec![0.0, 0.499, 0.5, 1.0]).unwrap();
+    assert_eq!(map.binary(0.5), [0, 0, 1, 1]);
+    assert_eq!(map.to_levels().unwrap(), Prediction::from_levels(4, 1, vec![0u8, 127, 128, 255]).unwrap());
+}
+
+#[test]
+fn logits_undo_the_sigmoid_and_stay_finite() {
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
+    let mut logits = vec![7.0; 9];
+    let levels: Vec<u8> = (0..=255).collect();
+    Prediction::from_levels(256, 1, levels.clone()).unwrap().logits(&mut logits);
+    assert_eq!(logits.len(), 256);
+    for (level, logit) in levels.iter().zip(&logits) {
+        let p = (f64::from(*level) / 255.0).clamp(0.5 / 255.0, 254.5 / 255.0);
+        assert!((sigmoid(*logit) - p).abs() < 1e-6, "{level}: {logit}");
+    }
+    let map = vec![0.0, 1e-9, 0.3, 0.5, 0.9, 1.0];
+    Prediction::from_probability(6, 1, map.clone()).unwrap().logits(&mut logits);
+    assert_eq!(logits.len(), 6);
+    for (p, logit) in map.iter().zip(&logits) {
+        let p = f64::from(*p).clamp(0.5 / 255.0, 254.5 / 255.0);
+        assert!((sigmoid(*logit) - p).abs() < 1e-6, "{p}: {logit}");
+    }
+}
+
+/// Thresholds are often round, and so are levels: what lies exactly on the threshold belongs to it, on both paths.
+#[test]
+fn a_level_on_the_threshold_is_marked() {
+    let mask = Mask::from_binary(4, 1, vec![1, 1, 0, 0]).unwrap();
+    let levels = [50, 51, 51, 0];
+    let protocol = Protocol::Thresholded { threshold: 0.2 };
+    let fast = scorer(protocol).score(&Prediction::from_levels(4, 1, &levels[..]).unwrap(), &mask).unwrap();
+    assert_eq!((fast.predicted_px, fast.intersection_px), (2, 1));
+    agree(&fast, &plain::figures_of_levels(protocol, &levels, &mask), false);
+}
+
+/// As NumPy rounds, which the published code does: half to even, plus one.
+#[test]
+fn the_cut_of_the_s_measure_rounds_half_to_even() {
+    let cuts: Vec<_> = (1..=4).map(|n| centroid_cut(n, 2 * n + 3, 2)).collect();
+    assert_eq!(cuts, [(1, 3), (2, 5), (3, 5), (3, 7)]);
+}
+
+#[test]
+fn the_e_measure_of_one_pixel_is_large_and_positive() {
+    // A sum over n divided by n - 1 + 1e-8.
+    let one = Mask::from_binary(1, 1, vec![1]).unwrap();
+    let p = Prediction::from_levels(1, 1, vec![255u8]).unwrap();
+    let em = scorer(Protocol::Thresholded { threshold: 0.5 }).score(&p, &one).unwrap().em;
+    assert!((em - 1e8).abs() < 1.0, "{em}");
+}
+
+/// Where the definitions add 1e-8 to what they divide by, a perfect figure stays just below 1.
+#[test]
+fn the_smallest_terms_keep_figures_below_one() {
+    let mut inside = [0; 256];
+    inside[255] = 1;
+    let curve = Curve::from_levels(&inside, &[0; 256]);
+    assert!(curve.precision.iter().all(|p| *p < 1.0 && *p > 1.0 - 1e-7));
+    assert!(object_term(1.0, 0.0) < 1.0);
+}
+
+#[test]
+fn a_set_without_pictures_has_no_figures() {
+    let said = serde_json::to_value(SetAccumulator::default().figures()).unwrap();
+    let (numbers, figures): (Vec<_>, Vec<_>) =
+        said.as_object().unwrap().iter().partition(|(_, v)| v.is_u64());
+    assert_eq!((numbers.len(), figures.len()), (2, 11));
+    assert!(numbers.iter().all(|(_, v)| v.as_u64() == Some(0)) && figures.iter().all(|(_, v)| v.is_null()));
+}
+
+/// Weighted F reads the weight of a distance from a table that ends; beyond it stands the last entry.
+#[test]
+fn errors_farther_away_than_the_table_weigh_as_by_the_formula() {
+    let levels: Vec<u8> = uniform("far away", 1200).iter().map(|u| (u * 256.0) as u8).collect();
+    for (w, h) in [(1200, 1), (1, 1200), (300, 4)] {
+        for inside in [0, 1199] {
+            let mut truth = vec![0; 1200];
+            truth[inside] = 1;
+            let mask = Mask::from_binary(w, h, truth).unwrap();
+            let p = Prediction::from_levels(w, h, levels.clone()).unwrap();
+            for protocol in [Protocol::Published, Protocol::Thresholded { threshold: 0.5 }] {
+                let wfm = scorer(protocol).score(&p, &mask).unwrap().wfm;
+                let plain = plain::weighted_f(&plain::probabilities(protocol, &levels), &mask);
+                // Its figures are small here: one pixel against the errors of a thousand.
+                assert!((wfm - plain).abs() < 1e-9 * plain, "{w}x{h}, {inside}: {wfm} instead of {plain}");
+            }
+        }
+    }
+}
+
+/// A scorer keeps its working memory from pair to pair: nothing of the last may be left in it, whatever its size.
+#[test]
+fn a_scorer_gives_what_a_new_one_gives() {
+    let sizes = [(30, 20), (9, 14), (30, 20), (40, 3), (3, 40), (1, 1), (12, 12)];
+    for protocol in [Protocol::Published, Protocol::Thresholded { threshold: 0.4 }] {
+        let mut kept = scorer(protocol);
+        for (round, (w, h)) in sizes.into_iter().enumerate() {
+            let u = uniform(&format!("round {round}"), w * h);
+            // Not in every column, and once nowhere.
+            let inside = |i: usize| round != 2 && i % w > w / 3 && u[i] < 0.4;
+            let mask = Mask::from_binary(w, h, (0..w * h).map(|i| u8::from(inside(i))).collect()).unwrap();
+            let levels: Vec<u8> = u.iter().rev().map(|u| (u * 256.0) as u8).collect();
+            let map: Vec<f32> = u.iter().rev().map(|u| *u as f32).collect();
+            let eight = Prediction::from_levels(w, h, levels).unwrap();
+            let float = Prediction::from_probability(w, h, map).unwrap();
+            for p in [eight, float] {
+                let (got, want) =
+                    (kept.score(&p, &mask).unwrap(), scorer(protocol).score(&p, &mask).unwrap());
+                // As text, where NaN equals NaN.
+                assert_eq!(format!("{got:?}"), format!("{want:?}"), "round {round}");
+            }
+        }
+    }
+}
+
 /// A pair of random size with the shapes that matter: blobs, noise, constants, empty and full.
 fn any_pair() -> impl Strategy<Value = (usize, usize, Vec<u8>, Vec<u8>)> {
     (1usize..28, 1usize..28, 0u8..5, 0u8..4, any::<u64>()).prop_map(|(w, h, shape, tone, seed)| {

@@ -205,3 +205,180 @@ fn the_user_decides_where_asked() {
     assert_eq!(cut(&mask, W, false, MaskLevels::Half).unwrap().0, inside(&mask, 128));
     assert_eq!(cut(&mask, W, false, MaskLevels::Nonzero).unwrap().0, inside(&mask, 1));
 }
+
+#[test]
+fn masks_that_do_not_reach_from_black_to_white_have_their_rules_at_the_limits() {
+    let disc = |ground: u16, level: u16| discs(ground, &[(40.0, 30.0, 12.0, level)]);
+    // In lossy masks a level below 64 is noise.
+    assert_eq!(auto(&disc(0, 63), true), (vec![0; W * H], Some(NoteKind::FaintMask)));
+    assert_eq!(auto(&disc(0, 64), true), (inside(&disc(0, 64), 33), None));
+    // Of two greys the darker one is the ground, unless a cut at half of the brighter parts them.
+    assert_eq!(auto(&disc(100, 200), false), (inside(&disc(100, 200), 200), None));
+    assert_eq!(auto(&disc(101, 200), false), (inside(&disc(101, 200), 200), Some(NoteKind::NoBlackMask)));
+    // Up to an eighth of the brightest, the darkest of many levels is the ground too.
+    for (dark, most) in [(10, 255), (30, 240)] {
+        let mask = discs(dark, &[(24.0, 36.0, 15.0, 100), (70.0, 36.0, 15.0, most)]);
+        assert_eq!(auto(&mask, false), (inside(&mask, 100), Some(NoteKind::InstanceMask)), "{dark}");
+    }
+}
+
+#[test]
+fn every_level_above_black_means_above_the_noise_in_lossy_masks() {
+    let mask = discs(0, &[(20.0, 36.0, 12.0, 31), (50.0, 36.0, 12.0, 32), (80.0, 36.0, 12.0, 255)]);
+    assert_eq!(cut(&mask, W, true, MaskLevels::Nonzero).unwrap().0, inside(&mask, 32));
+    assert_eq!(cut(&mask, W, false, MaskLevels::Nonzero).unwrap().0, inside(&mask, 1));
+}
+
+/// Numbers are exact: the smallest polyp counts, however many there are up to 63, and whatever they are up to eight.
+#[test]
+fn few_or_small_levels_are_numbers() {
+    let row = |levels: &[u16]| {
+        let all: Vec<_> = levels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| {
+                (
+                    8.0 + 15.0 * (i % 6) as f32,
+                    15.0 + 30.0 * (i / 6) as f32,
+                    if i == 0 { 1.2 } else { 5.0 },
+                    *l,
+                )
+            })
+            .collect();
+        discs(0, &all)
+    };
+    for levels in
+        [&[1, 7, 12, 20, 25, 33, 40, 45, 50, 63][..], &[30, 100, 120, 140, 160, 180, 200, 255], &[2, 63]]
+    {
+        let mask = row(levels);
+        assert_eq!(auto(&mask, false), (inside(&mask, 1), Some(NoteKind::InstanceMask)), "{levels:?}");
+    }
+    // Beside white, an area as dark as a sixteenth may be a number or noise.
+    assert!(cut(&three([16, 255, 255]), W, false, MaskLevels::Auto).unwrap_err().contains("polyp=16"));
+    assert_eq!(
+        auto(&three([17, 255, 255]), false),
+        (inside(&three([17, 255, 255]), 1), Some(NoteKind::InstanceMask))
+    );
+    // Up to 63 it is a number.
+    assert_eq!(
+        auto(&three([2, 63, 30]), false),
+        (inside(&three([2, 63, 30]), 1), Some(NoteKind::InstanceMask))
+    );
+    // Half of the brightest is what an ordinary cut loses: four pixels of it are a polyp nevertheless.
+    let mut mask = discs(0, &[(40.0, 30.0, 12.0, 200)]);
+    for at in [0, 1, W, W + 1] {
+        mask[60 * W + 80 + at] = 100;
+    }
+    assert_eq!(auto(&mask, false), (inside(&mask, 1), Some(NoteKind::InstanceMask)));
+}
+
+#[test]
+fn an_edge_that_is_thick_in_one_place_is_an_edge() {
+    let mut mask = discs(0, &[(48.0, 36.0, 21.0, 128), (48.0, 36.0, 20.0, 255)]);
+    for at in [0, 1, 2, W, W + 1, W + 2, 2 * W, 2 * W + 1, 2 * W + 2] {
+        mask[35 * W + 68 + at] = 128;
+    }
+    assert_eq!(auto(&mask, false), (inside(&mask, 128), Some(NoteKind::GreyMask)));
+}
+
+/// A rectangle painted over.
+fn with_rectangle(
+    mut values: Vec<u16>,
+    (w, h): (usize, usize),
+    level: impl Fn(usize, usize) -> u16,
+) -> Vec<u16> {
+    for (x, y) in (10..10 + w).flat_map(|x| (10..10 + h).map(move |y| (x, y))) {
+        values[y * W + x] = level(x, y);
+    }
+    values
+}
+
+#[test]
+fn a_level_whose_eighth_is_flat_fills_an_area() {
+    let mask = |specks: usize| {
+        let disc = discs(0, &[(60.0, 40.0, 15.0, 255)]);
+        let mut values = with_rectangle(disc, (4, 3), |_, _| 150);
+        (0..specks).for_each(|i| values[(30 + 4 * i) * W + 5] = 150);
+        values
+    };
+    // Two of sixteen pixels have no other level beside them, and two of seventeen.
+    assert_eq!(auto(&mask(4), false), (inside(&mask(4), 1), Some(NoteKind::InstanceMask)));
+    assert_eq!(auto(&mask(5), false), (inside(&mask(5), 1), Some(NoteKind::GreyMask)));
+}
+
+/// Discs whose levels waver by up to `by`, as noise leaves them; none of it on the ground.
+fn wavering(by: u16, all: &[(f32, f32, f32, u16)]) -> Vec<u16> {
+    let at = |i: usize| ((i % W + 2 * (i / W)) % (usize::from(by) + 1)) as u16;
+    discs(0, all).into_iter().enumerate().map(|(i, v)| if v == 0 { 0 } else { v - at(i) }).collect()
+}
+
+#[test]
+fn lossy_levels_may_waver_more_and_begin_higher() {
+    let two = |by: u16, dim: u16| wavering(by, &[(24.0, 36.0, 15.0, dim), (70.0, 36.0, 15.0, 255)]);
+    // Cut at half of the dimmer one's middle.
+    for (values, lossy, middle) in [(two(6, 206), true, 203), (two(4, 204), false, 202)] {
+        let mut values = values;
+        values[5 * W + 5] = middle / 2;
+        values[5 * W + 9] = middle / 2 + 1;
+        let note = Some(NoteKind::InstanceMask);
+        assert_eq!(auto(&values, lossy), (inside(&values, middle / 2 + 1), note), "{middle}");
+    }
+    let ordinary = |values: &[u16], lossy: bool| {
+        let note = (!lossy).then_some(NoteKind::GreyMask);
+        assert_eq!(auto(values, lossy), (inside(values, 128), note));
+    };
+    // A lossless mask does not waver so: this is an edge.
+    ordinary(&wavering(6, &[(40.0, 36.0, 22.0, 206), (40.0, 36.0, 18.0, 255)]), false);
+    // What is near black is ground, and more of it in lossy masks.
+    ordinary(&two(4, 28), true);
+    ordinary(&two(4, 20), false);
+    for dim in [21, 28] {
+        assert_eq!(auto(&two(4, dim), false).1, Some(NoteKind::InstanceMask), "{dim}");
+    }
+}
+
+#[test]
+fn specks_of_a_grey_mask_are_no_polyps() {
+    let white = wavering(8, &[(60.0, 40.0, 15.0, 255)]);
+    let note = |size, level: &dyn Fn(usize, usize) -> u16, lossy| {
+        auto(&with_rectangle(white.clone(), size, level), lossy).1
+    };
+    // Bright levels that alternate: 25 pixels with nothing else around are an area, 24 are none.
+    let alternating = |x: usize, y: usize| if (x + y).is_multiple_of(2) { 200 } else { 206 };
+    assert_eq!(note((7, 7), &alternating, true), Some(NoteKind::InstanceMask));
+    assert_eq!(note((8, 6), &alternating, true), None);
+    // Of an even number, the darker one is in the middle: 206 would be cut above 103.
+    let mut even = with_rectangle(white.clone(), (8, 8), alternating);
+    even[W + 1] = 101;
+    assert_eq!(auto(&even, true), (inside(&even, 101), Some(NoteKind::InstanceMask)));
+    // Dim ones that a cut at half would lose: kept from 25 pixels and a quarter of the brightest on.
+    assert_eq!(note((5, 5), &|_, _| 64, false), Some(NoteKind::InstanceMask));
+    assert_eq!(note((6, 4), &|_, _| 64, false), Some(NoteKind::GreyMask));
+    assert_eq!(note((5, 5), &|_, _| 63, false), Some(NoteKind::GreyMask));
+}
+
+#[test]
+fn layers_that_waver_are_refused_too() {
+    for (by, lossy) in [(4, false), (6, true)] {
+        let layers = [(48.0, 36.0, 34.0, 85), (48.0, 36.0, 22.0, 170), (48.0, 36.0, 10.0, 255)];
+        assert!(cut(&wavering(by, &layers), W, lossy, MaskLevels::Auto).is_err(), "{by}");
+    }
+}
+
+#[test]
+fn a_polyp_between_ground_and_polyp_is_no_layer() {
+    let columns = |level: &dyn Fn(usize) -> u16| (0..W * H).map(|i| level(i % W)).collect::<Vec<u16>>();
+    // As much ground on one side as polyp on the other.
+    let side_by_side = columns(&|x| [0, 1, 2, 0][x / 24]);
+    assert_eq!(auto(&side_by_side, false), (inside(&side_by_side, 1), Some(NoteKind::InstanceMask)));
+    // Without ground beside it, it is one if the other is at most sixteen pixels away.
+    for (edge, refused) in [(15, true), (16, false)] {
+        let slope = columns(&|x| match x {
+            0..20 => 20,
+            _ if x < 20 + edge => (x + 1) as u16,
+            _ if x < 60 => 40,
+            _ => 0,
+        });
+        assert_eq!(cut(&slope, W, false, MaskLevels::Auto).is_err(), refused, "{edge}");
+    }
+}
