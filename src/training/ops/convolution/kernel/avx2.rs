@@ -49,22 +49,6 @@ pub unsafe fn tile(
     }
 }
 
-/// One after the other: a second tile has no registers left.
-#[target_feature(enable = "avx2,fma")]
-pub unsafe fn pair(
-    k: usize,
-    a: *const f32,
-    b: [*const f32; 2],
-    out: [*mut f32; 2],
-    stride: usize,
-    start: *const f32,
-) {
-    for (b, out) in b.into_iter().zip(out) {
-        // SAFETY: the caller's promise.
-        unsafe { tile(k, a, b, out, stride, start) }
-    }
-}
-
 /// Twelve sums, three registers of the input, one of the gradient.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn dots(
@@ -99,20 +83,6 @@ pub unsafe fn dots(
             }
         }
         add_up(std::array::from_fn(|i| s[i / DOT_COLUMNS][i % DOT_COLUMNS]), sums);
-    }
-}
-
-/// One half after the other: more sums have no registers left.
-#[target_feature(enable = "avx2,fma")]
-pub unsafe fn double_dots(
-    n: usize,
-    rows: [*const f32; 2 * DOT_ROWS],
-    columns: [*const f32; DOT_COLUMNS],
-    sums: &mut [[f32; 12]; 2],
-) {
-    for (rows, sums) in rows.as_chunks().0.iter().zip(sums) {
-        // SAFETY: the caller's promise.
-        unsafe { dots(n, *rows, columns, sums) }
     }
 }
 

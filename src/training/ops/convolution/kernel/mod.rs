@@ -87,9 +87,10 @@ type OutputTransform = unsafe fn(&[f32], usize, &mut [[f32; TILE * LANES]; TILE]
 #[derive(Clone, Copy)]
 pub struct Kernels {
     tile: Tile,
-    pair: Pair,
     dots: Dots,
-    double_dots: DoubleDots,
+    /// Where there are registers enough for two tiles, and for twice the rows.
+    pair: Option<Pair>,
+    double_dots: Option<DoubleDots>,
     input_rows: InputRows,
     split: Split,
     input_transform: InputTransform,
@@ -102,9 +103,9 @@ macro_rules! kernels_of {
     ($from:ident) => {
         Kernels {
             tile: $from::tile,
-            pair: $from::pair,
             dots: $from::dots,
-            double_dots: $from::double_dots,
+            pair: None,
+            double_dots: None,
             input_rows: $from::input_rows,
             split: $from::split,
             input_transform: $from::input_transform,
@@ -129,7 +130,12 @@ impl Kernels {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl");
-            [avx512.then_some(kernels_of!(avx512)), avx2.then_some(kernels_of!(avx2))]
+            let wide = Kernels {
+                pair: Some(avx512::pair),
+                double_dots: Some(avx512::double_dots),
+                ..kernels_of!(avx512)
+            };
+            [avx512.then_some(wide), avx2.then_some(kernels_of!(avx2))]
         };
         #[cfg(not(target_arch = "x86_64"))]
         let vectors = [None; 0];
@@ -170,7 +176,12 @@ impl Kernels {
         start: *const f32,
     ) {
         // SAFETY: as above.
-        unsafe { (self.pair)(k, a, b, out, stride, start) }
+        unsafe {
+            match self.pair {
+                Some(pair) => pair(k, a, b, out, stride, start),
+                None => b.into_iter().zip(out).for_each(|(b, out)| self.tile(k, a, b, out, stride, start)),
+            }
+        }
     }
 
     /// `sums[3 r + c] += Σ rows[r][p] · columns[c][p]` over `n` pixels.
@@ -202,7 +213,15 @@ impl Kernels {
         sums: &mut [[f32; 12]; 2],
     ) {
         // SAFETY: as above.
-        unsafe { (self.double_dots)(n, rows, columns, sums) }
+        unsafe {
+            match self.double_dots {
+                Some(dots) => dots(n, rows, columns, sums),
+                None => {
+                    let halves = rows.as_chunks().0.iter().zip(sums);
+                    halves.for_each(|(rows, sums)| self.dots(n, *rows, columns, sums));
+                }
+            }
+        }
     }
 
     /// See [`super::points::input_rows`].

@@ -31,20 +31,6 @@ pub unsafe fn tile(k: usize, a: *const f32, b: *const f32, out: *mut f32, stride
     }
 }
 
-pub unsafe fn pair(
-    k: usize,
-    a: *const f32,
-    b: [*const f32; 2],
-    out: [*mut f32; 2],
-    stride: usize,
-    start: *const f32,
-) {
-    for (b, out) in b.into_iter().zip(out) {
-        // SAFETY: the caller's promise.
-        unsafe { tile(k, a, b, out, stride, start) }
-    }
-}
-
 pub unsafe fn dots(
     n: usize,
     rows: [*const f32; DOT_ROWS],
@@ -65,17 +51,5 @@ pub unsafe fn dots(
     }
     for (sum, parts) in sums.iter_mut().zip(parts) {
         *sum += parts.iter().sum::<f32>();
-    }
-}
-
-pub unsafe fn double_dots(
-    n: usize,
-    rows: [*const f32; 2 * DOT_ROWS],
-    columns: [*const f32; DOT_COLUMNS],
-    sums: &mut [[f32; 12]; 2],
-) {
-    for (rows, sums) in rows.as_chunks().0.iter().zip(sums) {
-        // SAFETY: the caller's promise.
-        unsafe { dots(n, *rows, columns, sums) }
     }
 }
