@@ -167,67 +167,66 @@ impl Drop for Owed {
 #[derive(Debug)]
 pub(super) struct Connections {
     limits: Limits,
-    guests: Mutex<Vec<Arc<Connection>>>,
+    open: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, guests: Mutex::default() })
+        Arc::new(Self { limits, open: Mutex::default() })
     }
 
-    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        lock(&self.guests)
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        lock(&self.open)
     }
 
     /// Lets somebody in, at another's cost if need be.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> ConnectionGuard {
         let now = Now { phase: Phase::Head, since: Instant::now(), open: 0, known: false, given_up: false };
-        let guest = Arc::new(Connection {
+        let connection = Arc::new(Connection {
             address,
             limits: self.limits,
             now: Mutex::new(now),
             changed: Notify::new(),
         });
-        let mut guests = self.guests();
+        let mut open = self.open();
         // Those known may have become too many since the last one came in.
         for (known, most) in [(false, self.limits.strangers.saturating_sub(1)), (true, self.limits.known)] {
-            while guests.iter().filter(|g| g.now().known == known).count() > most
-                && let Some(at) = last_in_line(&guests, known)
+            while open.iter().filter(|c| c.now().known == known).count() > most
+                && let Some(at) = first_to_close(&open, known)
             {
-                guests.swap_remove(at).give_up();
+                open.swap_remove(at).give_up();
             }
         }
-        guests.push(guest.clone());
-        Place { crowd: self.clone(), guest }
+        open.push(connection.clone());
+        ConnectionGuard { connections: self.clone(), connection }
     }
 }
 
-/// Who of those known, or of the strangers, goes first.
-fn last_in_line(guests: &[Arc<Connection>], known: bool) -> Option<usize> {
-    let of_kind = |g: &Arc<Connection>| g.now().known == known;
-    let from = |address| guests.iter().filter(|g| of_kind(g) && g.address == address).count();
-    guests
-        .iter()
+/// Which of those known, or of the strangers, is closed first.
+fn first_to_close(open: &[Arc<Connection>], known: bool) -> Option<usize> {
+    let of_kind = |c: &Arc<Connection>| c.now().known == known;
+    let from = |address| open.iter().filter(|c| of_kind(c) && c.address == address).count();
+    open.iter()
         .enumerate()
-        .filter(|(_, g)| of_kind(g))
-        .min_by_key(|(_, g)| {
-            let crowded = Reverse(from(g.address));
-            let now = g.now();
+        .filter(|(_, c)| of_kind(c))
+        .min_by_key(|(_, c)| {
+            let crowded = Reverse(from(c.address));
+            let now = c.now();
             (crowded, now.phase, now.since)
         })
         .map(|(at, _)| at)
 }
 
-/// A connection's place, kept until it is dropped.
+/// Keeps a connection in the list until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    crowd: Arc<Connections>,
-    pub guest: Arc<Connection>,
+pub(super) struct ConnectionGuard {
+    connections: Arc<Connections>,
+    pub connection: Arc<Connection>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.crowd.guests().retain(|g| !Arc::ptr_eq(g, &self.guest));
+        self.connections.open().retain(|c| !Arc::ptr_eq(c, &self.connection));
     }
 }
 
@@ -239,18 +238,18 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
-    fn gone(place: &Place) -> bool {
-        place.guest.now().given_up
+    fn gone(place: &ConnectionGuard) -> bool {
+        place.connection.now().given_up
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_address_with_most_connections_gives_one_up() {
-        let crowd = Connections::new(Limits { strangers: 4, ..Limits::default() });
-        let nurse = crowd.enter(ip(1));
+        let connections = Connections::new(Limits { strangers: 4, ..Limits::default() });
+        let nurse = connections.enter(ip(1));
         tokio::time::advance(Duration::from_millis(1)).await;
         let mut others = Vec::new();
         for _ in 0..1000 {
-            others.push(crowd.enter(ip(2)));
+            others.push(connections.enter(ip(2)));
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(!gone(&nurse));
@@ -260,17 +259,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_token_keeps_a_place_and_the_newest_stranger_finds_one() {
-        let crowd = Connections::new(Limits { strangers: 4, known: 2, ..Limits::default() });
-        let page = crowd.enter(ip(1));
-        page.guest.recognised();
-        let strangers: Vec<_> = (0..1000).map(|n| crowd.enter(ip((n % 3) as u8 + 1))).collect();
+        let connections = Connections::new(Limits { strangers: 4, known: 2, ..Limits::default() });
+        let page = connections.enter(ip(1));
+        page.connection.recognised();
+        let strangers: Vec<_> = (0..1000).map(|n| connections.enter(ip((n % 3) as u8 + 1))).collect();
         assert!(!gone(&page));
         assert!(!gone(&strangers[999]));
         // The oldest known ones go for newer ones known.
         for place in &strangers[996..] {
-            place.guest.recognised();
+            place.connection.recognised();
         }
-        let last = crowd.enter(ip(9));
+        let last = connections.enter(ip(9));
         let kept = strangers[996..].iter().chain([&page, &last]).filter(|p| !gone(p)).count();
         assert_eq!(kept, 3);
         assert!(!gone(&last));
@@ -278,12 +277,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_goes_before_who_is_answered() {
-        let crowd = Connections::new(Limits { strangers: 2, ..Limits::default() });
-        let answered = crowd.enter(ip(1));
-        let owed = answered.guest.asked();
+        let connections = Connections::new(Limits { strangers: 2, ..Limits::default() });
+        let answered = connections.enter(ip(1));
+        let owed = answered.connection.asked();
         tokio::time::advance(Duration::from_millis(1)).await;
-        let silent = crowd.enter(ip(1));
-        let newcomer = crowd.enter(ip(1));
+        let silent = connections.enter(ip(1));
+        let newcomer = connections.enter(ip(1));
         assert!(!gone(&answered) && gone(&silent) && !gone(&newcomer));
         drop(owed);
     }

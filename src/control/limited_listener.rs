@@ -1,4 +1,4 @@
-//! The control's listener: deadlines for every connection, and a place for every newcomer.
+//! The control's listener: deadlines for every connection, and room for every newcomer.
 //!
 //! In: TCP connections. Out: their requests answered by the router, each connection closed when it overstays (see
 //! [`super::crowd`]). The deadlines run beside the connection, not inside its reading: a client that never reads holds up
@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::connections::{Connection, Connections, Limits, Owed, Place};
+use super::connections::{Connection, ConnectionGuard, Connections, Limits, Owed};
 
 /// What a connection may make us keep of a request: its head, and as much of its body.
 const BUFFER: usize = 32 << 10;
@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
             Ok((stream, addr)) => {
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(attend(stream, crowd.enter(addr.ip()), router.clone()));
-                // It is heard, and whoever gave up a place for it leaves, before the next one comes in.
+                // It is heard, and whoever was closed for it leaves, before the next one comes in.
                 tokio::task::yield_now().await;
             }
             // No descriptors left, say: those who are there will leave some.
@@ -64,31 +64,31 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
 }
 
 /// Serves one connection until it ends or overstays.
-async fn attend<S>(stream: S, place: Place, router: Router)
+async fn attend<S>(stream: S, guard: ConnectionGuard, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let guest = &place.guest;
+    let connection = &guard.connection;
     let inner = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let owed = guest.asked();
+        let owed = connection.asked();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(guest.clone());
+        request.extensions_mut().insert(connection.clone());
         let answer = inner.call(request);
         async move {
             let response: Response<Body> = answer.await?;
             Ok::<_, Infallible>(response.map(|body| Answer { body, _owed: owed }))
         }
     });
-    let io = TokioIo::new(Heard { stream, guest: guest.clone() });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let io = TokioIo::new(Heard { stream, connection: connection.clone() });
+    let served = hyper::server::conn::http1::Builder::new()
         .half_close(true)
         .header_read_timeout(None)
         .max_buf_size(BUFFER)
         .serve_connection(io, service);
     tokio::select! {
-        ended = connection => if let Err(e) = ended { tracing::trace!("a connection ended: {e}") },
-        () = guest.overstayed() => tracing::debug!("a connection overstayed and was closed"),
+        ended = served => if let Err(e) = ended { tracing::trace!("a connection ended: {e}") },
+        () = connection.overstayed() => tracing::debug!("a connection overstayed and was closed"),
     }
 }
 
@@ -118,10 +118,10 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// A connection that tells its guest of bytes that came and of answers that are written.
+/// A connection that tells the list of bytes that came and of answers that are written.
 struct Heard<S> {
     stream: S,
-    guest: Arc<Connection>,
+    connection: Arc<Connection>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
@@ -133,7 +133,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.guest.heard();
+            self.connection.heard();
         }
         read
     }
@@ -160,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.guest.written();
+            self.connection.written();
         }
         flushed
     }
@@ -196,8 +196,8 @@ mod tests {
             .route("/body", axum::routing::post(|body: Bytes| async move { body.len().to_string() }))
             .route("/never", get(|| async { std::future::pending::<()>().await }));
         let (client, server) = tokio::io::duplex(pipe);
-        let place = Connections::new(limits()).enter(IpAddr::from([127, 0, 0, 1]));
-        (client, tokio::spawn(attend(server, place, router)))
+        let guard = Connections::new(limits()).enter(IpAddr::from([127, 0, 0, 1]));
+        (client, tokio::spawn(attend(server, guard, router)))
     }
 
     /// Seconds until the server is done with it.

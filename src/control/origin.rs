@@ -13,13 +13,13 @@ use crate::{Error, Result};
 
 /// A host and, where one is said, its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct HostPort {
     /// In small letters; an IPv6 address in brackets, as short as can be.
     pub name: String,
     pub port: Option<u16>,
 }
 
-impl Place {
+impl HostPort {
     /// Reads a `Host` header.
     pub(super) fn parse(text: &str) -> Option<Self> {
         Self::of(&text.parse::<Authority>().ok()?)
@@ -65,17 +65,17 @@ impl Origin {
         if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() || text.contains('#') {
             return None;
         }
-        let place = Place::of(uri.authority()?)?;
+        let place = HostPort::of(uri.authority()?)?;
         Some(Self { secure, name: place.name, port: place.port.unwrap_or(if secure { 443 } else { 80 }) })
     }
 
     /// Whether a page of this origin was asked for over plain HTTP from this host.
-    pub(super) fn is_plain(&self, host: &Place) -> bool {
+    pub(super) fn is_plain(&self, host: &HostPort) -> bool {
         !self.secure && self.name == host.name && self.port == host.port.unwrap_or(80)
     }
 
     /// Whether a proxy that publishes the page as this origin may hand on this `Host`: some leave its port out.
-    pub(super) fn is_published_as(&self, host: &Place) -> bool {
+    pub(super) fn is_published_as(&self, host: &HostPort) -> bool {
         self.name == host.name && host.port.is_none_or(|p| p == self.port)
     }
 }
@@ -160,10 +160,10 @@ mod tests {
             ("127.0.0.1.evil.example:7700", four, false),
             ("127.0.0.1:7701", four, false),
         ] {
-            assert_eq!(Place::parse(host).is_some_and(|p| p.is_of(addr)), ours, "{host} at {addr}");
+            assert_eq!(HostPort::parse(host).is_some_and(|p| p.is_of(addr)), ours, "{host} at {addr}");
         }
         for host in ["", "a@127.0.0.1:7700", "127.0.0.1:7700:1", "127.0.0.1:x", "a b", "127.0.0.1:7700/"] {
-            assert_eq!(Place::parse(host), None, "{host}");
+            assert_eq!(HostPort::parse(host), None, "{host}");
         }
     }
 }

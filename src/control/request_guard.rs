@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderMap, Method, StatusCode};
 
 use super::Access;
-use super::origin::{Origin, Place};
+use super::origin::{HostPort, Origin};
 
 /// What requests are held against.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Guard {
     /// The refusal.
     pub(super) fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<bool, Refusal> {
         let host = single(headers, "host")?.unwrap_or_default();
-        let Some(host) = Place::parse(host).filter(|h| self.is_ours(h)) else {
+        let Some(host) = HostPort::parse(host).filter(|h| self.is_ours(h)) else {
             return Err((
                 StatusCode::FORBIDDEN,
                 format!(
@@ -95,16 +95,16 @@ impl Guard {
 
     /// Whether a Host header names the address listened at, or the proxy's before it. Beyond loopback the token decides,
     /// since a machine has many names.
-    fn is_ours(&self, host: &Place) -> bool {
+    fn is_ours(&self, host: &HostPort) -> bool {
         !self.addr.ip().is_loopback() || host.is_of(self.addr) || self.is_published(host)
     }
 
-    fn is_published(&self, host: &Place) -> bool {
+    fn is_published(&self, host: &HostPort) -> bool {
         self.access.origins.iter().any(|o| o.is_published_as(host))
     }
 
     /// Whether a page of this origin is ours: one that was allowed, or one that came from the host asked.
-    fn is_own_page(&self, origin: &Origin, host: &Place) -> bool {
+    fn is_own_page(&self, origin: &Origin, host: &HostPort) -> bool {
         // Behind a proxy the same host without TLS, or at another port, is somebody else.
         self.access.origins.contains(origin) || (origin.is_plain(host) && !self.is_published(host))
     }

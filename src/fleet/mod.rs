@@ -26,6 +26,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod address;
+mod best_frames;
 mod bucket;
 mod content;
 mod failure;
@@ -36,7 +37,6 @@ mod plan;
 mod segment;
 mod settings;
 mod shard;
-mod sights;
 mod source;
 mod status;
 mod store;

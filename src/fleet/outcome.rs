@@ -395,7 +395,7 @@ mod tests {
                 ids.push((record.tracks[0].track_id, record.tracks[0].polyp_id));
                 if n == 49 {
                     let tail = super::super::segment::Tail { forced, ..Default::default() };
-                    assembly.segment(&Segment { sights: Vec::new(), tail });
+                    assembly.segment(&Segment { best_frames: Vec::new(), tail });
                 }
             }
             (ids[0], ids[99], assembly.finish("k", 1).found)

@@ -1,7 +1,7 @@
 //! Some minutes of a recording's frames, as one object of the store.
 //!
 //! In: frames in order, pictures of the best of them, and how the stretch ended. Out: JSON lines, compressed; and back. The lines
-//! are frames, then sights, then the tail, so that an object that lacks its tail is not whole.
+//! are frames, then best frames, then the tail, so that an object that lacks its tail is not whole.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -20,7 +20,7 @@ const LONGEST_LINE: u64 = 16 << 20;
 
 /// A picture of the field of view at a best frame, and what was marked on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sight {
+pub(super) struct BestFrame {
     pub frame: u64,
     pub view: Rect,
     pub outlines: Vec<Vec<[i32; 2]>>,
@@ -70,7 +70,9 @@ pub(super) struct Tail {
 enum Line<F = FrameRecord> {
     /// With how long it is shown, in nanoseconds.
     Frame(u64, F),
-    Sight(Sight),
+    /// Under the name that the lines have had from the first version on.
+    #[serde(rename = "sight")]
+    BestFrame(BestFrame),
     Tail(Tail),
 }
 
@@ -86,9 +88,9 @@ impl Writer {
         self.line(&Line::Frame(duration_ns, record))
     }
 
-    pub fn finish(mut self, sights: Vec<Sight>, tail: Tail) -> Result<Vec<u8>> {
-        for sight in sights {
-            self.line::<FrameRecord>(&Line::Sight(sight))?;
+    pub fn finish(mut self, best_frames: Vec<BestFrame>, tail: Tail) -> Result<Vec<u8>> {
+        for best in best_frames {
+            self.line::<FrameRecord>(&Line::BestFrame(best))?;
         }
         self.line::<FrameRecord>(&Line::Tail(tail))?;
         self.0.finish().map_err(|e| unwritten(&e))
@@ -106,7 +108,7 @@ fn unwritten(e: &dyn std::fmt::Display) -> Error {
 
 /// What a segment holds besides its frames.
 pub(super) struct Segment {
-    pub sights: Vec<Sight>,
+    pub best_frames: Vec<BestFrame>,
     pub tail: Tail,
 }
 
@@ -124,7 +126,7 @@ pub(super) fn read(
             .remedy("delete it from the store and run its shard again")
     };
     let mut lines = BufReader::new(GzDecoder::new(bytes));
-    let (mut sights, mut text) = (Vec::new(), Vec::new());
+    let (mut best_frames, mut text) = (Vec::new(), Vec::new());
     loop {
         text.clear();
         let n = (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut text).map_err(|e| wrong(&e))?;
@@ -133,8 +135,8 @@ pub(super) fn read(
         }
         match serde_json::from_slice(&text).map_err(|e| wrong(&e))? {
             Line::Frame(duration, record) => see(record, duration)?,
-            Line::Sight(sight) => sights.push(sight),
-            Line::Tail(tail) => return Ok(Segment { sights, tail }),
+            Line::BestFrame(best) => best_frames.push(best),
+            Line::Tail(tail) => return Ok(Segment { best_frames, tail }),
         }
     }
 }
@@ -168,7 +170,7 @@ mod tests {
         for f in &frames {
             w.frame(f, f.frame + 1).unwrap();
         }
-        let sight = Sight {
+        let best = BestFrame {
             frame: 3,
             view: Rect::new(1, 2, 3, 4),
             outlines: vec![vec![[1, 2]]],
@@ -177,7 +179,7 @@ mod tests {
             jpeg: "aGk=".into(),
         };
         let tail = Tail { frames: 40, last_frame: 39, end: Some(End::default()), ..Tail::default() };
-        let bytes = w.finish(vec![sight.clone()], tail.clone()).unwrap();
+        let bytes = w.finish(vec![best.clone()], tail.clone()).unwrap();
         let mut seen = Vec::new();
         let back = read("a", &bytes, &mut |f, d| {
             assert_eq!(d, f.frame + 1);
@@ -185,7 +187,7 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!((seen, back.sights, back.tail), (frames, vec![sight], tail));
+        assert_eq!((seen, back.best_frames, back.tail), (frames, vec![best], tail));
         for cut in [0, 1, 10, bytes.len() / 2, bytes.len() - 12] {
             assert!(read("a", &bytes[..cut], &mut |_, _| Ok(())).is_err(), "{cut}");
         }

@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::best_frames::BestFrames;
 use super::manifest::Unit;
 use super::outcome::{Assembly, Ending, Outcome};
 use super::segment::{self, Cost, End, Tail, Writer};
 use super::settings::Settings;
-use super::sights::Sights;
 use super::source::{self, Local, Staging};
 use super::store::{Created, Store};
 use super::{content, failure};
@@ -329,7 +329,7 @@ struct Part {
     cpu: String,
     writer: Writer,
     findings: Findings,
-    sights: Sights,
+    best_frames: BestFrames,
     begun: Instant,
     resume: Duration,
     frames: u64,
@@ -348,7 +348,7 @@ impl Part {
         Self {
             writer: Writer::new(),
             findings: Findings::new(numbers.as_ref()),
-            sights: Sights::new(thumbnails, numbers.is_some()),
+            best_frames: BestFrames::new(thumbnails, numbers.is_some()),
             numbers,
             thumbnails,
             engine,
@@ -406,7 +406,7 @@ impl Part {
         self.view = mask.field_of_view;
         self.writer.frame(&record, duration)?;
         let seen = self.findings.frame(&record, duration);
-        self.sights.frame(frame, mask.field_of_view, &record, &seen);
+        self.best_frames.frame(frame, mask.field_of_view, &record, &seen);
         self.time(frame, spans);
 
         let live = |t: &crate::frame::TrackMark| t.state != TrackState::Ended;
@@ -451,8 +451,8 @@ impl Part {
         let done = std::mem::replace(self, next);
         self.go_on_from(done.last_frame, done.size, done.view);
         let total = done.findings.finish();
-        let mut sights = done.sights;
-        let sights = sights.finish(&total, done.first_frame, done.last_frame, EDGE_FRAMES);
+        let mut best_frames = done.best_frames;
+        let best_frames = best_frames.finish(&total, done.first_frame, done.last_frame, EDGE_FRAMES);
         let tail = Tail {
             frames: done.frames,
             last_frame: done.last_frame,
@@ -470,7 +470,7 @@ impl Part {
                 slowest: done.slowest,
             },
         };
-        let bytes = done.writer.finish(sights, tail.clone())?;
+        let bytes = done.writer.finish(best_frames, tail.clone())?;
         Ok((tail, bytes))
     }
 }

@@ -36,17 +36,17 @@ pub type Build = dyn Fn(usize) -> Result<Built> + Send + Sync;
 ///
 /// They outlive the workers: one that is started anew begins with the size its predecessor had, and takes over the network
 /// that was being built for it.
-pub struct Sides(Vec<Seat>);
+pub struct Sides(Vec<WorkerSize>);
 
-/// One worker's place.
-struct Seat {
+/// What one worker runs.
+struct WorkerSize {
     /// Pixels of a side of the network in use.
     side: AtomicUsize,
-    coming: Mutex<Option<Coming>>,
+    pending: Mutex<Option<Pending>>,
 }
 
 /// A smaller network under construction.
-struct Coming {
+struct Pending {
     side: usize,
     built: Receiver<Result<Built>>,
 }
@@ -54,8 +54,8 @@ struct Coming {
 impl Sides {
     /// Every one of `workers` begins with the same side.
     pub fn new(workers: usize, side: usize) -> Self {
-        let seat = |_| Seat { side: AtomicUsize::new(side), coming: Mutex::new(None) };
-        Self((0..workers.max(1)).map(seat).collect())
+        let size = |_| WorkerSize { side: AtomicUsize::new(side), pending: Mutex::new(None) };
+        Self((0..workers.max(1)).map(size).collect())
     }
 
     /// The smallest in use: what is said of the session.
@@ -63,27 +63,27 @@ impl Sides {
         self.0.iter().map(|s| s.side.load(Ordering::Relaxed)).min().unwrap_or_default()
     }
 
-    fn seat(&self, worker: usize) -> &Seat {
+    fn of(&self, worker: usize) -> &WorkerSize {
         &self.0[worker % self.0.len()]
     }
 }
 
-impl Seat {
+impl WorkerSize {
     /// Held for the length of a look; no thread builds or waits while it holds it.
-    fn coming(&self) -> MutexGuard<'_, Option<Coming>> {
-        lock(&self.coming)
+    fn pending(&self) -> MutexGuard<'_, Option<Pending>> {
+        lock(&self.pending)
     }
 
-    /// The smaller network, once it is built; its side is the seat's from then on.
+    /// The smaller network, once it is built; its side is the worker's from then on.
     fn take(&self) -> Option<Built> {
-        let mut coming = self.coming();
-        let Coming { side, built } = coming.as_ref()?;
+        let mut pending = self.pending();
+        let Pending { side, built } = pending.as_ref()?;
         let (side, outcome) = match built.try_recv() {
             Err(TryRecvError::Empty) => return None,
             Ok(outcome) => (*side, outcome.map_err(|e| e.to_string())),
             Err(TryRecvError::Disconnected) => (*side, Err("its thread panicked".to_owned())),
         };
-        *coming = None;
+        *pending = None;
         match outcome {
             Ok(network) => {
                 self.side.store(side, Ordering::Relaxed);
@@ -120,10 +120,10 @@ impl AdaptiveAnalyzer {
     /// # Errors
     /// As `build`.
     pub fn new(build: Arc<Build>, sides: Arc<Sides>, worker: usize, limit: Nanos, nice: i32) -> Result<Self> {
-        let seat = sides.seat(worker);
-        let inner = match seat.take() {
+        let size = sides.of(worker);
+        let inner = match size.take() {
             Some(inner) => inner,
-            None => build(seat.side.load(Ordering::Relaxed))?,
+            None => build(size.side.load(Ordering::Relaxed))?,
         };
         let recent = Vec::with_capacity(MOST);
         Ok(Self { inner, build, sides, worker, limit, nice, recent, spent: 0, threshold: None })
@@ -140,13 +140,13 @@ impl AdaptiveAnalyzer {
         self.recent.sort_unstable();
         let usual = self.recent[self.recent.len() / 2];
         self.forget();
-        let seat = self.sides.seat(self.worker);
+        let size = self.sides.of(self.worker);
         if usual <= self.limit.0 {
             return;
         }
-        let Some(smaller) = sizing::smaller(seat.side.load(Ordering::Relaxed)) else { return };
-        let mut coming = seat.coming();
-        if coming.is_some() {
+        let Some(smaller) = sizing::smaller(size.side.load(Ordering::Relaxed)) else { return };
+        let mut pending = size.pending();
+        if pending.is_some() {
             return;
         }
         let (done, built) = bounded(1);
@@ -162,7 +162,7 @@ impl AdaptiveAnalyzer {
                     "a frame took {:.1} ms: a network with an input of {smaller}x{smaller} is built",
                     usual as f64 / 1e6
                 );
-                *coming = Some(Coming { side: smaller, built });
+                *pending = Some(Pending { side: smaller, built });
             }
             Err(e) => tracing::warn!("a smaller network cannot be built: {e}"),
         }
@@ -171,7 +171,7 @@ impl AdaptiveAnalyzer {
 
 impl FrameAnalyzer for AdaptiveAnalyzer {
     fn analyse(&mut self, picture: &Picture, mask: &mut Mask) -> Result<Spans> {
-        if let Some(inner) = self.sides.seat(self.worker).take() {
+        if let Some(inner) = self.sides.of(self.worker).take() {
             self.inner = inner;
             self.forget();
             if let Some(threshold) = self.threshold {
@@ -231,8 +231,8 @@ mod tests {
 
     /// Waits until what is being built has been built.
     fn settle(sides: &Sides) {
-        for seat in &sides.0 {
-            let built = seat.coming().as_ref().map(|c| c.built.clone());
+        for size in &sides.0 {
+            let built = size.pending().as_ref().map(|c| c.built.clone());
             while built.as_ref().is_some_and(Receiver::is_empty) {
                 std::thread::yield_now();
             }
@@ -304,7 +304,7 @@ mod tests {
         let mut second = AdaptiveAnalyzer::new(timed(&fast), sides.clone(), 1, LIMIT, 0).unwrap();
         adapted(&mut first, &sides, 200);
         adapted(&mut second, &sides, 200);
-        let side = |k: usize| sides.seat(k).side.load(Ordering::Relaxed);
+        let side = |k: usize| sides.of(k).side.load(Ordering::Relaxed);
         assert_eq!((side(0), side(1), sides.smallest()), (320, 352, 320));
         // The second one's next step is from its own size.
         fast.store(1300, Ordering::Relaxed);

@@ -175,7 +175,7 @@ pub fn merge(
                 walk(store, numbers.as_ref(), (&o.key, o.round, o.segments), &mut |step| {
                     match step {
                         Step::Frame(record, _) => tables.frame(unit, &record)?,
-                        Step::Over(part) => page.sights(unit, o, &part.sights),
+                        Step::Over(part) => page.best_frames(unit, o, &part.best_frames),
                     }
                     Ok(())
                 })?;

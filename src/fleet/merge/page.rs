@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{Merged, Standing};
 use crate::fleet::manifest::{Head, Manifest, Unit};
 use crate::fleet::outcome::Outcome;
-use crate::fleet::segment::Sight;
+use crate::fleet::segment::BestFrame;
 use crate::replay::record::first_alarm_after_ms;
 use crate::replay::report::STYLE;
 use crate::replay::report::text::{Escaped, count, grouped, significant, span, time};
@@ -177,7 +177,7 @@ impl<'a> Page<'a> {
     }
 
     /// Keeps the pictures of polyps (of episodes) among the longest of the archive.
-    pub fn sights(&mut self, unit: &Unit, outcome: &Outcome, sights: &[Sight]) {
+    pub fn best_frames(&mut self, unit: &Unit, outcome: &Outcome, best_frames: &[BestFrame]) {
         let found = &outcome.found;
         let polyps =
             found.polyps.iter().map(|p| (p.best_frame, p.frames, p.confirmed_ns, p.best_mean_probability));
@@ -187,8 +187,8 @@ impl<'a> Page<'a> {
             .filter(|_| found.tracks == 0)
             .map(|e| (e.best_frame, e.frames, e.start_ns, e.best_mean_probability));
         for (best, frames, at_ns, probability) in polyps.chain(episodes) {
-            let Some(sight) = sights.iter().find(|s| s.frame == best) else { continue };
-            let order = Reverse((self.units, best));
+            let Some(best) = best_frames.iter().find(|s| s.frame == best) else { continue };
+            let order = Reverse((self.units, best.frame));
             let full = self.pictures.len() >= MOST_PICTURES;
             if full
                 && self
@@ -198,7 +198,7 @@ impl<'a> Page<'a> {
             {
                 continue;
             }
-            let html = figure(&unit.name, at_ns, frames, probability, sight);
+            let html = figure(&unit.name, at_ns, frames, probability, best);
             self.pictures.push(Reverse(Pictured { frames, order, html }));
             if full {
                 self.pictures.pop();
@@ -354,26 +354,25 @@ fn round(v: f64, digits: i32) -> f64 {
 }
 
 /// A polyp's picture with its outline.
-fn figure(name: &str, at_ns: u64, frames: u64, probability: f32, sight: &Sight) -> String {
-    let (w, h) = (sight.view.w.max(1), sight.view.h.max(1));
+fn figure(name: &str, at_ns: u64, frames: u64, probability: f32, best: &BestFrame) -> String {
+    let (w, h) = (best.view.w.max(1), best.view.h.max(1));
     let mut paths = String::new();
-    for outline in &sight.outlines {
+    for outline in &best.outlines {
         for (i, p) in outline.iter().enumerate() {
-            let (x, y) =
-                (i64::from(p[0]) - i64::from(sight.view.x), i64::from(p[1]) - i64::from(sight.view.y));
+            let (x, y) = (i64::from(p[0]) - i64::from(best.view.x), i64::from(p[1]) - i64::from(best.view.y));
             let _ = write!(paths, "{}{x} {y}", if i == 0 { 'M' } else { 'L' });
         }
         paths.push('Z');
     }
     // Base64 and nothing else: it came from a store others may write to.
     let jpeg: String =
-        sight.jpeg.chars().filter(|c| c.is_ascii_alphanumeric() || "+/=".contains(*c)).collect();
+        best.jpeg.chars().filter(|c| c.is_ascii_alphanumeric() || "+/=".contains(*c)).collect();
     format!(
         "<figure class=\"card\"><div class=\"picture\"><img alt=\"\" width=\"{}\" height=\"{}\" \
          src=\"data:image/jpeg;base64,{jpeg}\"><svg viewBox=\"0 0 {w} {h}\" aria-hidden=\"true\"><path d=\"{paths}\"/></svg></div>\
          <figcaption>{}<small>{} · {} · probability {probability:.2}</small></figcaption></figure>\n",
-        sight.width,
-        sight.height,
+        best.width,
+        best.height,
         Escaped(name),
         time(at_ns),
         count(frames, "frame", "frames")

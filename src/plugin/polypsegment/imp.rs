@@ -22,7 +22,7 @@ use gstreamer_base::subclass::prelude::*;
 use gstreamer_video as gst_video;
 
 use super::figures::Figures;
-use super::kept_network::Place;
+use super::kept_network::NetworkCache;
 use super::session::{self, BuildAnalyzer, Passing, Session, Stopped, Told};
 use super::settings::Settings;
 use crate::Result;
@@ -50,7 +50,7 @@ struct Kept {
     written: Option<SystemTime>,
     checkpoint: Option<Checkpoint>,
     built_for: Option<Settings>,
-    place: Place,
+    cache: NetworkCache,
 }
 
 #[derive(Default)]
@@ -103,10 +103,10 @@ impl PolypSegment {
         kept.checkpoint = Some(checkpoint.clone());
         // A network of other settings is of no use.
         if kept.built_for.as_ref().is_none_or(|s| !s.same_network(settings)) {
-            (kept.built_for, kept.place) = (Some(settings.clone()), Place::default());
+            (kept.built_for, kept.cache) = (Some(settings.clone()), NetworkCache::default());
         }
         let threshold = checkpoint.description().threshold;
-        Ok((session::network(settings, checkpoint, &kept.place)?, threshold))
+        Ok((session::network(settings, checkpoint, &kept.cache)?, threshold))
     }
 
     /// What a LATENCY query is answered.
@@ -223,7 +223,7 @@ impl ElementImpl for PolypSegment {
         if transition == gst::StateChange::ReadyToNull {
             let mut kept = lock(&self.kept);
             kept.checkpoint = None;
-            kept.place.close();
+            kept.cache.close();
         }
         done
     }

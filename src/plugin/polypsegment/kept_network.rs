@@ -14,15 +14,15 @@ use crate::segment::{Segmenter, Spans};
 use crate::worker::FrameAnalyzer;
 use crate::{Error, Result};
 
-/// Where a network waits for the next start; copies are the same place.
+/// Where a network waits for the next start; copies are the same cache.
 #[derive(Clone, Default)]
-pub struct Place {
+pub struct NetworkCache {
     /// Locked for as long as one is built.
     network: Arc<Mutex<Option<Box<dyn Network>>>>,
     wanted: Arc<AtomicBool>,
 }
 
-impl Place {
+impl NetworkCache {
     /// The element starts: networks are kept from now on.
     pub fn open(&self) {
         self.wanted.store(true, Ordering::Relaxed);
@@ -41,19 +41,19 @@ impl Place {
     /// # Errors
     /// What building it says.
     pub fn take(&self, build: impl FnOnce() -> Result<Box<dyn Network>>) -> Result<Returning> {
-        let mut place = lock(&self.network);
-        let network = match place.take() {
+        let mut cache = lock(&self.network);
+        let network = match cache.take() {
             Some(network) => network,
             None => build()?,
         };
-        Ok(Returning { network: Some(network), place: self.clone(), failed: Arc::default() })
+        Ok(Returning { network: Some(network), cache: self.clone(), failed: Arc::default() })
     }
 }
 
-/// A network that goes back to its place when it is done with.
+/// A network that goes back to its cache when it is done with.
 pub struct Returning {
     network: Option<Box<dyn Network>>,
-    place: Place,
+    cache: NetworkCache,
     failed: Arc<AtomicBool>,
 }
 
@@ -95,10 +95,10 @@ impl Network for Returning {
 
 impl Drop for Returning {
     fn drop(&mut self) {
-        let kept = self.place.wanted.load(Ordering::Relaxed) && !self.failed.load(Ordering::Relaxed);
-        // A place that is locked has another network on its way.
-        if kept && let Ok(mut place) = self.place.network.try_lock() {
-            *place = self.network.take();
+        let kept = self.cache.wanted.load(Ordering::Relaxed) && !self.failed.load(Ordering::Relaxed);
+        // A cache that is locked has another network on its way.
+        if kept && let Ok(mut cache) = self.cache.network.try_lock() {
+            *cache = self.network.take();
         }
     }
 }
@@ -145,32 +145,32 @@ mod tests {
 
     #[test]
     fn a_network_is_built_once_unless_it_failed_or_nobody_wants_it() {
-        let place = Place::default();
+        let cache = NetworkCache::default();
         let mut built = 0;
-        let mut take = |place: &Place| {
-            let network = place.take(|| {
+        let mut take = |cache: &NetworkCache| {
+            let network = cache.take(|| {
                 built += 1;
                 Ok(Box::new(Counted) as Box<dyn Network>)
             });
             (network.unwrap(), built)
         };
-        place.open();
-        let (first, n) = take(&place);
+        cache.open();
+        let (first, n) = take(&cache);
         assert_eq!((n, first.describe().as_str(), first.shape().width), (1, "counted", 32));
         drop(first);
-        let (second, n) = take(&place);
+        let (second, n) = take(&cache);
         assert_eq!(n, 1, "the same one");
         second.failed().store(true, Ordering::Relaxed);
         drop(second);
-        let (third, n) = take(&place);
+        let (third, n) = take(&cache);
         assert_eq!(n, 2, "one that failed is not kept");
-        place.close();
+        cache.close();
         drop(third);
-        place.open();
-        let (fourth, n) = take(&place);
+        cache.open();
+        let (fourth, n) = take(&cache);
         assert_eq!(n, 3, "in the state null none is kept");
         drop(fourth);
-        place.close();
-        assert!(lock(&place.network).is_none());
+        cache.close();
+        assert!(lock(&cache.network).is_none());
     }
 }

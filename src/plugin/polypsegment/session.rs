@@ -11,7 +11,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::figures::Figures;
-use super::kept_network::{Careful, Place};
+use super::kept_network::{Careful, NetworkCache};
 use super::mask_pixels::PixelWriter;
 use super::settings::{Changing, Settings};
 use crate::analysis::{Ages, Analysis, Found, FrameCopy, Parts, Stamp};
@@ -44,12 +44,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Timestamps of frames that may be with the worker.
 const REMEMBERED: usize = 64;
 
-/// What the settings ask for, checked: everything that can be found wrong without building the network. `place`: where one may be
+/// What the settings ask for, checked: everything that can be found wrong without building the network. `cache`: where one may be
 /// that was built before for the same settings.
 ///
 /// # Errors
 /// A checkpoint that cannot be read; a device, field of view or input size that is none.
-pub fn network(settings: &Settings, checkpoint: Checkpoint, place: &Place) -> Result<Arc<BuildAnalyzer>> {
+pub fn network(
+    settings: &Settings,
+    checkpoint: Checkpoint,
+    cache: &NetworkCache,
+) -> Result<Arc<BuildAnalyzer>> {
     let side = settings.input_size as usize;
     let size = (side > 0).then_some((side, side));
     Shape::of(&checkpoint, size)?;
@@ -62,10 +66,10 @@ pub fn network(settings: &Settings, checkpoint: Checkpoint, place: &Place) -> Re
         keep_warm: false,
         nice: nice(settings.sync),
     };
-    let place = place.clone();
-    place.open();
+    let cache = cache.clone();
+    cache.open();
     Ok(Arc::new(move |filter: &SharedFilter| {
-        let network = place.take(|| engine::open(&checkpoint, options))?;
+        let network = cache.take(|| engine::open(&checkpoint, options))?;
         let failed = network.failed();
         let segmenter = Segmenter::new(Box::new(network), checkpoint.description(), view, None);
         let segmenter = segmenter.with_filter(filter.clone());

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::segment::Sight;
+use super::segment::BestFrame;
 use crate::capture::Frame;
 use crate::frame::Rect;
 use crate::frame::resize::{Filter, Resampler};
@@ -23,7 +23,7 @@ const SETTLED: u64 = 50;
 
 enum Picture {
     Taken(Thumbnail),
-    Kept(Option<Sight>),
+    Kept(Option<BestFrame>),
 }
 
 struct Best {
@@ -39,7 +39,7 @@ impl Best {
         let taken = std::mem::take(taken);
         let view = taken.view;
         let outlines = std::mem::take(&mut self.outlines);
-        self.picture = Picture::Kept(taken.encode().map(|jpeg| Sight {
+        self.picture = Picture::Kept(taken.encode().map(|jpeg| BestFrame {
             frame: self.frame,
             view,
             outlines,
@@ -51,7 +51,7 @@ impl Best {
 }
 
 /// See the module.
-pub(super) struct Sights {
+pub(super) struct BestFrames {
     wanted: bool,
     followed: bool,
     resampler: Resampler,
@@ -60,7 +60,7 @@ pub(super) struct Sights {
     over: Vec<Best>,
 }
 
-impl Sights {
+impl BestFrames {
     pub fn new(wanted: bool, followed: bool) -> Self {
         let resampler = Resampler::new(Filter::Antialiased);
         Self { wanted, followed, resampler, best: Vec::new(), over: Vec::new() }
@@ -104,7 +104,7 @@ impl Sights {
         first_frame: u64,
         last_frame: u64,
         gap_frames: u64,
-    ) -> Vec<Sight> {
+    ) -> Vec<BestFrame> {
         let mut best = std::mem::take(&mut self.over);
         if self.followed {
             let touches = |p: &&PolypRecord| {
@@ -121,7 +121,7 @@ impl Sights {
         let kept = best.into_iter().filter_map(|mut b| {
             b.settle();
             match b.picture {
-                Picture::Kept(sight) => sight,
+                Picture::Kept(best) => best,
                 Picture::Taken(_) => None,
             }
         });
