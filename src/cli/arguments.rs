@@ -218,7 +218,7 @@ mod tests {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ConfirmArgs {
     /// How long a detection must last before it is shown: off (every frame stands alone), sensitive (shown at once, specks left
-    /// out), balanced (120 ms) or quiet (240 ms), and up to 2.4 s what is not round or hardly marked
+    /// out), balanced (120 ms) or quiet (240 ms), and up to 4 s what is not round or hardly marked
     #[arg(long, value_name = "SETTING", default_value_t)]
     pub confirm: Confirm,
     /// Share of the field of view that a region must have to be shown (default: the setting's own, 0.0005; not with off)

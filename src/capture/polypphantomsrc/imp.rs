@@ -1,7 +1,7 @@
 //! The GStreamer side of the phantom source.
 //!
-//! `settings` is what the user set, `state` the loop in memory; the state is locked by the streaming thread and by start
-//! and stop, which never run at the same time. Lock order: settings, then state.
+//! `settings` is what the user set, `film` the loop in memory; the film is locked by the streaming thread and by start
+//! and stop, which never run at the same time. The two are never held together.
 
 use std::sync::{LazyLock, Mutex};
 

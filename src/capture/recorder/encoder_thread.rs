@@ -171,7 +171,8 @@ impl EncoderThread {
         let mut outcome = Ok(());
         for (_, mut state) in std::mem::take(&mut self.tracks) {
             if let Some(writer) = state.writer.take() {
-                match std::thread::Builder::new().spawn(move || writer.finish(PATIENCE)) {
+                let thread = std::thread::Builder::new().name("recorder-end".into());
+                match thread.spawn(move || writer.finish(PATIENCE)) {
                     Ok(handle) => self.closing.push(handle),
                     Err(e) => {
                         outcome = Err(Error::machine("the recorder's thread cannot be started").because(e));
