@@ -82,7 +82,7 @@ demo: build
 # What was not tested, and why, is said once more at the end: above it is lost among thousands of lines.
 SKIPS := $(CURDIR)/target/skipped.txt
 # In the release profile, so that the dependencies of `make demo` are used again; our own crate has its assertions all the same.
-CARGO_TEST := cargo test --release --locked --config tests/profile.toml
+CARGO_TEST := cargo test --release --locked --config tests/profile.toml --features video-tests
 test: setup-test
 	@mkdir -p target && rm -f $(SKIPS)
 	@# The program of these tests has assertions in it and must not lie where the release program is looked for.
@@ -94,7 +94,7 @@ test: setup-test
 # What builds and runs without GStreamer and OpenCV.
 .PHONY: test-without-video
 test-without-video: setup
-	$(CARGO_TEST) --no-default-features
+	cargo tests-without-video
 
 .PHONY: skips
 skips:
@@ -243,7 +243,7 @@ cuda-check: cuda-toolkit
 # The network, its engines and the evaluation must also build on a machine with neither GStreamer nor OpenCV.
 lint:
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features video-tests -- -D warnings
 	cargo clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
@@ -303,7 +303,7 @@ fuzz:
 MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
 mutants:
 	$(call tool,mutants)
-	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') --exclude '**/tests.rs' -- --lib
+	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') --exclude '**/tests.rs' --features video-tests -- --lib
 
 clean:
 	cargo clean

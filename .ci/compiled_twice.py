@@ -15,7 +15,7 @@ import sys
 KNOWN = {"axum", "hyper", "hyper-util", "object_store", "tokio", "tower"}
 
 DEMO = ["build", "--release", "--locked"]
-TEST = ["test", "--release", "--locked", "--config", "tests/profile.toml"]
+TEST = ["test", "--release", "--locked", "--config", "tests/profile.toml", "--features", "video-tests"]
 
 
 def units(command):

@@ -246,4 +246,130 @@ mod tests {
         let parsed = Cli::try_parse_from(line.split_whitespace());
         assert!(matches!(parsed.as_ref().map(|c| &c.command), Ok(Command::Live(_))), "{:?}", parsed.err());
     }
+
+    /// The words of a command as a shell reads them, up to where it ends.
+    fn words(command: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
+        for c in command.chars() {
+            match quote {
+                Some(q) if q == c => quote = None,
+                Some(_) => word.push(c),
+                None if c == '\'' || c == '"' => (quote, begun) = (Some(c), true),
+                None if c.is_whitespace() => {
+                    if begun {
+                        words.push(std::mem::take(&mut word));
+                    }
+                    begun = false;
+                }
+                None => {
+                    word.push(c);
+                    begun = true;
+                }
+            }
+        }
+        if begun {
+            words.push(word);
+        }
+        let end = words.iter().position(|w| w.starts_with(['#', '|', '>', '&', ';']) || w.starts_with("2>"));
+        words.truncate(end.unwrap_or(words.len()));
+        words
+    }
+
+    /// What stands for something else: `FILE`, `N`, `$INPUT`, `…`.
+    fn stands_for_something(word: &str) -> bool {
+        let word = word.rsplit(['=', ':', ',']).next().unwrap_or(word);
+        let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "._-".contains(c);
+        word.contains(['$', '…', '{', '<'])
+            || (word.contains(|c: char| c.is_ascii_uppercase()) && word.chars().all(name))
+    }
+
+    /// Commands of a paper: lines of code that begin with the program's name (one line continues behind a backslash), and
+    /// what stands in backquotes within a line of text.
+    fn commands(text: &str) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            if let Some(rest) = line.trim_start().trim_start_matches("$ ").strip_prefix("polypscope ")
+                && (line.starts_with("    ") || !line.contains('`'))
+            {
+                let mut command = rest.to_owned();
+                let mut next = number + 1;
+                while let Some(open) = command.trim_end().strip_suffix('\\') {
+                    command = format!("{open} {}", lines.get(next).copied().unwrap_or_default().trim());
+                    next += 1;
+                }
+                found.push((number + 1, command));
+            }
+            for code in line.split('`').skip(1).step_by(2) {
+                found.extend(code.strip_prefix("polypscope ").map(|c| (number + 1, c.to_owned())));
+            }
+        }
+        found
+    }
+
+    #[cfg(feature = "video")]
+    #[test]
+    fn commands_in_the_papers_are_accepted() {
+        use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut open: Vec<_> =
+            ["", "src", "benches", "pipelines", "weights", "fuzz"].map(|folder| root.join(folder)).into();
+        let mut tried = 0;
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+                let path = entry.path();
+                if path.is_dir() && folder != root {
+                    open.push(path);
+                    continue;
+                }
+                if path.extension().is_none_or(|e| e != "md") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).expect("a paper");
+                for (line, command) in commands(&text) {
+                    let words = words(&command);
+                    let given = std::iter::once("polypscope").chain(words.iter().map(String::as_str));
+                    tried += 1;
+                    let Err(e) = Cli::command().try_get_matches_from(given) else { continue };
+                    let fine = match e.kind() {
+                        // A command may be named without all that it needs.
+                        ErrorKind::MissingRequiredArgument
+                        | ErrorKind::MissingSubcommand
+                        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                        | ErrorKind::DisplayHelp
+                        | ErrorKind::DisplayVersion => true,
+                        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+                            matches!(e.get(ContextKind::InvalidValue),
+                                Some(ContextValue::String(v)) if v.is_empty() || stands_for_something(v))
+                        }
+                        ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument => {
+                            words.iter().any(|w| w.contains(['|', '…']))
+                        }
+                        _ => false,
+                    };
+                    assert!(fine, "{}:{line}: polypscope {command}\n{e}", path.display());
+                }
+            }
+        }
+        assert!(tried > 60, "{tried} commands were found");
+    }
+
+    #[cfg(feature = "video")]
+    #[test]
+    fn the_help_on_confirming_names_the_settings_times() {
+        use clap::Args;
+
+        use crate::tracks::Confirm;
+
+        let command = arguments::ConfirmArgs::augment_args(clap::Command::new("test"));
+        let help = command.get_arguments().find(|a| a.get_id() == "confirm").and_then(|a| a.get_help());
+        let help = help.expect("a help").to_string();
+        for setting in [Confirm::Balanced, Confirm::Quiet] {
+            let (name, n) = (setting.name(), setting.numbers().expect("it filters"));
+            assert!(help.contains(&format!("{name} ({} ms)", n.confirm_ms)), "{name}: {help}");
+            let longest = format!("up to {} s", n.confirm_ms / n.least_weight / 1e3);
+            assert!(help.contains(&longest), "{name}, {longest}: {help}");
+        }
+    }
 }

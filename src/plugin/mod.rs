@@ -34,5 +34,11 @@ gst::plugin_define!(
     env!("CARGO_PKG_NAME")
 );
 
-#[cfg(test)]
+#[cfg(all(test, feature = "video-tests"))]
 mod tests;
+
+#[cfg(all(test, not(feature = "video-tests")))]
+#[test]
+fn elements_one_by_one() {
+    crate::skipped::skip("video-tests", "the tests were built without the feature video-tests");
+}
