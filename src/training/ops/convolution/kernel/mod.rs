@@ -175,7 +175,7 @@ impl Kernels {
         stride: usize,
         start: *const f32,
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises both tiles' lengths, and the kernels are chosen by what the processor has.
         unsafe {
             match self.pair {
                 Some(pair) => pair(k, a, b, out, stride, start),
@@ -196,7 +196,7 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [f32; 12],
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
         unsafe { (self.dots)(n, rows, columns, sums) }
     }
 
@@ -212,7 +212,7 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [[f32; 12]; 2],
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
         unsafe {
             match self.double_dots {
                 Some(dots) => dots(n, rows, columns, sums),
@@ -241,7 +241,7 @@ impl Kernels {
     /// See [`super::points::split`].
     #[inline]
     pub fn split(&self, row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
-        // SAFETY: as above.
+        // SAFETY: the kernels are chosen by what the processor has; nothing else is asked of the caller.
         unsafe { (self.split)(row, lane, tiles, phases) }
     }
 
@@ -251,7 +251,7 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn input_transform(&self, phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
-        // SAFETY: the caller's promise, and as above.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
         unsafe { (self.input_transform)(phases, out, stride) }
     }
 
@@ -261,14 +261,14 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn gradient_transform(&self, pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
         unsafe { (self.gradient_transform)(pixels, out, stride) }
     }
 
     /// See [`super::points::output`].
     #[inline]
     pub fn output_transform(&self, from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
-        // SAFETY: as above.
+        // SAFETY: the kernels are chosen by what the processor has; nothing else is asked of the caller.
         unsafe { (self.output_transform)(from, stride, pixels) }
     }
 }
