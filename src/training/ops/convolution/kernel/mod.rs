@@ -118,11 +118,12 @@ macro_rules! kernels_of {
 impl Kernels {
     /// The fastest that run here.
     pub fn best() -> Self {
-        Self::all().next().expect("plain Rust runs everywhere")
+        Self::sets().find_map(|(_, kernels)| kernels).expect("plain Rust runs everywhere")
     }
 
-    /// All that run here, the fastest first; plain Rust is the last.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Every set and what its processor must have, the fastest first; none where this one does not have it. Plain Rust is
+    /// the last.
+    pub fn sets() -> impl Iterator<Item = (&'static str, Option<Self>)> {
         #[cfg(target_arch = "x86_64")]
         let vectors = {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -135,11 +136,11 @@ impl Kernels {
                 double_dots: Some(avx512::double_dots),
                 ..kernels_of!(avx512)
             };
-            [avx512.then_some(wide), avx2.then_some(kernels_of!(avx2))]
+            [("AVX-512", avx512.then_some(wide)), ("AVX2 with FMA", avx2.then_some(kernels_of!(avx2)))]
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let vectors = [None; 0];
-        vectors.into_iter().flatten().chain([kernels_of!(plain)])
+        let vectors = [("AVX-512", None), ("AVX2 with FMA", None)];
+        vectors.into_iter().chain([("plain Rust", Some(kernels_of!(plain)))])
     }
 
     /// `out[r][0..LANES] = start[r] + Σ a[i][r] · b[i][..]`; without `start`, added to what `out` holds.
