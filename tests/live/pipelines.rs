@@ -371,7 +371,6 @@ fn a_recording_has_its_lines_beside_it() {
         .arg(folder.path())
         .spawn()
         .expect("the session starts");
-    // Lines have a name that says that they are not whole until they are.
     let frames = || {
         let entries = std::fs::read_dir(folder.path()).expect("a folder");
         let mut paths = entries.map(|e| e.expect("an entry").path());
