@@ -870,29 +870,49 @@ fn network_sources_name_host_and_cause_but_no_password() {
 #[test]
 fn a_source_lost_for_good_is_in_the_outcome() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (toml, summary) = (dir.path().join("my.toml"), dir.path().join("s.json"));
-    // The second attempt gives nothing either: what it reads has gone.
-    let text = r#"
+    let at = |name: &str| dir.path().join(name);
+    let text = |name: &str| std::fs::read_to_string(at(name)).unwrap_or_default();
+    let toml = r#"
         description = "d"
         default_sink = "null"
         [source]
         restart = true
         silence_s = 1
-        launch = "videotestsrc num-buffers=20 ! video/x-raw,format=NV12,width=64,height=48,framerate=25/1 ! identity sync=true"
+        launch = """filesrc location={file} ! rawvideoparse format=nv12 width=64 height=48 framerate=25/1 !
+            identity sync=true"""
+        [parameters.file]
+        type = "path"
+        default = "frames"
+        doc = "twenty frames"
     "#;
-    std::fs::write(&toml, text).expect("a file");
-    let path = summary.display().to_string();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"));
-    let output = command
-        .args(["live", "--no-ai", "--seconds", "1.1", "--summary", &path, "--pipeline"])
-        .arg(&toml)
-        .output()
-        .expect("it runs");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{words}");
-    let s: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(&summary).expect("a summary")).expect("JSON");
-    assert!(s["source_fault"].as_str().is_some_and(|f| f.contains("the stream ended")), "{s}");
+    std::fs::write(at("my.toml"), toml).expect("a file");
+    std::fs::write(at("frames"), vec![90u8; 20 * 64 * 48 * 3 / 2]).expect("a file");
+    let live = std::process::Command::new(env!("CARGO_BIN_EXE_polypscope"))
+        .args(["live", "--no-ai", "--seconds", "600", "--summary", "s.json", "--lines", "l.jsonl"])
+        .args(["--pipeline", "my.toml"])
+        .current_dir(dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(at("said")).expect("a file"))
+        .spawn()
+        .expect("it starts");
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "in vain: {what}: {}", text("said"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // Further attempts give nothing: what they read has gone by then.
+    until("a frame", &|| text("l.jsonl.part").contains("\"frame\""));
+    std::fs::remove_file(at("frames")).expect("ours");
+    until("the loss", &|| {
+        text("said").rfind("the source is lost") > text("said").rfind("the source is back")
+    });
+    signal(&live, libc::SIGINT);
+    let code = wait(live).status.code();
+    assert_eq!(code, Some(3), "{}", text("said"));
+    let s: serde_json::Value = serde_json::from_str(&text("s.json")).expect("JSON");
+    assert!(s["source_fault"].as_str().is_some_and(|f| !f.is_empty()), "{s}");
 }
 
 /// Where the units of an H.264 byte stream begin, and their types.
