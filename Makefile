@@ -91,6 +91,18 @@ test: setup-test
 	rm -f $(BIN); test ! -e $(BIN).kept || mv $(BIN).kept $(BIN); \
 	$(MAKE) --no-print-directory skips; exit $$code
 
+# Tests that take minutes, each by its name, since others that are ignored are only parts of their neighbours. On a card, if
+# there is one: what a processor that plays the device shows is in `make test`.
+.PHONY: test-long
+test-long: setup
+	@mkdir -p target && rm -f $(SKIPS)
+	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST) --lib -- --ignored --exact training::run::tests::eight_pictures_are_learnt_by_heart
+	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory cuda-toolkit && \
+		POLYPSCOPE_SKIPS=$(SKIPS) env $(CUDA_ENV) $(CARGO_TEST) --features cuda --lib -- --ignored --nocapture \
+		--exact engine::cuda::tests::real_pictures_keep_their_masks; \
+	else printf 'gpu\tno NVIDIA card is here\treal_pictures_keep_their_masks\n' >>$(SKIPS); fi
+	@$(MAKE) --no-print-directory skips
+
 # What builds and runs without GStreamer and OpenCV.
 .PHONY: test-without-video
 test-without-video: setup

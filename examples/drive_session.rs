@@ -1,7 +1,8 @@
 //! Drives a live session from a program: `cargo run --release --example drive_session -- pipelines/phantom.toml`.
 //!
 //! In: a pipeline file. Out: ten seconds of its picture with marks, the overlay switched off and on again on the way, and the
-//! session's summary as JSON. The sink throws the picture away; give another one's name as the second argument.
+//! session's summary as JSON. The sink throws the picture away; give another one's name as the second argument, and another
+//! number of seconds as the third.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().map_or_else(|| PathBuf::from("pipelines/test.toml"), PathBuf::from);
     let sink = arguments.next().unwrap_or_else(|| "null".into());
+    let length = Duration::from_secs(arguments.next().map_or(Ok(10), |seconds| seconds.parse::<u64>())?);
     let ready = PipelineFile::open(&file)?.ready(&[], Some(&sink))?;
 
     let checkpoint = Checkpoint::open(&Checkpoint::locate(None)?)?;
@@ -37,8 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         annotation_budget: ANNOTATION_BUDGET,
         period: USUAL_PERIOD,
     })?;
-    let settings =
-        Settings { length: Some(Duration::from_secs(10)), ..Settings::new(ready, Some(network), threshold) };
+    let settings = Settings { length: Some(length), ..Settings::new(ready, Some(network), threshold) };
     let mut session = Session::start(settings)?;
     let begun = Instant::now();
     let (mut switched_off, mut switched_on) = (false, false);
@@ -53,11 +54,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Step::Failed(e) => return Err(e.into()),
         }
         // What the control page, the keyboard or another program would do.
-        if !switched_off && begun.elapsed() > Duration::from_secs(4) {
+        if !switched_off && begun.elapsed() > length.mul_f64(0.4) {
             session.controls().switch(false);
             switched_off = true;
         }
-        if !switched_on && begun.elapsed() > Duration::from_secs(6) {
+        if !switched_on && begun.elapsed() > length.mul_f64(0.6) {
             session.controls().switch(true);
             switched_on = true;
         }

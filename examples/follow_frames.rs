@@ -1,8 +1,9 @@
 //! Outlines polyps in a GStreamer pipeline of one's own, and follows its frames:
 //! `cargo run --release --example follow_frames -- 'filesrc location=procedure.mp4 ! decodebin ! videoconvert'`.
 //!
-//! In: a launch line that ends with raw video. Out: a line for each of the first 300 frames: its number, the state, and how old
-//! the mask on it is. The picture goes to a sink that throws it away; put `autovideosink` there to see it.
+//! In: a launch line that ends with raw video, and how many frames to follow (300). Out: a line for each of them: its number,
+//! the state, and how old the mask on it is. The picture goes to a sink that throws it away; put `autovideosink` there to see
+//! it.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,9 +19,11 @@ use polypscope::telemetry::Event;
 use polypscope::worker::FrameAnalyzer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let source = std::env::args().nth(1).unwrap_or_else(|| {
+    let mut arguments = std::env::args().skip(1);
+    let source = arguments.next().unwrap_or_else(|| {
         "videotestsrc is-live=true pattern=ball ! video/x-raw,format=NV12,width=640,height=480,framerate=30/1".into()
     });
+    let wanted = arguments.next().map_or(Ok(300), |frames| frames.parse::<u32>())?;
     let checkpoint = Checkpoint::open(&Checkpoint::locate(None)?)?;
     let threshold = checkpoint.description().threshold;
     // Called in the worker's own thread, and again whenever a worker has failed.
@@ -48,8 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut out = std::io::stdout();
     let mut frames = 0;
-    while frames < 300 {
-        let Ok(event) = events.receiver.recv_timeout(Duration::from_secs(10)) else { break };
+    while frames < wanted {
+        let Ok(event) = events.receiver.recv_timeout(Duration::from_secs(30)) else { break };
         match event {
             Event::Frame(f) => {
                 frames += 1;

@@ -24,14 +24,18 @@ fn deviation(got: &[f32], want: &[f32]) -> f32 {
     worst / largest(want)
 }
 
-fn available() -> impl Iterator<Item = KernelSet> {
-    KernelSet::FLOAT.into_iter().filter(|p| {
-        let here = p.is_available();
-        if !here {
-            skip("processor", format_args!("this processor has no {p}"));
+/// Those that this processor has; the others are left out, aloud.
+fn here(paths: impl IntoIterator<Item = KernelSet>) -> impl Iterator<Item = KernelSet> {
+    paths.into_iter().filter(|path| {
+        if !path.is_available() {
+            skip("processor", format_args!("this processor has no {path}"));
         }
-        here
+        path.is_available()
     })
+}
+
+fn available() -> impl Iterator<Item = KernelSet> {
+    here(KernelSet::FLOAT)
 }
 
 fn build(checkpoint: &Checkpoint, path: KernelSet, size: (usize, usize), threads: usize) -> Cpu {
@@ -148,10 +152,7 @@ fn the_trained_network_keeps_its_masks() {
     let mut names: Vec<&str> = expected.keys().filter_map(|k| k.strip_suffix(".rgb")).collect();
     names.sort();
     assert!(!names.is_empty());
-    for path in [KernelSet::Avx2F32, KernelSet::Avx512F32, KernelSet::Avx512Bf16]
-        .into_iter()
-        .filter(|p| p.is_available())
-    {
+    for path in here([KernelSet::Avx2F32, KernelSet::Avx512F32, KernelSet::Avx512Bf16]) {
         let mut engine = build(&checkpoint, path, (352, 352), 2);
         let (mut both, mut either) = (0u64, 0u64);
         for name in &names {

@@ -53,3 +53,30 @@ fn segment_picture_writes_a_mask_of_the_pictures_size() {
     assert_eq!(mask.dimensions(), (100, 60));
     assert!(mask.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
 }
+
+/// The source ends by itself, long before the session's length.
+#[test]
+#[cfg(feature = "video")]
+fn drive_session_ends_with_the_summary() {
+    let Some(mut command) = example("drive_session") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("short.toml");
+    let text = "description = 'd'\ndefault_sink = 'null'\n[source]\nlaunch = 'videotestsrc is-live=true num-buffers=40 ! \
+                video/x-raw,format=NV12,width=160,height=120,framerate=25/1'\n";
+    std::fs::write(&file, text).expect("a file");
+    let text = said(command.arg(&file).args(["null", "600"]));
+    let begin = text.find('{').expect("a summary");
+    let summary: serde_json::Value = serde_json::from_str(&text[begin..]).expect("JSON");
+    let frames = summary["frames"]["in"].as_u64().expect("a number of frames");
+    assert!((1..=40).contains(&frames), "{text}");
+}
+
+#[test]
+#[cfg(feature = "video")]
+fn follow_frames_has_a_line_for_each_frame() {
+    let Some(mut command) = example("follow_frames") else { return };
+    let source = "videotestsrc is-live=true pattern=ball ! video/x-raw,format=NV12,width=160,height=120,framerate=25/1";
+    let text = said(command.args([source, "20"]));
+    let frames = text.lines().filter(|l| l.contains(", no mask") || l.contains(", mask of ")).count();
+    assert_eq!(frames, 20, "{text}");
+}

@@ -222,7 +222,8 @@ fn a_disk_that_is_nearly_full_stops_the_recording_with_its_reason() {
     let full = RecorderSettings { reserve_bytes: u64::MAX, ..settings(folder.path()) };
     let recorder = Recorder::start(full).unwrap();
     let start = Instant::now();
-    while recorder.status().recording && start.elapsed() < Duration::from_secs(10) {
+    while recorder.status().recording {
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", recorder.status());
         std::thread::sleep(Duration::from_millis(20));
     }
     let why = recorder.stop().stopped_because.unwrap();
@@ -282,11 +283,13 @@ fn what_was_recorded_survives_kill_9() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    // A busy machine kills late: there may be more of them by then.
     let all = files(folder.path());
-    assert_eq!(all.len(), 3, "{all:?}");
-    // The third file may have been born an instant ago, and hold nothing yet.
-    let counts: Vec<usize> = all[..2].iter().map(|f| timestamps(f).len()).collect();
-    assert_eq!(counts, [50, 50]);
+    assert!(all.len() >= 3, "{all:?}");
+    // The last file may have been born an instant ago, and hold nothing yet.
+    let whole = &all[..all.len() - 1];
+    let counts: Vec<usize> = whole.iter().map(|f| timestamps(f).len()).collect();
+    assert_eq!(counts, vec![50; whole.len()]);
 }
 
 #[test]

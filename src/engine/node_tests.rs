@@ -71,6 +71,16 @@ fn both() -> impl Iterator<Item = Architecture> {
         .map(|(variant, classes)| Architecture { variant, classes })
 }
 
+/// Those that this processor has; the others are left out, aloud.
+fn here(paths: impl IntoIterator<Item = KernelSet>) -> impl Iterator<Item = KernelSet> {
+    paths.into_iter().filter(|path| {
+        if !path.is_available() {
+            crate::skipped::skip("processor", format_args!("this processor has no {path}"));
+        }
+        path.is_available()
+    })
+}
+
 /// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude. Random weights
 /// were not trained to be robust, and in bf16 the rounding of every layer adds up; a wrong wave, slice or sum is off by as much
 /// as the values themselves.
@@ -183,7 +193,7 @@ fn the_cpu_engine_agrees_with_the_interpreter_at_every_value() {
     for architecture in both() {
         let checkpoint = checkpoint(architecture, &mut r);
         let program = model::program(architecture, SIZE);
-        for path in KernelSet::FLOAT.into_iter().filter(|p| p.is_available()) {
+        for path in here(KernelSet::FLOAT) {
             let seen = check_cpu(&program, &checkpoint, path, 3, &mut r);
             assert!(seen > 130, "{path}: only {seen} values were seen");
         }
@@ -253,7 +263,7 @@ fn another_network_is_one_builder() {
     let mut r = Random(109);
     let checkpoint = checkpoint(Architecture { variant: Variant::MSNet, classes: 1 }, &mut r);
     let program = msnet_without_one_unit(SIZE);
-    for path in KernelSet::FLOAT.into_iter().filter(|p| p.is_available()) {
+    for path in here(KernelSet::FLOAT) {
         let seen = check_cpu(&program, &checkpoint, path, 2, &mut r);
         assert!(seen > 120, "{path}: only {seen} values were seen");
     }
@@ -308,7 +318,7 @@ fn integer_paths_agree_to_the_bit() {
         let program = if float_stem { program } else { program.with_rounding(Rounding::Sensitive) };
         let want = interpret(&program::fuse(program.clone()), &checkpoint, &input);
         let mut first: Option<(Vec<(usize, Vec<f32>)>, Vec<f32>)> = None;
-        for path in KernelSet::INTEGER.into_iter().filter(|p| p.is_available()) {
+        for path in here(KernelSet::INTEGER) {
             let settings = Settings { path, threads: Some(2), size: None, nice: 0 };
             let mut engine = Cpu::of_program(program.clone(), &checkpoint, settings).expect("it is built");
             let mut logits = vec![f32::NAN; engine.shape().logits_len()];

@@ -156,9 +156,12 @@ mod tests {
         Recorder::start(settings).unwrap()
     }
 
+    /// Looks every 5 ms, for a minute: only something that hangs takes longer.
+    const LOOKS: usize = 12_000;
+
     /// Pushes until the first frame is taken; returns how many were.
     fn warm_up(recordings: &Recordings, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> u64 {
-        for _ in 0..1000 {
+        for _ in 0..LOOKS {
             recordings.push(Track::Raw, buffer, info);
             if let Some(s) = recordings.status()
                 && s.frames > 0
@@ -226,7 +229,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(name).unwrap();
-        let ended = (0..1000).find_map(|_| {
+        let ended = (0..LOOKS).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));
             recordings.newly_ended().pop()
         });

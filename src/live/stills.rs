@@ -20,7 +20,7 @@ use crate::frame::{Gate, Rect, TrackMark};
 use crate::lock::lock;
 use crate::{Error, Result};
 
-/// Longest that a request waits for a frame.
+/// Longest that a request of a session waits for a frame.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A picture as it went to the sink.
@@ -55,6 +55,8 @@ pub(super) struct Stills {
     frames: (Sender<Still>, Receiver<Still>),
     /// The last one, as long as somebody works with it. Whoever holds the lock waits for the next frame.
     last: Mutex<Weak<Still>>,
+    /// Longest that a request waits for a frame.
+    patience: Duration,
 }
 
 impl Default for Stills {
@@ -63,6 +65,7 @@ impl Default for Stills {
             wanted: AtomicBool::new(false),
             frames: crossbeam_channel::bounded(1),
             last: Mutex::new(Weak::new()),
+            patience: PATIENCE,
         }
     }
 }
@@ -105,8 +108,7 @@ impl Stills {
         }
         loop {
             self.wanted.store(true, Ordering::Relaxed);
-            let left = (asked + PATIENCE).saturating_duration_since(Instant::now());
-            let still = self.frames.1.recv_timeout(left).map_err(|_| {
+            let still = self.frames.1.recv_timeout(self.left(asked, Instant::now())).map_err(|_| {
                 self.wanted.store(false, Ordering::Relaxed);
                 Error::input("snapshot: no frame came within a second").remedy("check the source")
             })?;
@@ -117,6 +119,12 @@ impl Stills {
                 return Ok(still);
             }
         }
+    }
+
+    /// How long a request waits on: its patience runs while it waits for another one, so that those who ask at the same time
+    /// are told at the same time.
+    fn left(&self, asked: Instant, now: Instant) -> Duration {
+        (asked + self.patience).saturating_duration_since(now)
     }
 }
 
@@ -170,9 +178,14 @@ mod tests {
     const VIEW: Rect = Rect { x: 0, y: 0, w: 32, h: 16 };
     const SHOWN: Shown = Shown { frame: FrameId(0), pts: Pts(0), view: VIEW, mask: None };
 
+    /// Requests wait as long as only a hang takes.
+    fn patient() -> Stills {
+        Stills { patience: Duration::from_secs(60), ..Stills::default() }
+    }
+
     #[test]
     fn the_picture_says_which_tracks_it_shows() {
-        let stills = Stills::default();
+        let stills = patient();
         let (buffer, info) = frame(90);
         let track = TrackMark {
             track_id: 7,
@@ -207,7 +220,7 @@ mod tests {
 
     #[test]
     fn one_frame_is_for_all_who_wait() {
-        let stills = Stills::default();
+        let stills = patient();
         let (buffer, info) = frame(90);
         let (asking, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|s| {
@@ -237,9 +250,16 @@ mod tests {
     }
 
     #[test]
-    fn without_frames_all_are_told_after_one_second_and_the_next_sees_no_old_frame() {
-        let stills = Stills::default();
-        let begin = Instant::now();
+    fn patience_counts_from_the_request() {
+        let asked = Instant::now();
+        let after = |ms: u64| Stills::default().left(asked, asked + Duration::from_millis(ms));
+        assert_eq!([after(0), after(300)], [PATIENCE, Duration::from_millis(700)]);
+        assert_eq!([after(1000), after(3000)], [Duration::ZERO; 2], "it waited for others");
+    }
+
+    #[test]
+    fn without_frames_all_are_told_and_the_next_sees_no_old_frame() {
+        let mut stills = Stills { patience: Duration::ZERO, ..Stills::default() };
         std::thread::scope(|s| {
             let requests: Vec<_> = (0..4).map(|_| s.spawn(|| stills.png())).collect();
             for request in requests {
@@ -247,7 +267,7 @@ mod tests {
                 assert!(e.contains("no frame came within a second"), "{e}");
             }
         });
-        assert!(begin.elapsed() < 2 * PATIENCE, "they waited one after the other: {:?}", begin.elapsed());
+        stills.patience = patient().patience;
         // Nobody wants it any more.
         let (old, info) = frame(10);
         stills.offer(&old, &info, &SHOWN);

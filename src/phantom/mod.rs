@@ -512,6 +512,13 @@ mod tests {
 
     #[test]
     fn plain_and_wide_kernels_agree_to_the_bit() {
+        #[cfg(target_arch = "x86_64")]
+        let wide = std::arch::is_x86_feature_detected!("avx2");
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide = false;
+        if !wide {
+            return crate::skipped::skip("processor", "this processor has no AVX2");
+        }
         let settings =
             Settings { width: 403, height: 301, preset: Preset::Fast, frames: 200, ..Settings::default() };
         let mut phantom = Phantom::new(settings).expect("settings");

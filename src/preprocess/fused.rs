@@ -393,6 +393,65 @@ mod tests {
     use crate::frame::resize::Resampler;
     use crate::frame::{Colorimetry, FieldOrder, Matrix as Primaries, PictureInfo, PixelFormat, packed_len};
 
+    /// The pass as it is compiled for one kind of processor, and as `run` chooses.
+    #[derive(Clone, Copy, Debug)]
+    enum Form {
+        Chosen,
+        Avx512,
+        Avx2,
+        Baseline,
+    }
+
+    impl Form {
+        fn is_here(self) -> bool {
+            match self {
+                Self::Chosen | Self::Baseline => true,
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl"),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => is_x86_feature_detected!("avx2"),
+                #[cfg(not(target_arch = "x86_64"))]
+                Self::Avx512 | Self::Avx2 => false,
+            }
+        }
+
+        /// Those that this processor can run; the others are left out, aloud.
+        fn all() -> Vec<Self> {
+            let all = [Self::Chosen, Self::Avx512, Self::Avx2, Self::Baseline].into_iter();
+            all.filter(|form| {
+                if !form.is_here() {
+                    crate::skipped::skip("processor", format_args!("this processor has no {form:?}"));
+                }
+                form.is_here()
+            })
+            .collect()
+        }
+
+        fn run(
+            self,
+            reducer: &mut Reducer,
+            picture: &Picture,
+            view: Rect,
+            size: (usize, usize),
+            input: &mut [f32],
+            rgb: &mut [u8],
+        ) {
+            assert!(self.is_here(), "{self:?}");
+            match self {
+                Self::Chosen => reducer.run(picture, view, size, input, rgb),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the processor was asked.
+                Self::Avx512 => unsafe { reducer.run_avx512(picture, view, size, input, rgb) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the processor was asked.
+                Self::Avx2 => unsafe { reducer.run_avx2(picture, view, size, input, rgb) },
+                #[cfg(not(target_arch = "x86_64"))]
+                Self::Avx512 | Self::Avx2 => {}
+                Self::Baseline => reducer.run_plainly(picture, view, size, input, rgb),
+            }
+        }
+    }
+
     /// Every layout, odd sizes, odd rectangles, fields, both ranges, enlargement too: the plain steps' bytes.
     #[test]
     fn gives_the_plain_steps_bytes() {
@@ -402,6 +461,7 @@ mod tests {
             (state >> 40) as u32 % n
         };
         let (mean, std) = ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]);
+        let forms = Form::all();
         for format in PixelFormat::ALL {
             for case in 0..6 {
                 let (w, h) = (3 + next(120), 3 + next(90));
@@ -425,14 +485,12 @@ mod tests {
                     let mut want = vec![0; 3 * tw * th];
                     Resampler::new(filter).run(&picture, view, tw, th, &mut want);
                     let mut reducer = Reducer::new(filter, mean, std);
-                    for plainly in [false, true, false] {
+                    // The first once more at the end, over what the others left in the buffers.
+                    for form in forms.iter().chain(&forms[..1]) {
                         let (mut input, mut rgb) = (vec![f32::NAN; 3 * tw * th], vec![7; 3 * tw * th]);
-                        if plainly {
-                            reducer.run_plainly(&picture, view, (th, tw), &mut input, &mut rgb);
-                        } else {
-                            reducer.run(&picture, view, (th, tw), &mut input, &mut rgb);
-                        }
-                        assert_eq!(rgb, want, "{format:?} {w}x{h} {view} to {tw}x{th}, {filter:?}, {info:?}");
+                        form.run(&mut reducer, &picture, view, (th, tw), &mut input, &mut rgb);
+                        let case = format!("{w}x{h} {view} to {tw}x{th}, {filter:?}, {info:?}");
+                        assert_eq!(rgb, want, "{form:?}: {format:?} {case}");
                         for (i, p) in want.chunks_exact(3).enumerate() {
                             for c in 0..3 {
                                 let value = (f32::from(p[c]) / 255.0 - mean[c]) / std[c];

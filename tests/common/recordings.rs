@@ -350,8 +350,13 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
     let (weak, sink) = (pipeline.downgrade(), out.clone());
     let linked = Arc::new(AtomicBool::new(false));
     let has_sound = linked.clone();
+    // All streams of the file are known: one without sound has none to wait for.
+    let known = Arc::new(AtomicBool::new(false));
+    let all_known = known.clone();
     let start = std::time::Instant::now();
-    pipeline.by_name("p").expect("named").connect_pad_added(move |_, pad| {
+    let parser = pipeline.by_name("p").expect("named");
+    parser.connect_no_more_pads(move |_| all_known.store(true, Ordering::SeqCst));
+    parser.connect_pad_added(move |_, pad| {
         let pipeline = weak.upgrade().expect("alive");
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let s = caps.structure(0).expect("caps");
@@ -393,11 +398,12 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
             let caps = sample.caps().expect("caps");
             codec = caps.structure(0).map(|s| s.name().to_string());
             pieces.push(Piece { pts, bytes: buffer.map_readable().expect("readable").to_vec() });
-        } else if out.is_eos() || (start.elapsed().as_millis() > 1500 && !linked.load(Ordering::SeqCst)) {
+        } else if out.is_eos() || (known.load(Ordering::SeqCst) && !linked.load(Ordering::SeqCst)) {
             break;
         } else if let Some(m) = bus.pop_filtered(&[gst::MessageType::Error]) {
             panic!("{}: {:?}", path.display(), m.view());
         }
+        assert!(start.elapsed().as_secs() < 120, "{}: its sound does not end", path.display());
     }
     pipeline.set_state(gst::State::Null).expect("stops");
     (codec, pieces)

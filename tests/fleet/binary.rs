@@ -159,7 +159,7 @@ fn a_store_without_room_ends_the_shard_and_loses_nothing() {
     // A merge without room leaves what was there.
     let before = std::fs::read(dir.join("m-full/frames.parquet")).unwrap();
     let mut merge = command(dir, &["merge", "--manifest", &full, "--output", "m-full", "--force"]);
-    // SAFETY: as above.
+    // SAFETY: only calls that are allowed between fork and exec.
     unsafe {
         merge.pre_exec(|| {
             let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };

@@ -117,7 +117,7 @@ fn start_guarded() -> (Control, Arc<Notebook>) {
 /// Sends a request as it is and returns status and body.
 fn ask(addr: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
     stream.write_all(request.as_bytes()).expect("it takes the request");
     let mut answer = String::new();
     let mut bytes = Vec::new();
@@ -128,7 +128,7 @@ fn ask(addr: SocketAddr, request: &str) -> (u16, String) {
     (status, body)
 }
 
-fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
@@ -288,7 +288,7 @@ fn clients_that_take_and_never_give_lock_nobody_out() {
     let bearer = format!("Authorization: Bearer {SECRET}\r\n");
     // The page holds its connection, as browsers do.
     let mut page = TcpStream::connect(addr).expect("it listens");
-    page.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    page.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
     let asking = format!("GET /api/state HTTP/1.1\r\nHost: {addr}\r\n{bearer}\r\n");
     let mut poll = || {
         page.write_all(asking.as_bytes()).expect("it is not closed");
@@ -328,7 +328,7 @@ fn live(arguments: &[&str]) -> std::process::Command {
 }
 
 /// Address and token of the line `control page http://ADDR/#TOKEN`.
-fn address(line: &str) -> (SocketAddr, String) {
+pub fn address(line: &str) -> (SocketAddr, String) {
     let url = line.trim().strip_prefix("control page ").unwrap_or(line.trim());
     let (addr, token) =
         url.strip_prefix("http://").and_then(|u| u.split_once("/#")).expect("an address with a token");
@@ -391,8 +391,9 @@ fn a_session_that_prints_no_remarks_still_tells_its_address() {
     let mut command = live(&["--quiet", "live", "--control", "127.0.0.1:0", "--seconds", "60"]);
     let child =
         command.arg("--control-url-file").arg(&file).spawn().map(Running).expect("the session starts");
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !file.exists() && std::time::Instant::now() < deadline {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !file.exists() {
+        assert!(std::time::Instant::now() < deadline, "no file");
         std::thread::sleep(Duration::from_millis(20));
     }
     let (addr, token) = address(&std::fs::read_to_string(&file).expect("an address"));

@@ -254,8 +254,9 @@ fn a_phantom_plays_live_from_memory() {
     for pair in seen.frames.windows(2) {
         assert_eq!(pair[1].pts.0 - pair[0].pts.0, 20_000_000);
     }
-    // At its own pace, which is far below what making frames of this size takes. A busy machine may only be late.
-    let span = seen.frames.last().expect("frames").entered.0 - seen.frames[0].entered.0;
-    let expected = (seen.frames.len() as u64 - 1) * 20_000_000;
-    assert!(span > expected / 2, "{span} ns for {expected}");
+    // At its own pace, which is far below what making frames of this size takes: none comes before its time, which counts from
+    // when the pipeline plays, after the session began. A busy machine may only be late.
+    for f in &seen.frames {
+        assert!(f.entered.0 >= f.pts.0, "{} comes {} ns too soon", f.frame, f.pts.0 - f.entered.0);
+    }
 }

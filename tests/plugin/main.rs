@@ -9,7 +9,6 @@
 mod common;
 mod states;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -111,7 +110,7 @@ fn python() -> Option<&'static str> {
     };
     let found = ["/usr/bin/python3", "python3"].into_iter().find(there);
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no Python with GStreamer's bindings (python3-gst-1.0)");
+        common::skip("python", "there is no Python with GStreamer's bindings (python3-gst-1.0)");
     }
     found
 }

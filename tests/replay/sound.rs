@@ -106,13 +106,12 @@ fn sound_that_begins_late_does_not_hold_up_the_picture() {
     let (_keep, dir) = folder();
     let mut s = Sound::new(AAC, 1500);
     s.start = 3_000 * MS;
-    // More picture before the first sound than any queue of the decoder holds.
+    // More picture before the first sound than any queue of the decoder holds: if one waited for the other, the reader would
+    // find its pipeline stuck, and what it gives partial.
     for (muxer, input, output) in
         [("matroskamux", "a.mkv", "a.mp4"), ("mpegtsmux", "b.ts", "b.mp4"), ("mp4mux", "c.mp4", "c.out.mp4")]
     {
-        let start = std::time::Instant::now();
         passed(&dir, muxer, input, output, 100, &s);
-        assert!(start.elapsed().as_secs() < 40, "{input}: held up for {:?}", start.elapsed());
     }
 }
 

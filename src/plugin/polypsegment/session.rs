@@ -278,9 +278,8 @@ impl Session {
             hand_over = picture_of(buffer, info, |p| Ok(analysis.hand_over(p, stamp))).map_err(failed)?;
             self.wait(frame, interrupted)?;
             let took = Nanos::from(began.elapsed()).0;
-            if took > self.latency.load(Ordering::Relaxed) {
-                // A little more, so that not every frame that takes longest so far is news.
-                self.latency.store(took + took / 4, Ordering::Relaxed);
+            if let Some(more) = longer(self.latency.load(Ordering::Relaxed), took) {
+                self.latency.store(more, Ordering::Relaxed);
                 told.latency = true;
             }
         }
@@ -392,4 +391,22 @@ fn annotate(
         None => Vec::new(),
     };
     attach(buffer, MASK, &entry, &regions)
+}
+
+/// The latency to tell of from now on, where a frame took longer than was told. A little more than it took, so that not every
+/// frame that takes longest so far is news.
+fn longer(told: u64, took: u64) -> Option<u64> {
+    (took > told).then_some(took + took / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::longer;
+
+    #[test]
+    fn only_a_frame_that_takes_longer_than_was_told_is_news() {
+        assert_eq!(longer(0, 30_000_000), Some(37_500_000));
+        assert_eq!(longer(37_500_000, 37_500_000), None);
+        assert_eq!(longer(37_500_000, 37_500_004), Some(46_875_005));
+    }
 }

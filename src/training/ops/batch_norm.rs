@@ -48,7 +48,7 @@ struct Apart<T>(*mut T);
 
 // SAFETY: each task writes the planes of its own channel.
 unsafe impl<T: Send> Send for Apart<T> {}
-// SAFETY: as above.
+// SAFETY: tasks that share it write the planes of different channels, as `slice` asks of them.
 unsafe impl<T: Send> Sync for Apart<T> {}
 
 impl<T> Apart<T> {
@@ -209,7 +209,7 @@ fn channels_back<T: Real>(
             let (scale, level, slope) = (T::of(scale), T::of(level), T::of(slope));
             for n in 0..batch {
                 let at = (n * channels + c) * px;
-                // SAFETY: as above.
+                // SAFETY: this channel's planes of this picture; those of the loop before are out of use.
                 let (x, g) = unsafe { (xs.slice(at, px), gs.slice(at, px)) };
                 for (x, &g) in x.iter_mut().zip(g.iter()) {
                     *x = scale * (g - level - slope * (*x - centre));

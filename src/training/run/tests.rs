@@ -255,7 +255,7 @@ fn a_run_settles_on_its_running_statistics() {
 }
 
 #[test]
-#[ignore = "some minutes on two cores: cargo test --release -- --ignored eight_pictures"]
+#[ignore = "some minutes on two cores: make test-long"]
 fn eight_pictures_are_learnt_by_heart() {
     use crate::training::loader::Faults;
     use crate::training::tape::{Mode, Planes, Spare, Tape};

@@ -152,7 +152,9 @@ fn multiply(
                     }
                     for i in paired..tiles.len() {
                         let lanes = LANES.min(px - (tiles.start + i) * LANES);
-                        // SAFETY: as above; what is not a whole tile goes through a buffer of its own size.
+                        // SAFETY: the panels were sliced to their lengths. A whole tile lies in this task's pixels of this picture;
+                        // of another one only the `rows` rows of `lanes` pixels that lie there are read and written, and the
+                        // kernel works in a buffer of a whole tile's size.
                         unsafe {
                             let to = shared.at(place(i));
                             if i < whole {

@@ -37,7 +37,7 @@ pub struct Shared(pub *mut f32);
 
 // SAFETY: each task writes its own pixels of its own picture, or its own channels.
 unsafe impl Send for Shared {}
-// SAFETY: as above.
+// SAFETY: tasks that hold the same one write disjoint parts of the memory, as `at` asks of them.
 unsafe impl Sync for Shared {}
 
 impl Shared {

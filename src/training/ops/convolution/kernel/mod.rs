@@ -118,11 +118,12 @@ macro_rules! kernels_of {
 impl Kernels {
     /// The fastest that run here.
     pub fn best() -> Self {
-        Self::all().next().expect("plain Rust runs everywhere")
+        Self::sets().find_map(|(_, kernels)| kernels).expect("plain Rust runs everywhere")
     }
 
-    /// All that run here, the fastest first; plain Rust is the last.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Every set and what its processor must have, the fastest first; none where this one does not have it. Plain Rust is
+    /// the last.
+    pub fn sets() -> impl Iterator<Item = (&'static str, Option<Self>)> {
         #[cfg(target_arch = "x86_64")]
         let vectors = {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -135,11 +136,11 @@ impl Kernels {
                 double_dots: Some(avx512::double_dots),
                 ..kernels_of!(avx512)
             };
-            [avx512.then_some(wide), avx2.then_some(kernels_of!(avx2))]
+            [("AVX-512", avx512.then_some(wide)), ("AVX2 with FMA", avx2.then_some(kernels_of!(avx2)))]
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let vectors = [None; 0];
-        vectors.into_iter().flatten().chain([kernels_of!(plain)])
+        let vectors = [("AVX-512", None), ("AVX2 with FMA", None)];
+        vectors.into_iter().chain([("plain Rust", Some(kernels_of!(plain)))])
     }
 
     /// `out[r][0..LANES] = start[r] + Σ a[i][r] · b[i][..]`; without `start`, added to what `out` holds.
@@ -175,7 +176,7 @@ impl Kernels {
         stride: usize,
         start: *const f32,
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises both tiles' lengths, and the kernels are chosen by what the processor has.
         unsafe {
             match self.pair {
                 Some(pair) => pair(k, a, b, out, stride, start),
@@ -196,7 +197,7 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [f32; 12],
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
         unsafe { (self.dots)(n, rows, columns, sums) }
     }
 
@@ -212,7 +213,7 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [[f32; 12]; 2],
     ) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
         unsafe {
             match self.double_dots {
                 Some(dots) => dots(n, rows, columns, sums),
@@ -241,7 +242,7 @@ impl Kernels {
     /// See [`super::points::split`].
     #[inline]
     pub fn split(&self, row: &[f32], lane: usize, tiles: usize, phases: [&mut Lane; TILE]) {
-        // SAFETY: as above.
+        // SAFETY: the kernels are chosen by what the processor has; nothing else is asked of the caller.
         unsafe { (self.split)(row, lane, tiles, phases) }
     }
 
@@ -251,7 +252,7 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn input_transform(&self, phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
-        // SAFETY: the caller's promise, and as above.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
         unsafe { (self.input_transform)(phases, out, stride) }
     }
 
@@ -261,14 +262,14 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn gradient_transform(&self, pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
-        // SAFETY: as above.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
         unsafe { (self.gradient_transform)(pixels, out, stride) }
     }
 
     /// See [`super::points::output`].
     #[inline]
     pub fn output_transform(&self, from: &[f32], stride: usize, pixels: &mut [[f32; TILE * LANES]; TILE]) {
-        // SAFETY: as above.
+        // SAFETY: the kernels are chosen by what the processor has; nothing else is asked of the caller.
         unsafe { (self.output_transform)(from, stride, pixels) }
     }
 }

@@ -41,10 +41,10 @@ pub unsafe fn dots(
     let mut parts = [[0f32; 8]; 12];
     for p in 0..n {
         for (r, row) in rows.iter().enumerate() {
-            // SAFETY: `p` is below `n`, which the caller promises.
+            // SAFETY: `p` is below `n`, and the caller promises `n` values of each row.
             let g = unsafe { *row.add(p) };
             for (c, column) in columns.iter().enumerate() {
-                // SAFETY: as above.
+                // SAFETY: `p` is below `n`, and the caller promises `n` values of each column.
                 parts[DOT_COLUMNS * r + c][p % 8] += g * unsafe { *column.add(p) };
             }
         }
