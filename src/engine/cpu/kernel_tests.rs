@@ -111,6 +111,16 @@ fn run(a: Assembly) -> super::plan::Plan {
     plan
 }
 
+/// Under Miri, which interprets every step, there are fewer cases, and smaller ones.
+const fn cases(n: usize) -> usize {
+    if cfg!(miri) { n.div_ceil(12) } else { n }
+}
+
+/// The largest size that is drawn, see [`cases`].
+const fn most(n: usize) -> usize {
+    if cfg!(miri) { n.div_ceil(6) } else { n }
+}
+
 fn paths() -> impl Iterator<Item = (KernelSet, &'static Isa)> {
     KernelSet::FLOAT.into_iter().filter_map(|p| {
         let isa = p.isa();
@@ -174,11 +184,11 @@ fn layer(r: &mut Random, out: usize, cin: usize, kernel: usize, coarse: bool) ->
 #[test]
 fn convolutions_of_any_shape() {
     let mut r = Random(1);
-    for case in 0..60 {
+    for case in 0..cases(60) {
         let kernel = [1, 3][r.below(2)];
         let stride = r.between(1, 2);
-        let (h, w) = (r.between(1, 19) * stride, r.between(1, 29) * stride);
-        let (cin, out) = (2 * r.between(1, 45), r.between(1, 150));
+        let (h, w) = (r.between(1, most(19)) * stride, r.between(1, most(29)) * stride);
+        let (cin, out) = (2 * r.between(1, most(45)), r.between(1, most(150)));
         let method = match r.below(3) {
             _ if kernel == 1 || stride == 2 => Method::Direct,
             0 => Method::Direct,
@@ -219,6 +229,7 @@ fn convolutions_of_any_shape() {
 
 /// Long reductions go in several passes.
 #[test]
+#[cfg_attr(miri, ignore = "millions of products")]
 fn long_reductions_and_channel_slices() {
     let mut r = Random(2);
     for (cin, out, kernel, h, w) in [(640, 64, 3, 5, 7), (2048, 96, 1, 3, 11), (300, 64, 3, 9, 4)] {
@@ -262,16 +273,16 @@ fn long_reductions_and_channel_slices() {
 #[test]
 fn epilogues_spread_add_and_sum() {
     let mut r = Random(3);
-    for case in 0..24 {
+    for case in 0..cases(24) {
         let kernel = [1, 3][r.below(2)];
         let method = if kernel == 3 {
             [Method::Direct, Method::Winograd(2), Method::Winograd(4)][r.below(3)]
         } else {
             Method::Direct
         };
-        let (h, w) = (r.between(1, 9), r.between(1, 17));
-        let split = r.between(1, 40);
-        let (cin, out) = (2 * r.between(1, 20), 3 * split);
+        let (h, w) = (r.between(1, most(9)), r.between(1, most(17)));
+        let split = r.between(1, most(40));
+        let (cin, out) = (2 * r.between(1, most(20)), 3 * split);
         let layer = layer(&mut r, out, cin, kernel, true);
         let x = Grid::random(&mut r, h, w, cin, true);
         let add = Grid::random(&mut r, h, w, out, true);
@@ -361,11 +372,11 @@ fn two_sources_are_summed() {
 #[test]
 fn pools() {
     let mut r = Random(5);
-    for case in 0..20 {
+    for case in 0..cases(20) {
         let kind = [Kind::Max3, Kind::Average3 { stride: 1 }, Kind::Average3 { stride: 2 }, Kind::Average2]
             [case % 4];
         let stride = if kind == (Kind::Average3 { stride: 1 }) { 1 } else { 2 };
-        let (h, w, c) = (r.between(1, 9), r.between(1, 9), r.between(1, 70));
+        let (h, w, c) = (r.between(1, most(9)), r.between(1, most(9)), r.between(1, most(70)));
         let mut x = Grid::random(&mut r, h * stride, w * stride, c, true);
         x.v.iter_mut().for_each(|v| *v = v.abs());
         let mut want = Grid::zeros(h, w, c);
@@ -561,6 +572,7 @@ fn subtraction_units() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has instructions of its own")]
 fn paths_that_claim_to_be_here_have_kernels() {
     // What Linux says of the processor, beside what the standard library says.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -614,7 +626,10 @@ fn integer_convolutions_are_exact() {
         (7, 9, 26, 26, 3, 1, true),
         (5, 5, 64, 20, 1, 1, true),
         (6, 6, 3, 9, 3, 2, true),
-    ] {
+    ]
+    .into_iter()
+    .take(cases(9))
+    {
         let stored = usize::next_multiple_of(cin, 4);
         let source: Vec<u8> = (0..h * w * stored)
             .map(|i| match i % stored < cin {
