@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the program is made of, as CycloneDX 1.5: crates, the system's libraries it loads, GStreamer's plug-ins, the checkpoint.
 
-In: the program, Cargo.lock, `cargo metadata`, `ldd`, dpkg's list, weights/. Out: JSON on standard output.
+In: the program and the features it was built with beside the default ones, Cargo.lock, `cargo metadata`, `ldd`, dpkg's list, weights/. Out: JSON on standard output.
 """
 
 import hashlib
@@ -34,10 +34,13 @@ def licence(text):
     return [{"expression": text.replace(" / ", " OR ").replace("/", " OR ")}] if text else []
 
 
-def crates():
+def crates(features):
     """Every crate that is linked into the program or runs while it is built; its own first."""
     host = re.search(r"host: (\S+)", run("rustc", "-vV")).group(1)
-    metadata = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host))
+    chosen = ["--features", features] if features else []
+    metadata = json.loads(
+        run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host, *chosen)
+    )
     packages = {p["id"]: p for p in metadata["packages"]}
     nodes = {n["id"]: n for n in metadata["resolve"]["nodes"]}
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
@@ -134,7 +137,8 @@ def main():
     program = ROOT / (sys.argv[1] if len(sys.argv) > 1 else "target/release/polypscope")
     if not program.is_file():
         sys.exit(f"{program}: is not there; build it first (make build)")
-    own, reference, components, edges = crates()
+    features = sys.argv[2] if len(sys.argv) > 2 else ""
+    own, reference, components, edges = crates(features)
     system, model = libraries(program), checkpoint()
     for edge in edges:
         if edge["ref"] == reference:
@@ -151,6 +155,7 @@ def main():
                 "version": own["version"],
                 "licenses": licence(own["license"]),
                 "hashes": [{"alg": "SHA-256", "content": sha256(program)}],
+                "properties": [{"name": "cargo:features", "value": ",".join(filter(None, ["default", features]))}],
             },
         },
         "components": components + system + [model],

@@ -9,6 +9,9 @@
 //!
 //! Which module may use which is in ARCHITECTURE.md, and `tests/rooms` holds them to it.
 //!
+//! The crate as it is published carries no checkpoint: set `POLYPSCOPE_WEIGHTS` to one, or lay the repository's `weights/`
+//! beside the program. What opens without a path looks there.
+//!
 //! A library's user opens a checkpoint, has a network built for this machine, and asks for the probability of a polyp
 //! at each pixel of a picture ([`segment::Probabilities`]); with the feature `video` also for masks with their polyps
 //! (`segment::Segmenter`), for a replay of a recording (`replay`) and for a live session (`live`):

@@ -29,17 +29,17 @@ fn files(folder: &str, ending: &str) -> Vec<String> {
     found
 }
 
-const PAPERS: [&str; 9] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "SECURITY.md",
-    "GLOSSARY.md",
-    "benches/README.md",
-    "pipelines/README.md",
-    "src/control/API.md",
-];
+/// Every document of the repository.
+fn papers() -> Vec<String> {
+    let root = std::fs::read_dir(root()).expect("here").flatten();
+    let root =
+        root.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| name.ends_with(".md"));
+    let below = ["benches", "fuzz", "pipelines", "src", "tests", "weights"].map(|folder| files(folder, "md"));
+    let mut papers: Vec<String> = root.chain(below.concat()).collect();
+    papers.sort();
+    assert!(papers.len() > 15, "{papers:?}");
+    papers
+}
 
 /// What GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
@@ -52,15 +52,15 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn links_lead_somewhere() {
-    for paper in PAPERS {
-        let text = read(paper);
-        let folder = Path::new(paper).parent().expect("a folder");
+    for paper in papers() {
+        let text = read(&paper);
+        let folder = Path::new(&paper).parent().expect("a folder");
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
             if link.starts_with("http") {
                 continue;
             }
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-            let path = if file.is_empty() { PathBuf::from(paper) } else { folder.join(file) };
+            let path = if file.is_empty() { PathBuf::from(&paper) } else { folder.join(file) };
             assert!(root().join(&path).exists(), "{paper}: {link} leads nowhere");
             if !heading.is_empty() {
                 let target = read(&path.to_string_lossy());
@@ -69,6 +69,40 @@ fn links_lead_somewhere() {
             }
         }
     }
+}
+
+/// `room::file` and `room::Type` in ARCHITECTURE.md name what is there.
+#[test]
+fn the_architecture_names_modules_that_exist() {
+    let text = read("ARCHITECTURE.md");
+    let rooms: BTreeSet<String> = std::fs::read_dir(root().join("src"))
+        .expect("the source")
+        .flatten()
+        .map(|e| e.path().file_stem().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    let mut looked_at = 0;
+    for code in text.split('`').skip(1).step_by(2) {
+        let Some((room, rest)) = code.split_once("::") else { continue };
+        let named = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        if !rooms.contains(room) || !rest.chars().all(named) {
+            continue;
+        }
+        looked_at += 1;
+        let mut source = String::new();
+        if root().join(format!("src/{room}")).is_dir() {
+            source = files(&format!("src/{room}"), "rs").iter().map(|f| read(f)).collect();
+        }
+        if root().join(format!("src/{room}.rs")).exists() {
+            source += &read(&format!("src/{room}.rs"));
+        }
+        for name in rest.split("::") {
+            let there = ["mod", "fn", "struct", "enum", "trait", "type", "const"]
+                .iter()
+                .any(|kind| source.contains(&format!("{kind} {name}")));
+            assert!(there, "ARCHITECTURE.md: {code}: there is no {name} in {room}");
+        }
+    }
+    assert!(looked_at > 10, "{looked_at} names");
 }
 
 /// Documents that comments point to; those that the program itself writes are none.
@@ -123,9 +157,9 @@ fn versions_agree() {
 #[test]
 fn make_targets_that_are_named_exist() {
     let makefile = read("Makefile");
-    for paper in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
-        for (at, _) in read(paper).match_indices("make ") {
-            let text = read(paper);
+    for paper in papers() {
+        let text = read(&paper);
+        for (at, _) in text.match_indices("make ") {
             // As a command: in backquotes, or at the begin of an indented line.
             let before = text[..at].chars().next_back();
             if !(before == Some('`') || text[..at].ends_with("\n    ")) {

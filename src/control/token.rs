@@ -65,8 +65,7 @@ impl Token {
 
     /// Compares without telling by the time it takes how much is right.
     pub(super) fn is(&self, given: &[u8]) -> bool {
-        let own = self.0.as_bytes();
-        own.len() == given.len() && own.iter().zip(given).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+        constant_time_eq::constant_time_eq(self.0.as_bytes(), given)
     }
 
     /// As it stands behind the `#` of an address.
