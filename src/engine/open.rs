@@ -24,6 +24,7 @@ pub enum DeviceChoice {
     /// The fastest there is.
     #[default]
     Auto,
+    /// The processor, with the fused engine.
     Cpu,
     /// An NVIDIA GPU by number.
     Cuda(usize),
@@ -61,7 +62,9 @@ pub enum Precision {
     /// their activations are, else bf16 where it has it and gains by it, else f32.
     #[default]
     Auto,
+    /// 32-bit floating point; on a GPU candle's own network (feature `candle-cuda`).
     F32,
+    /// 16-bit floating point with the range of f32: on processors with AVX512_BF16, on a GPU candle's own network too.
     Bf16,
     /// On GPUs only.
     F16,
@@ -70,6 +73,7 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The name users type.
     pub const fn name(self) -> &'static str {
         match self {
             Precision::Auto => "auto",
@@ -130,7 +134,9 @@ impl FromStr for Precision {
 /// What to build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// The processor or a GPU.
     pub device: DeviceChoice,
+    /// The number format of maps and products.
     pub precision: Precision,
     /// Threads in all, the caller's included; `None` takes all the machine has.
     pub threads: Option<usize>,

@@ -59,6 +59,7 @@ impl M2SNet {
         Ok(net)
     }
 
+    /// Which of the two networks, and for how many classes.
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }

@@ -50,6 +50,7 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// The name in descriptions and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Variant::M2SNet => "m2snet",
@@ -79,6 +80,7 @@ impl FromStr for Variant {
 /// What the checkpoint must contain and what the network computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Architecture {
+    /// Which of the two networks.
     pub variant: Variant,
     /// Maps the last convolution writes: 1 for a binary mask.
     pub classes: usize,

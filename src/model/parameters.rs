@@ -22,8 +22,11 @@ pub enum Role {
 /// One tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
+    /// Its key in the published checkpoint, such as `resnet.conv1.0.weight`.
     pub key: String,
+    /// Its dimensions, in PyTorch's order.
     pub shape: Vec<usize>,
+    /// Kernel, bias, or part of a batch-norm.
     pub role: Role,
 }
 

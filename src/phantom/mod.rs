@@ -169,6 +169,7 @@ impl Phantom {
         })
     }
 
+    /// What this phantom was asked to be.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -74,12 +74,17 @@ named! {
 pub struct Settings {
     /// Another seed is another colon, another examination.
     pub seed: u64,
+    /// Pixels in a row, [`MIN_SIDE`] to [`MAX_SIDE`].
     pub width: u32,
+    /// Rows, [`MIN_SIDE`] to [`MAX_SIDE`].
     pub height: u32,
+    /// Frames a second, 1 to 240.
     pub rate: Rate,
     /// Length of the clip in frames.
     pub frames: u64,
+    /// How fast and how roughly the scope moves.
     pub preset: Preset,
+    /// How much of the frame the picture fills.
     pub view: View,
     /// Polyps met per minute; `None`: one about every 23 cm of colon, whatever the speed. 0: none.
     pub polyps_per_minute: Option<f64>,

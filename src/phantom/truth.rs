@@ -27,7 +27,9 @@ pub struct VisiblePolyp {
 /// Ground truth of one frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
+    /// Pixels in a row.
     pub width: u32,
+    /// Rows.
     pub height: u32,
     /// A byte a pixel, rows from the top: 0, or the id of the polyp (head, body and stalk) whose surface lies in the
     /// pixel's middle.

@@ -26,6 +26,7 @@ impl Builder {
         self.rounding = rounding;
     }
 
+    /// What is known of a value that was made before.
     pub fn fact(&self, value: Value) -> &Fact {
         &self.facts[value.index()]
     }
@@ -81,12 +82,14 @@ impl Builder {
         to
     }
 
+    /// `max(0, of)`.
     pub fn relu(&mut self, of: Value, name: impl Into<String>) -> Value {
         let to = self.like(name, of);
         self.push(Op::Relu { of, to });
         to
     }
 
+    /// `a + b`, of one size and as many channels each.
     pub fn add(&mut self, a: Value, b: Value, name: impl Into<String>) -> Value {
         debug_assert_eq!(self.fact(a).size(), self.fact(b).size());
         let to = self.like(name, a);
@@ -111,6 +114,7 @@ impl Builder {
         to
     }
 
+    /// Maximum or average over a window; rows and columns become fewer by its stride, rounded up.
     pub fn pool(&mut self, of: Value, kind: Pool, name: impl Into<String>) -> Value {
         let stride = match kind {
             Pool::Max3 | Pool::Average2 => 2,
@@ -124,6 +128,7 @@ impl Builder {
         to
     }
 
+    /// Bilinear, `align_corners=False`, to `(rows, columns)`.
     pub fn resize(&mut self, of: Value, size: (usize, usize), name: impl Into<String>) -> Value {
         let channels = self.fact(of).channels;
         let to = self.value(name, channels, size);
@@ -145,6 +150,7 @@ impl Builder {
         to
     }
 
+    /// Ends the program; `output` is the value its caller gets.
     pub fn finish(self, output: Value) -> Program {
         let program = Program { facts: self.facts, nodes: self.nodes, output };
         debug_assert!(program.is_well_formed());

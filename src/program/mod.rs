@@ -47,22 +47,28 @@ pub enum Form {
 pub struct Fact {
     /// The published module whose output it is, as its parameters' keys name it, or what it is derived from.
     pub name: String,
+    /// Planes of the value; of logits, classes.
     pub channels: usize,
     /// Pixels.
     pub height: usize,
+    /// Pixels.
     pub width: usize,
+    /// Whether it is a map or planes of f32.
     pub form: Form,
 }
 
 impl Fact {
+    /// Height and width.
     pub const fn size(&self) -> (usize, usize) {
         (self.height, self.width)
     }
 
+    /// Numbers in all channels.
     pub const fn len(&self) -> usize {
         self.channels * self.height * self.width
     }
 
+    /// Whether one of its dimensions is 0.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,7 +94,9 @@ pub struct Weights {
     pub bias: Option<String>,
     /// Module of the batch-norm behind it; its keys are `NORM.weight`, `.bias`, `.running_mean` and `.running_var`.
     pub norm: Option<String>,
+    /// Output channels.
     pub out: usize,
+    /// Input channels.
     pub cin: usize,
     /// Rows and columns of the kernel, odd; the padding is `size / 2` zeros.
     pub size: usize,
@@ -100,7 +108,10 @@ pub enum Pool {
     /// Maximum of 3x3, stride 2, padding 1 (left out).
     Max3,
     /// Average of 3x3, padding 1 of zeros, counted.
-    Average3 { stride: usize },
+    Average3 {
+        /// 1 or 2.
+        stride: usize,
+    },
     /// Average of 2x2, stride 2; sizes are even.
     Average2,
 }
@@ -108,24 +119,31 @@ pub enum Pool {
 /// One summand of a fused convolution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
+    /// The map that is convolved.
     pub of: Value,
+    /// Pixels from one window to the next, in both directions.
     pub stride: usize,
+    /// Kernel, bias and batch-norm.
     pub weights: Weights,
 }
 
 /// Where some of a fused convolution's channels go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Out {
+    /// Which of the result's channels.
     pub channels: Range<usize>,
+    /// The value that they become.
     pub to: Value,
 }
 
 /// One or two convolutions whose results are summed, with everything elementwise behind them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FusedConv {
+    /// What is convolved and summed: one, or two of the same output size.
     pub sources: Vec<Source>,
     /// Added before the ReLU.
     pub residual: Option<Value>,
+    /// Whether negative values of the sum become 0.
     pub relu: bool,
     /// The result, whole or in pieces; empty where only `also` is read.
     pub outs: Vec<Out>,
@@ -149,83 +167,128 @@ pub struct Terms {
 pub enum Op {
     /// The caller's picture, normalised R, G, B.
     Input {
+        /// The value that holds it.
         to: Value,
     },
+    /// A convolution with "same" padding.
     Conv {
+        /// The map that is convolved.
         of: Value,
+        /// Pixels from one window to the next, in both directions.
         stride: usize,
+        /// Kernel, and bias where it has one; its `norm` is `None` until a pass fuses both into [`Op::Fused`].
         weights: Weights,
+        /// The result.
         to: Value,
     },
     /// Batch-norm with its running statistics; `at` is its module.
     Norm {
+        /// The map that is normalised.
         of: Value,
+        /// Module whose keys are `AT.weight`, `.bias`, `.running_mean` and `.running_var`.
         at: String,
+        /// The result.
         to: Value,
     },
+    /// `max(0, of)`.
     Relu {
+        /// The map that is cut at 0.
         of: Value,
+        /// The result.
         to: Value,
     },
+    /// `a + b`, number by number.
     Add {
+        /// One summand.
         a: Value,
+        /// The other, of the same shape.
         b: Value,
+        /// The result.
         to: Value,
     },
     /// Channels from `from` on, as many as `to` has.
     Slice {
+        /// The map that channels are taken from.
         of: Value,
+        /// First channel that is taken.
         from: usize,
+        /// The result.
         to: Value,
     },
+    /// All channels of several maps behind one another.
     Concat {
+        /// The maps, of one size, in the order of their channels.
         of: Vec<Value>,
+        /// The result.
         to: Value,
     },
     /// `sum`, which a pass adds, is a plane with the sum over the channels.
     Pool {
+        /// The map that the window moves over.
         of: Value,
+        /// What is made of a window, and its stride.
         kind: Pool,
+        /// The result.
         to: Value,
+        /// The plane of sums, where somebody reads it.
         sum: Option<Value>,
     },
     /// Bilinear, `align_corners=False`, to the size of `to`.
     Resize {
+        /// The map that is resized.
         of: Value,
+        /// The result.
         to: Value,
     },
     /// A subtraction unit before its convolution: `|a − b|`, and with `norms` `+ Σ |g_k(a) − g_k(b)|` for k = 3 and 5,
     /// where `g_k(z) = ReLU(norm_k(conv_k(z)))` and all weights of `conv_k` are one.
     Difference {
+        /// One operand.
         a: Value,
+        /// The other, of the same shape.
         b: Value,
+        /// Modules of the batch-norms behind the 3x3 and the 5x5 sum; `None` for MSNet, which has no such terms.
         norms: Option<[String; 2]>,
+        /// The result.
         to: Value,
     },
 
+    /// Convolutions with everything elementwise behind them.
     Fused(FusedConv),
     /// [`Op::Difference`] of `a`, resized to the size of `b`, and `b`.
     Subtract {
+        /// The operand that is resized.
         a: Value,
+        /// The operand whose size the result has.
         b: Value,
+        /// What the multi-scale terms need; `None` where the unit has none.
         terms: Option<Terms>,
+        /// The result.
         to: Value,
     },
     /// `resize(coarse) + fine`.
     ResizeAdd {
+        /// The map that is resized.
         coarse: Value,
+        /// The map whose size the result has.
         fine: Value,
+        /// The result.
         to: Value,
     },
     /// The last convolution, straight into f32 planes.
     Logits {
+        /// The map that is convolved.
         of: Value,
+        /// Its kernel and bias.
         weights: Weights,
+        /// The planes, smaller than the input.
         to: Value,
     },
     /// Those planes resized to the input's size, for the caller.
     Enlarge {
+        /// The planes of [`Op::Logits`].
         of: Value,
+        /// The logits at the input's size.
         to: Value,
     },
 }
@@ -307,7 +370,9 @@ impl Op {
 pub struct Node {
     /// Part of the network, for reports. A part's nodes are scheduled before the next part's.
     pub part: &'static str,
+    /// Which algorithms a low precision may use here.
     pub rounding: Rounding,
+    /// What is read, computed and written.
     pub op: Op,
 }
 
@@ -325,6 +390,7 @@ impl Program {
         &self.facts
     }
 
+    /// What is known of one value.
     pub fn fact(&self, value: Value) -> &Fact {
         &self.facts[value.index()]
     }

@@ -10,7 +10,9 @@ use super::{Fact, Form, FusedConv, Node, Op, Out, Program, Source, Terms, Value}
 /// A named step from the published to the fused form.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
+    /// What tests and messages call it.
     pub name: &'static str,
+    /// Rewrites a program in place.
     pub run: fn(&mut Program),
 }
 

@@ -24,8 +24,11 @@ pub struct Placement {
 pub struct Storage {
     /// Channels of each piece.
     pub pieces: Vec<usize>,
+    /// Rows of a channel, in pixels.
     pub height: usize,
+    /// Columns of a channel, in pixels.
     pub width: usize,
+    /// What its numbers are: maps, or planes of f32.
     pub form: Form,
     /// First wave that writes it and last wave that reads or writes it.
     pub waves: (usize, usize),
@@ -36,6 +39,7 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// Channels of all pieces.
     pub fn channels(&self) -> usize {
         self.pieces.iter().sum()
     }
@@ -58,6 +62,7 @@ pub struct Wishes {
 pub struct Schedule {
     /// Nodes of each wave by their place in the program; concatenations, which are no work, are in none.
     pub waves: Vec<Vec<usize>>,
+    /// Every memory that values of the program lie in.
     pub storages: Vec<Storage>,
     placements: Vec<Option<Placement>>,
 }

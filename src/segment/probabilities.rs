@@ -19,6 +19,7 @@ pub struct Probabilities {
 }
 
 impl Probabilities {
+    /// A judge that normalises as `description` says and looks at the part of a picture that `view` says.
     pub fn new(network: Box<dyn Network>, description: &Description, view: FieldOfView) -> Self {
         let shape = network.shape();
         Self {

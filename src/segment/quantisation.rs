@@ -80,9 +80,11 @@ impl Histogram {
 /// What is known of one map.
 #[derive(Clone, Debug, Serialize)]
 pub struct MapReport {
+    /// Its name in the network's program.
     pub name: String,
     /// Largest value seen, and the largest that is kept.
     pub largest: f32,
+    /// The largest number that is kept; larger ones become it.
     pub clip: f32,
     /// Signal to error of the integer network's map on a held-out picture, in dB, with all that went before it.
     pub sqnr_db: f64,
@@ -96,10 +98,13 @@ pub struct Quantised {
     /// By name; what goes into the checkpoint's description.
     #[serde(skip)]
     pub activations: BTreeMap<String, f32>,
+    /// Pictures whose activations were measured.
     pub calibrated_on: usize,
+    /// Pictures whose masks were compared.
     pub held_out: usize,
     /// Of the masks on held-out pictures with those in f32, at the description's threshold.
     pub pooled_iou: f64,
+    /// Every map that was measured, by name.
     pub maps: Vec<MapReport>,
 }
 

@@ -15,10 +15,14 @@ use crate::tracks::{SharedFilter, joined};
 /// How long the stages of one frame took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spans {
+    /// From the picture to the network's input; on engines that take whole pictures only the search for the field of
+    /// view.
     pub preprocess: Nanos,
+    /// From the input to the logits; on engines that take whole pictures also resizing before and thresholding behind.
     pub network: Nanos,
     /// Following what was found over time; none where every frame stands alone.
     pub tracks: Nanos,
+    /// From the logits to the mask and its outlines.
     pub postprocess: Nanos,
 }
 
@@ -171,6 +175,7 @@ impl Segmenter {
         &self.logits
     }
 
+    /// The network behind the masks.
     pub fn network(&self) -> &dyn Network {
         self.network.as_ref()
     }

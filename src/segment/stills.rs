@@ -21,6 +21,7 @@ pub struct SegmentedStill {
     pub probability: GrayImage,
     /// The picture with its marks.
     pub marked: RgbImage,
+    /// The mask that was drawn, with its outlines.
     pub mask: Mask,
 }
 
@@ -32,6 +33,7 @@ pub struct StillSegmenter {
 }
 
 impl StillSegmenter {
+    /// `style` says how marks are drawn into the picture.
     pub fn new(segmenter: Segmenter, style: Style) -> Self {
         Self { segmenter, upsampler: Upsampler::default(), overlay: Overlay::new(style) }
     }

@@ -25,8 +25,11 @@ pub enum Fault {
     Damaged(String),
     /// A kind of its format that is not read here.
     Unsupported(String),
+    /// More than [`LARGEST_PIXELS`], by what its header says.
     TooLarge {
+        /// Pixels in a row.
         width: u32,
+        /// Rows.
         height: u32,
     },
     /// Bytes of a file that is too long to be read.
@@ -35,6 +38,7 @@ pub enum Fault {
     Several(u32, &'static str),
     /// A picture that would be black or white because its values are of another scale than its file's.
     Scale {
+        /// The value that shows it: the largest of a 16-bit file, or one beyond 0 to 1 of a floating-point file.
         brightest: f64,
     },
 }

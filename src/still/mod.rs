@@ -46,6 +46,7 @@ pub enum Pixels {
 /// A picture, upright.
 #[derive(Clone, Debug)]
 pub struct Still {
+    /// Its values as the file holds them, upright.
     pub pixels: Pixels,
     /// By content, whatever the file is called.
     pub format: ImageFormat,
@@ -83,6 +84,7 @@ impl Still {
         Ok(Self { pixels, format, lossy: container.lossy, turned })
     }
 
+    /// Pixels in a row.
     pub fn width(&self) -> u32 {
         match &self.pixels {
             Pixels::Picture(p) => p.width(),
@@ -90,6 +92,7 @@ impl Still {
         }
     }
 
+    /// Rows.
     pub fn height(&self) -> u32 {
         match &self.pixels {
             Pixels::Picture(p) => p.height(),

@@ -24,6 +24,7 @@ const TRIES: u64 = 16;
 /// The inputs of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// Number of the step, from 0.
     pub step: u64,
     /// Rows and columns.
     pub size: (usize, usize),
@@ -31,6 +32,7 @@ pub struct Batch {
     pub planes: Vec<f32>,
     /// `[batch, rows, columns]`, 0 for background, else the class plus one.
     pub labels: Vec<u8>,
+    /// Its pictures, as `SET/NAME`; those that stood in for others are named themselves.
     pub names: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ pub struct Draws {
 }
 
 impl Draws {
+    /// Draws `batch` pictures a step from these sets.
     pub fn new(sets: &[Set], batch: usize, seed: u64) -> Self {
         let mut items = Vec::new();
         let mut ranges = Vec::new();
@@ -56,6 +59,7 @@ impl Draws {
         Self { items, sets: ranges, batch, seed }
     }
 
+    /// The pictures of all sets, set after set; [`Draws::order`] gives places in it.
     pub fn items(&self) -> &[Item] {
         &self.items
     }
@@ -90,9 +94,13 @@ impl Draws {
 /// What makes batches.
 #[derive(Clone, Debug)]
 pub struct Recipe {
+    /// Which pictures belong to which step.
     pub draws: Draws,
+    /// How masks become labels.
     pub masks: Masks,
+    /// What may happen to pictures.
     pub augmentation: Augmentation,
+    /// How values are normalised.
     pub description: Description,
     /// Sides of square inputs; one is drawn for each batch.
     pub sizes: Vec<usize>,

@@ -114,6 +114,7 @@ impl Network {
         Ok(out)
     }
 
+    /// Which of the two networks, and for how many classes.
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }

@@ -7,16 +7,20 @@ use crate::Result;
 /// The losses of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Losses {
+    /// Weighted BCE and weighted IoU, as [`Structure::run`] gives them.
     pub structure: f64,
     /// The stages' sum, not weighted; absent without LossNet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lossnet: Option<f64>,
+    /// What is made small: `structure`, plus `lossnet` times its weight.
     pub total: f64,
 }
 
 /// The paper's loss: structure, plus LossNet times its weight.
 pub struct Objective<T: Convolve> {
+    /// Weighted BCE and weighted IoU.
     pub structure: Structure,
+    /// LossNet and its weight; `None` without it.
     pub lossnet: Option<(LossNet<T>, f64)>,
 }
 

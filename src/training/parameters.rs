@@ -13,8 +13,11 @@ pub struct ParameterId(pub(super) usize);
 /// One tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter<T> {
+    /// Its key in the published checkpoint.
     pub key: String,
+    /// Its dimensions, in PyTorch's order.
     pub shape: Vec<usize>,
+    /// Row-major.
     pub values: Vec<T>,
     /// Whether an optimiser moves it. Running statistics are moved by the forward pass and by nothing else.
     pub trained: bool,
@@ -28,6 +31,7 @@ pub struct Parameters<T> {
 }
 
 impl<T: Real> Parameters<T> {
+    /// None yet.
     pub fn new() -> Self {
         Self { list: Vec::new(), by_key: HashMap::new() }
     }
@@ -46,18 +50,22 @@ impl<T: Real> Parameters<T> {
         id
     }
 
+    /// The place of a key; `None` where there is no such parameter.
     pub fn id(&self, key: &str) -> Option<ParameterId> {
         self.by_key.get(key).copied()
     }
 
+    /// One parameter.
     pub fn get(&self, id: ParameterId) -> &Parameter<T> {
         &self.list[id.0]
     }
 
+    /// One parameter's values, row-major.
     pub fn values(&self, id: ParameterId) -> &[T] {
         &self.list[id.0].values
     }
 
+    /// One parameter's values, to be written; their number must stay.
     pub fn values_mut(&mut self, id: ParameterId) -> &mut Vec<T> {
         &mut self.list[id.0].values
     }
@@ -68,22 +76,27 @@ impl<T: Real> Parameters<T> {
         (&mut a.values, &mut b.values)
     }
 
+    /// The parameter of a key; `None` where there is none.
     pub fn by_key(&self, key: &str) -> Option<&Parameter<T>> {
         self.id(key).map(|id| self.get(id))
     }
 
+    /// Every parameter with its place, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Parameter<T>)> {
         self.list.iter().enumerate().map(|(i, p)| (ParameterId(i), p))
     }
 
+    /// The same, to be written; key and shape must stay.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParameterId, &mut Parameter<T>)> {
         self.list.iter_mut().enumerate().map(|(i, p)| (ParameterId(i), p))
     }
 
+    /// Number of parameters, not of their values.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -99,10 +112,12 @@ impl<T: Real> Parameters<T> {
 pub struct Gradients<T>(Vec<Option<Vec<T>>>);
 
 impl<T: Real> Gradients<T> {
+    /// None yet, with room for one of each parameter.
     pub fn of(parameters: &Parameters<T>) -> Self {
         Self(vec![None; parameters.len()])
     }
 
+    /// One parameter's gradient; `None` where no step touched it.
     pub fn get(&self, id: ParameterId) -> Option<&[T]> {
         self.0[id.0].as_deref()
     }
@@ -112,14 +127,17 @@ impl<T: Real> Gradients<T> {
         self.0[id.0].get_or_insert_with(|| vec![T::ZERO; len])
     }
 
+    /// Adds to one parameter's gradient, value by value.
     pub fn add(&mut self, id: ParameterId, values: &[T]) {
         self.entry(id, values.len()).iter_mut().zip(values).for_each(|(to, &v)| *to += v);
     }
 
+    /// The gradients that are there, to be written.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParameterId, &mut Vec<T>)> {
         self.0.iter_mut().enumerate().filter_map(|(i, g)| g.as_mut().map(|g| (ParameterId(i), g)))
     }
 
+    /// The gradients that are there, in the parameters' order.
     pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Vec<T>)> {
         self.0.iter().enumerate().filter_map(|(i, g)| g.as_ref().map(|g| (ParameterId(i), g)))
     }
@@ -131,6 +149,7 @@ impl<T: Real> Gradients<T> {
         each.iter().sum::<f64>().sqrt()
     }
 
+    /// Multiplies every gradient by a number.
     pub fn scale(&mut self, by: f64) {
         let by = T::of(by);
         self.iter_mut().for_each(|(_, g)| g.iter_mut().for_each(|v| *v *= by));

@@ -14,7 +14,9 @@ use crate::Result;
 
 /// What a pass gave.
 pub struct Passed<T> {
+    /// The batch's losses, from before anything moves.
     pub losses: Losses,
+    /// Of the batch's total loss, with respect to every trained parameter.
     pub gradients: Gradients<T>,
     /// Of the batch, in the order in which the running statistics are to follow.
     pub statistics: Vec<(Norm, Statistics)>,

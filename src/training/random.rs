@@ -8,6 +8,7 @@
 pub struct Random(u64);
 
 impl Random {
+    /// The stream of one seed.
     pub fn new(seed: u64) -> Self {
         let mut out = Self(seed);
         // Seeds that follow each other must not give streams that follow each other.
@@ -19,6 +20,7 @@ impl Random {
         path.iter().fold(Self::new(seed), |r, &p| Self::new(r.0 ^ p.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
+    /// The next 64 bits.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -33,10 +35,12 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// From `low` to `high`, without `high`.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
+    /// `true` with the probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
@@ -52,6 +56,7 @@ impl Random {
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
+    /// Puts a list into random order, each order as likely (Fisher and Yates).
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for i in (1..list.len()).rev() {
             list.swap(i, self.below(i + 1));

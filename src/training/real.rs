@@ -24,12 +24,18 @@ pub trait Real:
     + candle_core::WithDType
     + 'static
 {
+    /// Zero.
     const ZERO: Self;
+    /// One.
     const ONE: Self;
 
+    /// The nearest number of this precision.
     fn of(v: f64) -> Self;
+    /// The same number in f64, exactly.
     fn wide(self) -> f64;
+    /// Without its sign.
     fn magnitude(self) -> Self;
+    /// Whether it is neither infinite nor NaN.
     fn finite(self) -> bool;
 
     /// `max(self, 0)`, NaN kept.

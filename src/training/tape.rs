@@ -18,21 +18,28 @@ use super::real::{Real, sum};
 /// Batch, channels, rows, columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planes {
+    /// Pictures.
     pub batch: usize,
+    /// Planes of a picture.
     pub channels: usize,
+    /// Rows of a plane.
     pub h: usize,
+    /// Columns of a plane.
     pub w: usize,
 }
 
 impl Planes {
+    /// Values in all.
     pub fn len(&self) -> usize {
         self.batch * self.channels * self.px()
     }
 
+    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Pixels of a plane.
     pub fn px(&self) -> usize {
         self.h * self.w
     }
@@ -49,26 +56,35 @@ pub struct Value(pub(super) usize);
 /// A batch-norm's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Norm {
+    /// The scale γ, `[channels]`.
     pub weight: ParameterId,
+    /// The shift β, `[channels]`.
     pub bias: ParameterId,
+    /// Running mean, `[channels]`; never trained.
     pub running_mean: ParameterId,
+    /// Running variance, `[channels]`; never trained.
     pub running_var: ParameterId,
 }
 
 /// A convolution's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
+    /// The kernel `[out, in, side, side]`.
     pub weight: ParameterId,
+    /// The bias `[out]`; `None` where a norm follows.
     pub bias: Option<ParameterId>,
+    /// Pixels from one window to the next, in both directions.
     pub stride: usize,
 }
 
 /// What follows a convolution within the same operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
+    /// Batch-norm; `None` for none.
     pub norm: Option<Norm>,
     /// Added after the norm, before the ReLU.
     pub added: Option<Value>,
+    /// Whether negative results become 0, at the end.
     pub relu: bool,
 }
 
@@ -85,6 +101,7 @@ pub enum Mode {
 
 /// What records a pass: the network and VGG-16 are written once for all of them. In and out: maps of the recorder's own.
 pub trait Record {
+    /// The dimensions of a map.
     fn planes(&self, value: Value) -> Planes;
 
     /// Convolution with "same" padding, and what follows it.
@@ -109,6 +126,7 @@ pub trait Record {
     /// Bilinear resize, `align_corners = false`; `added` has the size that is wanted, or `(h, w)` says it.
     fn resize(&mut self, x: Value, size: (usize, usize), added: Option<Value>) -> Value;
 
+    /// The sum of one or more maps of one size.
     fn sum(&mut self, values: &[Value]) -> Value;
 
     /// Channels `first..first + channels`.
@@ -164,6 +182,7 @@ impl<T: Real> Spare<T> {
         kept.free.pop()
     }
 
+    /// Memory for `len` values, which hold anything.
     pub fn take(&mut self, len: usize) -> Vec<T> {
         self.reused(len).unwrap_or_else(|| vec![T::ZERO; len])
     }
@@ -178,6 +197,7 @@ impl<T: Real> Spare<T> {
         }
     }
 
+    /// Takes back memory that was taken.
     pub fn give(&mut self, values: Vec<T>) {
         let kept = self.0.entry(values.len()).or_default();
         if !values.is_empty() && kept.lent > 0 {
@@ -209,6 +229,7 @@ pub struct Tape<'p, T: Convolve> {
 }
 
 impl<'p, T: Convolve> Tape<'p, T> {
+    /// An empty tape over these parameters; maps take their memory from `spare`.
     pub fn new(parameters: &'p Parameters<T>, mode: Mode, spare: &'p mut Spare<T>) -> Self {
         Self { parameters, mode, slots: Vec::new(), steps: Vec::new(), statistics: Vec::new(), spare }
     }
@@ -494,8 +515,10 @@ pub(super) fn geometry<T: Real>(parameters: &Parameters<T>, from: Planes, kernel
 
 /// What a step backwards gave.
 pub struct Backward<T> {
+    /// Of every trained parameter that the pass used.
     pub gradients: Gradients<T>,
     maps: Vec<Option<Vec<T>>>,
+    /// Batch statistics in the order they were taken, for [`update_running`].
     pub statistics: Vec<(Norm, Statistics)>,
 }
 

@@ -22,6 +22,7 @@ pub enum Algorithm {
     /// What the engine would take.
     #[default]
     Best,
+    /// By the definition: 9 multiplications for each output pixel and input channel.
     Direct,
     /// F(2x2, 3x3): 16 multiplications for 36.
     Winograd2,
@@ -32,11 +33,15 @@ pub enum Algorithm {
 /// What a [`FusedConv`] computes and how.
 #[derive(Clone, Copy, Debug)]
 pub struct FusedConvSettings {
+    /// Instruction set and precision of the kernels; the processor must have it.
     pub path: KernelSet,
+    /// Threads in all, the caller's included; 0 counts as 1.
     pub threads: usize,
+    /// For 3x3 convolutions of stride 1; all others multiply by the definition.
     pub algorithm: Algorithm,
     /// 1 or 2. Padding is half the kernel.
     pub stride: usize,
+    /// Whether negative results become 0.
     pub relu: bool,
     /// Height and width of the input; multiples of the stride.
     pub size: (usize, usize),

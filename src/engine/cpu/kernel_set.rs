@@ -115,14 +115,17 @@ impl KernelSet {
         }
     }
 
+    /// Whether it multiplies 8-bit integers, as all of [`KernelSet::INTEGER`] do.
     pub fn is_i8(self) -> bool {
         KernelSet::INTEGER.contains(&self)
     }
 
+    /// Whether it stores maps in bf16.
     pub fn is_bf16(self) -> bool {
         matches!(self, KernelSet::PortableBf16 | KernelSet::Avx512Bf16)
     }
 
+    /// Precision and instruction set, as reports and errors name them: `f32, avx2`.
     pub const fn name(self) -> &'static str {
         match self {
             KernelSet::PortableF32 => "f32, portable",

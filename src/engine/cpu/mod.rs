@@ -55,6 +55,7 @@ use crate::{Error, Result, memory};
 /// How a [`Cpu`] engine is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// Instruction set and precision of the kernels; the processor must have it.
     pub path: KernelSet,
     /// Threads in all, the caller's included; `None` takes all the machine has.
     pub threads: Option<usize>,
@@ -163,10 +164,12 @@ impl Cpu {
         &self.program
     }
 
+    /// The instruction set and precision that the kernels run in.
     pub fn path(&self) -> KernelSet {
         self.path
     }
 
+    /// Threads in all, the caller's included.
     pub fn threads(&self) -> usize {
         self.threads
     }

@@ -10,25 +10,41 @@ pub enum NoteKind {
     NoMask,
     /// Neither a picture nor asked for.
     OtherFile,
+    /// A prediction of another size than its mask.
     Resized,
+    /// A mask without a pixel of its class.
     EmptyMask,
+    /// A mask all of whose pixels are of its class.
     FullMask,
+    /// A lossy mask that stays below level 64 of 255: what compression leaves of nothing.
     FaintMask,
+    /// A mask in a lossy format such as JPEG.
     LossyMask,
+    /// A mask in colours where one class is looked for.
     ColourMask,
+    /// A mask of 16 bits a channel.
     SixteenBitMask,
+    /// A prediction of 16 bits a pixel.
     SixteenBitPrediction,
+    /// A mask or label map with values or colours that no class was given.
     UnlistedValues,
+    /// A 0-and-1 map in a set where no map goes higher.
     FaintPrediction,
     /// A 0-and-1 map among others that go higher.
     FaintAmongOthers,
     /// A folder none of whose maps reaches half of its scale.
     DimPrediction,
+    /// A map of 16 bits or of floating-point numbers that goes up to 255.
     RescaledPrediction,
+    /// A prediction of floating-point numbers.
     RealPrediction,
+    /// A mask of floating-point numbers, or of whole ones that do not fit 16 bits.
     RealMask,
+    /// A mask in which different levels are different polyps.
     InstanceMask,
+    /// A mask of more than two levels that are no polyps of their own: soft edges.
     GreyMask,
+    /// A mask of two levels, the darker of them above half of the brighter.
     NoBlackMask,
     /// Turned by its EXIF orientation.
     Turned,
@@ -96,15 +112,20 @@ pub enum ProblemKind {
 /// The files of one kind of note.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Note {
+    /// The sentence of [`NoteKind::rule`].
     pub rule: &'static str,
+    /// How many files it decided about, counting each class of a file where the rule is about a class.
     pub count: u64,
+    /// Stems of these files, `STEM:CLASS` where the rule is about one class of several, whole names of files not read.
     pub names: Vec<String>,
 }
 
 /// A picture left out of the figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
+    /// Which kind of fault it is, for programs.
     pub kind: ProblemKind,
+    /// Stem of its files.
     pub name: String,
     /// What is wrong, as a sentence.
     pub what: String,

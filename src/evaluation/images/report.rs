@@ -15,17 +15,24 @@ use crate::shown::OneLine;
 pub struct Row {
     /// Stem of its files.
     pub name: String,
+    /// Name of the class; `polyp` unless classes were listed.
     pub class: String,
+    /// Pixels in a row of the mask, to whose size the prediction was brought.
     pub width_px: usize,
+    /// Rows of the mask.
     pub height_px: usize,
+    /// The prediction against the mask, under the set's protocol.
     pub figures: Figures,
+    /// Rules that decided something about the picture, ascending.
     pub notes: Vec<NoteKind>,
 }
 
 /// One of the worst pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worst {
+    /// Stem of its files.
     pub name: String,
+    /// Name of the class that the figure is of.
     pub class: String,
     /// Its figure of the [`Rank`](super::Rank) asked for.
     pub value: f64,
@@ -36,13 +43,17 @@ pub struct Worst {
 /// A data set's figures and everything that was decided on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataSetReport {
+    /// The set's name, as in [`DataSet`](super::DataSet).
     pub name: String,
+    /// What turned maps into figures.
     pub protocol: Protocol,
     /// Over the pictures; with several classes the mean over the classes.
     pub figures: SetFigures,
     /// Per class; one entry, `polyp`, unless classes were listed.
     pub classes: Vec<(String, SetFigures)>,
+    /// Rules that decided something, with the files they were applied to.
     pub notes: BTreeMap<NoteKind, Note>,
+    /// Pictures without figures, with the reasons.
     pub problems: Vec<Problem>,
     /// Worst first.
     pub worst: Vec<Worst>,

@@ -36,6 +36,7 @@ impl<F: FnMut(&RgbImage) -> Result<Prediction<'static>>> Predict for F {
 pub struct DataSet {
     /// In the table and every file.
     pub name: String,
+    /// Folder of the ground truth, a mask a picture.
     pub masks: PathBuf,
     /// Probability maps of any program. Without it the network predicts from the images.
     pub predictions: Option<PathBuf>,
@@ -46,16 +47,21 @@ pub struct DataSet {
 /// Which figure says what is worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rank {
+    /// Dice; the smallest is the worst.
     #[default]
     Dice,
+    /// Intersection over union; the smallest is the worst.
     Iou,
+    /// Weighted F-measure; the smallest is the worst.
     Wfm,
+    /// S-measure; the smallest is the worst.
     Sm,
     /// The largest is the worst.
     Mae,
 }
 
 impl Rank {
+    /// The name users type.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dice => "dice",
@@ -82,9 +88,12 @@ impl Rank {
     }
 }
 
+/// How data sets are read and scored.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What turns maps into figures.
     pub protocol: Protocol,
+    /// Which values or colours of masks and label maps are which class.
     pub classes: Classes,
     /// Cut off the end of a mask's stem before pairing (`_mask`, …); empty for none.
     pub mask_suffix: String,
@@ -95,6 +104,7 @@ pub struct Options {
     pub mask_levels: MaskLevels,
     /// How many of the worst to keep.
     pub worst: usize,
+    /// The figure by which the worst pictures are found.
     pub rank: Rank,
 }
 
@@ -117,7 +127,9 @@ impl Default for Options {
 pub enum Event<'a> {
     /// The folders are listed; so many pictures will be tried.
     Paired(u64),
+    /// One class of a picture has its figures; a picture comes once for each class.
     Scored(&'a Row),
+    /// A picture gets no figures.
     LeftOut(&'a Problem),
     /// A picture is done, scored or not.
     Done,

@@ -8,7 +8,9 @@ use super::Mask;
 /// The nearest pixel of the mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nearest {
+    /// Its row, from 0 at the top.
     pub row: i32,
+    /// Its column, from 0 at the left.
     pub column: i32,
     /// Squared distance, in pixels².
     pub squared: i32,
@@ -107,8 +109,11 @@ impl DistanceTransform {
 /// The pixel of the mask that is nearest to a stretch of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Site {
+    /// Its row, from 0 at the top.
     pub row: i32,
+    /// Its column, from 0 at the left.
     pub column: i32,
+    /// Squared distance from its row to the stretch's, in pixels².
     pub vertical_squared: i32,
 }
 

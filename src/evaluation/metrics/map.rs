@@ -37,10 +37,12 @@ impl Mask {
         Ok(Self { width, height, pixels })
     }
 
+    /// Pixels in a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
+    /// Rows.
     pub fn height(&self) -> usize {
         self.height
     }
@@ -55,6 +57,7 @@ impl Mask {
         self.pixels.iter().map(|&v| u64::from(v)).sum()
     }
 
+    /// Whether no pixel is inside.
     pub fn is_empty(&self) -> bool {
         self.pixels.iter().all(|&v| v == 0)
     }
@@ -64,9 +67,23 @@ impl Mask {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction<'a> {
     /// 8-bit map, 255 = certain: what published predictions are saved as.
-    Levels { width: usize, height: usize, pixels: Cow<'a, [u8]> },
+    Levels {
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// 0 to 255, row-major.
+        pixels: Cow<'a, [u8]>,
+    },
     /// Probability in `[0, 1]`.
-    Probability { width: usize, height: usize, pixels: Cow<'a, [f32]> },
+    Probability {
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// 0 to 1, row-major.
+        pixels: Cow<'a, [f32]>,
+    },
 }
 
 impl<'a> Prediction<'a> {
@@ -90,12 +107,14 @@ impl<'a> Prediction<'a> {
         Ok(Self::Probability { width, height, pixels })
     }
 
+    /// Pixels in a row.
     pub fn width(&self) -> usize {
         match self {
             Self::Levels { width, .. } | Self::Probability { width, .. } => *width,
         }
     }
 
+    /// Rows.
     pub fn height(&self) -> usize {
         match self {
             Self::Levels { height, .. } | Self::Probability { height, .. } => *height,

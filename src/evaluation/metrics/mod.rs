@@ -67,7 +67,9 @@ impl Protocol {
 /// Precision and recall at each of the [`CURVE_BINS`] thresholds, from the highest threshold down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
+    /// Share of the marked pixels that are in the ground truth; 0 where nothing is marked.
     pub precision: Box<[f64; CURVE_BINS]>,
+    /// Share of the ground truth's pixels that are marked; 0 for an empty ground truth.
     pub recall: Box<[f64; CURVE_BINS]>,
 }
 
@@ -160,11 +162,16 @@ pub struct Scorer {
 }
 
 impl Scorer {
+    /// A scorer under one protocol.
+    ///
+    /// # Errors
+    /// A threshold that is not above 0 and up to 1.
     pub fn new(protocol: Protocol) -> Result<Self> {
         protocol.validate()?;
         Ok(Self { protocol, weighted: weighted::Weighted::default(), probability: Vec::new() })
     }
 
+    /// The protocol that all its figures are of.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }

@@ -50,25 +50,34 @@ impl Default for SetAccumulator {
 pub struct SetFigures {
     /// Pairs scored.
     pub count: u64,
+    /// Dice, as [`Figures::dice`]; 1 is best.
     pub m_dice: Option<f64>,
+    /// Intersection over union, averaged over the pictures; 1 is best.
     pub m_iou: Option<f64>,
     /// Sum of the intersections over sum of the unions; tiny pictures and polyps weigh little.
     pub pooled_iou: Option<f64>,
+    /// Weighted F-measure, β = 1; 1 is best.
     pub wfm: Option<f64>,
+    /// S-measure, α = 0.5; 1 is best.
     pub sm: Option<f64>,
+    /// E-measure; 1 is best.
     pub em: Option<f64>,
+    /// Mean absolute error, 0 to 1; 0 is best.
     pub mae: Option<f64>,
     /// Largest F on the curves averaged over the set.
     pub max_f: Option<f64>,
+    /// Average F, as [`Figures::avg_f`]; 1 is best.
     pub avg_f: Option<f64>,
     /// Over the pictures that define it.
     pub ber: Option<f64>,
+    /// Share of pixels classified correctly.
     pub acc: Option<f64>,
     /// Pictures whose ground truth is empty or full, which have no balanced error rate.
     pub ber_undefined: u64,
 }
 
 impl SetAccumulator {
+    /// Takes the figures of one pair.
     pub fn add(&mut self, figures: &Figures) {
         self.count += 1;
         self.dice += figures.dice;
@@ -92,10 +101,12 @@ impl SetAccumulator {
         }
     }
 
+    /// Pairs taken so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
+    /// The figures of the pairs taken so far.
     pub fn figures(&self) -> SetFigures {
         let over = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
         let mean = |sum: f64| over(sum, self.count);

@@ -22,9 +22,13 @@ pub struct AlarmCounts {
     pub marked_frames: u64,
     /// Alarms, however short.
     pub runs: u64,
+    /// Alarms that were marked on more than [`MORE_THAN_FRAMES`] successive frames.
     pub more_than_6_frames: u64,
+    /// Alarms that lasted half a second or longer.
     pub at_least_500_ms: u64,
+    /// Alarms that lasted a second or longer.
     pub at_least_1000_ms: u64,
+    /// Alarms that lasted two seconds or longer.
     pub at_least_2000_ms: u64,
 }
 

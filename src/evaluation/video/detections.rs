@@ -20,7 +20,9 @@ use crate::{Error, Result};
 pub struct FrameDetections {
     /// Number of the frame, from 0.
     pub frame: u64,
+    /// Its presentation time in ns.
     pub pts_ns: u64,
+    /// In pixels of the source's picture; a region for each polyp that was marked.
     pub regions: Vec<Region>,
 }
 

@@ -7,6 +7,7 @@ use super::region::Region;
 pub struct TruthObject {
     /// Which polyp it is; `None` where the truth does not say.
     pub id: Option<u64>,
+    /// Its pixels in the picture, or the filled box.
     pub region: Region,
     /// A box around the polyp instead of its pixels.
     pub is_box: bool,

@@ -61,11 +61,17 @@ pub struct Pool {
 /// What several recordings came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pooled {
+    /// Recordings that were added.
     pub recordings: u64,
+    /// Polyps in the truth of all recordings.
     pub polyps: u64,
+    /// Judged video in minutes.
     pub minutes: f64,
+    /// Judged frames with a polyp in view.
     pub frames_with_polyp: u64,
+    /// Judged frames without one.
     pub frames_without_polyp: u64,
+    /// A row for each setting of the filter. Measures that are not pooled are `None`, 0 or empty.
     pub confirm: Vec<ConfirmFigures>,
 }
 
@@ -114,6 +120,7 @@ impl Pool {
         Ok(())
     }
 
+    /// The figures of all recordings added so far.
     pub fn report(&self) -> Pooled {
         let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
         let confirm = (self.rows.iter())

@@ -8,25 +8,33 @@ pub use crate::frame::components::Run;
 /// Smallest box around a region: `x0..x1` by `y0..y1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
+    /// First column.
     pub x0: i32,
+    /// First row.
     pub y0: i32,
+    /// The column behind the last.
     pub x1: i32,
+    /// The row behind the last.
     pub y1: i32,
 }
 
 impl Bounds {
+    /// Pixels in it; 0 where an end does not lie behind its beginning.
     pub fn area(&self) -> u64 {
         (self.x1 - self.x0).max(0) as u64 * (self.y1 - self.y0).max(0) as u64
     }
 
+    /// (x, y) of its middle, where whole numbers are pixel edges: that of a single pixel is at .5.
     pub fn centre(&self) -> (f64, f64) {
         (f64::from(self.x0 + self.x1) / 2.0, f64::from(self.y0 + self.y1) / 2.0)
     }
 
+    /// Length from corner to corner, in pixels.
     pub fn diagonal(&self) -> f64 {
         f64::from(self.x1 - self.x0).hypot(f64::from(self.y1 - self.y0))
     }
 
+    /// Pixels in both.
     pub fn intersection(&self, other: &Self) -> u64 {
         let common = Self {
             x0: self.x0.max(other.x0),
@@ -169,14 +177,17 @@ impl Region {
         Self::from_runs(regions.into_iter().flat_map(|r| r.runs.iter().copied()).collect())
     }
 
+    /// Its pixels: ascending by row, then column; apart from each other within a row.
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
+    /// Number of its pixels.
     pub fn area_px(&self) -> u64 {
         self.area_px
     }
 
+    /// The smallest box around it; all zeros for an empty region.
     pub fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -186,10 +197,12 @@ impl Region {
         self.centroid
     }
 
+    /// Whether it has no pixel.
     pub fn is_empty(&self) -> bool {
         self.area_px == 0
     }
 
+    /// Whether the pixel in column `x` and row `y` belongs to it.
     pub fn contains(&self, x: i32, y: i32) -> bool {
         let after = self.runs.partition_point(|r| (r.y, r.x0) <= (y, x));
         after > 0 && {

@@ -33,9 +33,11 @@ pub struct VideoFigures {
     pub per_appearance_sensitivity: Option<f64>,
     /// Times a polyp in view changed between hit and missed, per minute that one was in view.
     pub switches_per_minute: Option<f64>,
+    /// False positives in all: what is counted per minute above.
     pub false_positives: u64,
     /// Detections that hit no polyp, frame by frame.
     pub false_positive_regions: u64,
+    /// Times from a polyp's first frame to its first hit, in ms, over the polyps found.
     pub first_detection: Distribution,
 }
 
@@ -46,6 +48,7 @@ pub struct PersistenceFigures {
     pub frames: u32,
     /// What that costs: a detection shows so much later.
     pub delay_ms: f64,
+    /// The measures under this setting.
     #[serde(flatten)]
     pub figures: VideoFigures,
 }
@@ -53,18 +56,21 @@ pub struct PersistenceFigures {
 /// One setting of the filter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConfirmFigures {
+    /// The setting as it was asked for (`balanced`, or with numbers changed).
     pub name: String,
     /// `None`: nothing is withheld.
     pub numbers: Option<Numbers>,
     /// `first_detection_ms` is the first alarm: with the time that the setting withholds.
     #[serde(flatten)]
     pub figures: VideoFigures,
+    /// Each polyp under this setting; empty where recordings were pooled.
     pub per_polyp: Vec<PolypFigures>,
 }
 
 /// Frames that start no track, for one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GateCounts {
+    /// Judged frames for which this was the reason.
     pub frames: u64,
     /// Those of them with a polyp in view: what the gate may cost.
     pub with_polyp: u64,
@@ -73,8 +79,11 @@ pub struct GateCounts {
 /// How many frames were judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FrameTotals {
+    /// Frames with truth: what all measures are of.
     pub judged: u64,
+    /// Judged frames with a polyp in view.
     pub with_polyp: u64,
+    /// Judged frames without one.
     pub without_polyp: u64,
     /// Frames the truth does not speak of.
     pub unjudged: u64,
@@ -85,12 +94,17 @@ pub struct FrameTotals {
 /// One polyp, with every detection shown at once.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PolypFigures {
+    /// Its identity in the truth; where there is none, its number in the order of appearance, from 1.
     pub id: u64,
+    /// Number of the first frame it is in view, from 0.
     pub first_frame: u64,
+    /// Number of the last frame it is in view.
     pub last_frame: u64,
     /// Frames it is in view.
     pub frames: u64,
+    /// Frames on which a detection hits it.
     pub hit_frames: u64,
+    /// From its first frame to its first hit; `None` if it is never hit.
     pub first_detection_ms: Option<f64>,
 }
 
@@ -102,14 +116,19 @@ pub struct VideoReport {
     /// With every detection shown at once (persistence 1).
     #[serde(flatten)]
     pub figures: VideoFigures,
+    /// A line for each setting, ascending in frames; the first is 1.
     pub persistence: Vec<PersistenceFigures>,
     /// The settings of `--confirm`, side by side; empty where there are no maps to filter.
     pub confirm: Vec<ConfirmFigures>,
+    /// By the gate's name; empty where there are no maps to filter.
     pub gates: BTreeMap<&'static str, GateCounts>,
     /// The truth's own change from frame to frame, measured as flicker: what motion alone explains.
     pub flicker_truth: Option<f64>,
+    /// How many frames were judged, and how many could not be.
     pub frames: FrameTotals,
+    /// Judged frames times the mean frame period.
     pub judged_ms: f64,
+    /// A line for each polyp, ascending by `id`.
     pub per_polyp: Vec<PolypFigures>,
     /// The rules behind the figures, as sentences.
     pub rules: Vec<String>,

@@ -22,6 +22,7 @@ pub enum HitRule {
 }
 
 impl HitRule {
+    /// Whether a detection hits a polyp of the same frame.
     pub fn hits(self, detection: &Region, truth: &TruthObject) -> bool {
         let common = |a: &Region, b: &TruthObject| {
             if b.is_box { a.bounds().intersection(&b.region.bounds()) } else { a.intersection(&b.region) }
@@ -175,6 +176,7 @@ fn share(text: &str) -> Option<f64> {
 /// Everything that decides a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VideoRules {
+    /// When a detection hits a polyp.
     pub hit: HitRule,
     /// Links truth without identities into polyps, and false positives into alarms.
     pub link: LinkRule,

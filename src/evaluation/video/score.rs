@@ -20,11 +20,13 @@ const LONGEST_PERIOD_MS: f64 = 5000.0;
 /// What one frame came to, with every detection shown at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FrameJudgement {
+    /// Number of the frame, from 0.
     pub frame: u64,
     /// Since the first frame.
     pub time_ms: f64,
     /// Whether there was truth to judge by.
     pub judged: bool,
+    /// Detections, without those of fewer than [`VideoRules::min_area_px`] pixels.
     pub detections: usize,
     /// Detections that hit no polyp.
     pub false_positives: usize,

@@ -20,12 +20,16 @@ use crate::{Error, Result, small_file};
 /// How a set lies on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// REAL-Colon: boxes with the names of lesions, an XML file a frame.
     RealColon,
+    /// SUN-SEG: masks, a folder a case.
     SunSeg,
+    /// CVC-VideoClinicDB: masks, a folder a video.
     CvcVideo,
 }
 
 impl Layout {
+    /// Every layout that is read.
     pub const ALL: [Layout; 3] = [Layout::RealColon, Layout::SunSeg, Layout::CvcVideo];
 
     /// The name users type.
@@ -60,6 +64,7 @@ impl FromStr for Layout {
 pub struct Set {
     /// In their order; empty if the frames themselves are not there.
     pub frames: Vec<PathBuf>,
+    /// Its polyps, frame by frame.
     pub truth: Truth,
     /// Frames a second, where the set says.
     pub fps: Option<f64>,

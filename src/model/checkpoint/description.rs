@@ -39,18 +39,24 @@ impl std::fmt::Display for Resize {
 /// Mean figures over one data set, under the `thresholded` protocol at the description's threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
+    /// Pictures that were measured.
     pub count: u64,
+    /// Mean Dice over the pictures, 0 to 1.
     pub m_dice: f64,
+    /// Mean intersection over union over the pictures, 0 to 1.
     pub m_iou: f64,
 }
 
 /// The description of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
+    /// What outputs call the checkpoint: mostly the stem of its file.
     pub name: String,
+    /// Which of the two networks.
     pub network: Variant,
     /// Height and width in pixels.
     pub input_size: [usize; 2],
+    /// Maps of logits, 1 to 1024; 1 tells polyps from everything else.
     pub classes: usize,
     /// Channel order of the input; only `RGB` exists.
     #[serde(default = "rgb")]
@@ -59,6 +65,7 @@ pub struct Description {
     pub mean: [f32; 3],
     /// Divided by afterwards.
     pub std: [f32; 3],
+    /// How a picture is brought to the input's size.
     pub resize: Resize,
     /// Probability from which on a pixel belongs to a polyp.
     pub threshold: f64,
@@ -71,11 +78,13 @@ pub struct Description {
     /// Terms of use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<String>,
+    /// Steps of training behind the parameters, over all runs; `None` where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained_steps: Option<u64>,
     /// Measured on data sets by name.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub thresholded: std::collections::BTreeMap<String, Figures>,
+    /// As `thresholded`, measured on pictures that were held out.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub heldout: std::collections::BTreeMap<String, Figures>,
     /// Measured over all data sets of `thresholded` together at other sides of a square input, by the side in pixels and the
@@ -117,6 +126,7 @@ impl Description {
         }
     }
 
+    /// The network that these parameters belong to.
     pub fn architecture(&self) -> Architecture {
         Architecture { variant: self.network, classes: self.classes }
     }

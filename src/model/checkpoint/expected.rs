@@ -25,8 +25,11 @@ const MARGIN: f32 = 0.05;
 /// One frame and its known maps.
 #[derive(Clone, Debug)]
 pub struct ExpectedFrame {
+    /// `NAME` of its keys in the file.
     pub name: String,
+    /// Rows of the input, a multiple of 32.
     pub height: usize,
+    /// Pixels in a row of the input, a multiple of 32.
     pub width: usize,
     /// `[height, width, 3]`.
     pub rgb: Vec<u8>,
@@ -34,12 +37,14 @@ pub struct ExpectedFrame {
     pub output1: Vec<f32>,
     /// `[classes, height/step, width/step]`: every `step`-th pixel of the logits.
     pub logits: Vec<f32>,
+    /// Pixels from one expected logit to the next, in both directions; 1 where all are there.
     pub step: usize,
 }
 
 /// How far a checkpoint's maps are from one frame's.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Deviation {
+    /// [`ExpectedFrame::name`].
     pub frame: String,
     /// Largest difference as a share of the expected map's largest magnitude, over both maps.
     pub max: f64,

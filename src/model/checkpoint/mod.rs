@@ -63,14 +63,18 @@ const LARGEST_FILE: u64 = 1 << 30;
 pub enum Form {
     /// PyTorch's own container, read only.
     Pth,
+    /// 32-bit floating point, nothing lost.
     F32,
+    /// IEEE half precision, 16 bits.
     F16,
+    /// The upper 16 bits of an f32, rounded.
     Bf16,
     /// I8, symmetric, one scale per output channel.
     Compact,
 }
 
 impl Form {
+    /// The name users type, and outputs say.
     pub const fn name(self) -> &'static str {
         match self {
             Form::Pth => "pth",
@@ -218,6 +222,7 @@ impl Checkpoint {
         Ok(Self { description, ..self.clone() })
     }
 
+    /// Which of the two networks, and for how many classes.
     pub fn architecture(&self) -> Architecture {
         self.description.architecture()
     }

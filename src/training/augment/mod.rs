@@ -40,6 +40,7 @@ pub enum Strength {
 /// What may happen to pictures.
 #[derive(Clone, Debug, Default)]
 pub struct Augmentation {
+    /// Which of the steps may happen.
     pub strength: Strength,
     /// Share of healthy pictures that get a phantom polyp; `None` for none.
     pub phantoms: Option<(f64, std::sync::Arc<Phantoms>)>,
@@ -52,6 +53,7 @@ pub struct Input {
     pub rgb: Vec<u8>,
     /// Row-major.
     pub labels: Vec<u8>,
+    /// Rows and columns.
     pub size: (usize, usize),
 }
 

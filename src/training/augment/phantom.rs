@@ -69,10 +69,12 @@ impl Phantoms {
         Ok(Self(out))
     }
 
+    /// Polyps that were cut out.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there is none: then nothing is pasted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -45,38 +45,52 @@ fn apart(a: Hash, b: Hash) -> u32 {
 /// Findings of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Finding {
+    /// What is wrong, in words.
     pub what: String,
     /// Whether it makes figures of this data untrustworthy, not just smaller.
     pub serious: bool,
+    /// The files concerned (`SET/NAME`), with what there is to say of each.
     pub names: Vec<String>,
 }
 
 /// One side, training or validation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side {
+    /// Its data sets, in the order they were given.
     pub sets: Vec<SetCount>,
+    /// Pictures that could be read with their truth.
     pub pictures: usize,
     /// With something on them.
     pub positive: usize,
+    /// With nothing on them.
     pub negative: usize,
+    /// Groups that its pictures fall into, such as patients; as many as pictures where nothing groups them.
     pub groups: usize,
     /// `WIDTHxHEIGHT`, how often; the most frequent first.
     pub sizes: Vec<(String, usize)>,
 }
 
+/// How much one data set holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SetCount {
+    /// The set's name.
     pub name: String,
+    /// How often its pictures are drawn, beside a set of weight 1.
     pub weight: f64,
+    /// Pictures that have their truth; whether they can be read is not known here.
     pub pictures: usize,
+    /// Files and pairs that were left out when the set was opened.
     pub left_out: usize,
 }
 
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
+    /// The pictures that are trained on.
     pub training: Side,
+    /// The pictures that are validated on; all 0 where none were given.
     pub validation: Side,
+    /// What is wrong, a finding for each kind.
     pub findings: Vec<Finding>,
 }
 

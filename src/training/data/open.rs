@@ -9,7 +9,9 @@ use crate::{Error, Result};
 /// A data set's place and weight: `PATH` or `PATH=WEIGHT`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
+    /// A folder, a COCO json file or a text list.
     pub path: PathBuf,
+    /// How often its pictures are drawn, beside a set of weight 1; above 0.
     pub weight: f64,
 }
 

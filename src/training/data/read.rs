@@ -11,13 +11,16 @@ use crate::{Error, Result};
 /// How masks are read.
 #[derive(Clone, Debug, Default)]
 pub struct Masks {
+    /// Which values or colours are which class.
     pub classes: Classes,
+    /// Which levels belong to polyps, where there is one class.
     pub levels: MaskLevels,
 }
 
 /// A picture and its labels: 0 for background, else the class plus one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// Upright, 8 bits a channel.
     pub picture: RgbImage,
     /// Row-major, as many as the picture has pixels.
     pub labels: Vec<u8>,
@@ -26,6 +29,7 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Whether nothing is to be found on it.
     pub fn is_empty(&self) -> bool {
         self.labels.iter().all(|l| *l == 0)
     }

@@ -41,10 +41,12 @@ impl std::str::FromStr for Grouping {
 }
 
 impl Grouping {
+    /// Whether each picture is its own group.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 
+    /// The group that a picture belongs to: what the pattern found, its folder, or `SET/NAME`.
     pub fn of(&self, item: &Item) -> String {
         let path = item.image.to_string_lossy();
         let own = || format!("{}/{}", item.set, item.name);

@@ -32,6 +32,7 @@ pub struct LossNet<T: Convolve> {
 pub type Compare<'a, T> = dyn FnMut(&Vgg<T>, [Vec<T>; 2], f64) -> Result<(StageLosses, Vec<T>)> + 'a;
 
 impl<T: Convolve> LossNet<T> {
+    /// The loss by this VGG-16.
     pub fn new(vgg: Vgg<T>) -> Self {
         Self { vgg, spare: Spare::default() }
     }

@@ -22,21 +22,28 @@ use super::real::Real;
 /// Batch, classes and pixels of logits; label maps are `[batch, pixels]`, 0 for background, else the class plus one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maps {
+    /// Pictures.
     pub batch: usize,
+    /// Classes beside the background.
     pub classes: usize,
+    /// Rows.
     pub h: usize,
+    /// Columns.
     pub w: usize,
 }
 
 impl Maps {
+    /// Pixels of a map.
     pub fn px(&self) -> usize {
         self.h * self.w
     }
 
+    /// Logits in all.
     pub fn len(&self) -> usize {
         self.batch * self.classes * self.px()
     }
 
+    /// Whether there is no logit.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

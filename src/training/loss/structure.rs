@@ -27,6 +27,7 @@ pub enum Weighting {
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Structure {
+    /// How pixels count in the cross-entropy; in the weighted IoU they always count by their weight.
     pub weighting: Weighting,
     /// Added for pictures whose mask is empty: this much times the mean of their most certain pixels' probability, of
     /// the likeliest 1 % of them. Teaches to stay silent; 0 as published.

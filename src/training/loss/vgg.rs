@@ -79,6 +79,7 @@ impl<T: Convolve> Vgg<T> {
         Ok(Self { parameters, kernels })
     }
 
+    /// Its kernels and biases; none of them is trained.
     pub fn parameters(&self) -> &Parameters<T> {
         &self.parameters
     }

@@ -17,6 +17,7 @@ pub const MOMENTUM: f64 = 0.1;
 /// What a batch's channels are like.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
+    /// Mean of each channel.
     pub mean: Vec<f64>,
     /// Biased, as it normalises.
     pub variance: Vec<f64>,
@@ -136,7 +137,9 @@ fn affine<T: Real>(plane: &[T], scale: T, shift: T, added: Option<&[T]>, relu: b
 /// Gradients of scale and shift.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<T> {
+    /// Of the scale γ, for each channel.
     pub gamma: Vec<T>,
+    /// Of the shift β, for each channel.
     pub beta: Vec<T>,
 }
 

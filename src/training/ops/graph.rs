@@ -53,6 +53,7 @@ fn geometry(x: &Shape, w: &Shape, stride: usize) -> Result<Geometry> {
 /// `Conv2d(bias=False)` with "same" padding: planes and kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
+    /// Pixels from one window to the next, in both directions.
     pub stride: usize,
 }
 
@@ -123,6 +124,7 @@ impl CustomOp2 for Convolution {
 /// Batch-norm by the batch's statistics, with or without a ReLU: planes, scale and shift.
 #[derive(Debug, Default)]
 pub struct BatchNorm {
+    /// Whether negative results become 0.
     pub relu: bool,
     /// Of the last pass, for backward and for the running statistics.
     pub statistics: Mutex<Statistics>,
@@ -195,7 +197,10 @@ pub enum Reshape {
     /// `MaxPool2d(3, 2, padding=1)`
     Max3,
     /// `AvgPool2d(3, stride, padding=1)`, the padding counted.
-    Average3 { stride: usize },
+    Average3 {
+        /// 1 or 2.
+        stride: usize,
+    },
     /// `AvgPool2d(2, 2)`
     Average2,
 }

@@ -14,14 +14,18 @@ use super::batch_norm::{EPSILON, Statistics};
 /// One all-ones convolution: its side, and scale and shift of its norm.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale<'a, T> {
+    /// Rows and columns of the window, odd.
     pub side: usize,
+    /// Scale of the norm, for each channel.
     pub gamma: &'a [T],
+    /// Shift of the norm, for each channel.
     pub beta: &'a [T],
 }
 
 /// Batch statistics or running ones.
 #[derive(Clone, Copy, Debug)]
 pub enum Norms<'a, T> {
+    /// Mean and variance of the batch's own planes.
     Batch,
     /// Running mean and variance of each scale.
     Fixed(&'a [(&'a [T], &'a [T])]),
@@ -169,7 +173,9 @@ pub fn forward<T: Real>(
 /// Gradients of one scale's norm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScaleGradients<T> {
+    /// Of the scale γ, for each channel.
     pub gamma: Vec<T>,
+    /// Of the shift β, for each channel.
     pub beta: Vec<T>,
 }
 

@@ -16,6 +16,7 @@ pub struct Average<T> {
 }
 
 impl<T: Real> Average<T> {
+    /// A mean that begins with these parameters; `decay` is the share of the old mean that stays, 0 to 1.
     pub fn new(decay: f64, parameters: &Parameters<T>) -> Self {
         Self { decay, parameters: parameters.clone() }
     }
@@ -33,10 +34,12 @@ impl<T: Real> Average<T> {
         }
     }
 
+    /// The mean.
     pub fn parameters(&self) -> &Parameters<T> {
         &self.parameters
     }
 
+    /// The mean, for a state that is put back.
     pub fn parameters_mut(&mut self) -> &mut Parameters<T> {
         &mut self.parameters
     }

@@ -25,15 +25,32 @@ const PIECE: usize = 1 << 14;
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum Rule {
     /// Momentum, and a look ahead (Nesterov); the decay is part of the gradient. As PyTorch's `SGD`.
-    Sgd { momentum: f64, nesterov: bool, decay: f64 },
+    Sgd {
+        /// Share of the last step's direction that stays.
+        momentum: f64,
+        /// Whether a step looks ahead by its momentum.
+        nesterov: bool,
+        /// Times the value, added to its gradient.
+        decay: f64,
+    },
     /// Loshchilov and Hutter 2019; the decay is apart from the gradient and spares vectors. As PyTorch's `AdamW`.
-    AdamW { beta1: f64, beta2: f64, epsilon: f64, decay: f64 },
+    AdamW {
+        /// Share of the old mean of the gradients that stays.
+        beta1: f64,
+        /// Share of the old mean of their squares that stays.
+        beta2: f64,
+        /// Added to the root of that mean, so that nothing is divided by 0.
+        epsilon: f64,
+        /// Times the rate, the share of each value that a step takes off.
+        decay: f64,
+    },
 }
 
 impl Rule {
     /// What the paper trains with.
     pub const PUBLISHED: Self = Self::Sgd { momentum: 0.9, nesterov: true, decay: 5e-4 };
 
+    /// What the recipe for fine-tuning trains with; its decay is five times PyTorch's default.
     pub const ADAMW: Self = Self::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.05 };
 }
 
@@ -57,10 +74,12 @@ const FIRST: &str = "first.";
 const SECOND: &str = "second.";
 
 impl<T: Real> Optimiser<T> {
+    /// A rule that remembers nothing yet.
     pub fn new(rule: Rule) -> Self {
         Self { rule, steps: 0, memory: BTreeMap::new() }
     }
 
+    /// The rule that it follows.
     pub fn rule(&self) -> Rule {
         self.rule
     }
@@ -138,6 +157,7 @@ impl<T: Real> Optimiser<T> {
         out
     }
 
+    /// Steps done, which AdamW's means are corrected by.
     pub fn steps(&self) -> u64 {
         self.steps
     }

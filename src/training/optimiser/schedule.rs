@@ -8,12 +8,14 @@ pub enum Shape {
     Triangular,
     /// Half a cosine down to nothing.
     Cosine,
+    /// The largest rate from the end of the rise on.
     Constant,
 }
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
+    /// How the rate falls.
     pub shape: Shape,
     /// Steps in which the rate rises from nothing, whatever the shape.
     pub warm_up: u64,

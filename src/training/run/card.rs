@@ -8,24 +8,34 @@ use crate::model::checkpoint::Description;
 
 /// Everything a card says that is not in the settings.
 pub struct Card<'a> {
+    /// Name, network, classes and threshold of the result.
     pub description: &'a Description,
+    /// What the run was asked to be.
     pub settings: &'a Settings,
     /// Names, weights and sizes of the sets: training, then validation.
     pub training: Vec<String>,
+    /// The same of the validation sets; empty where there are none.
     pub validation: Vec<String>,
+    /// Where the first parameters came from, in words.
     pub started_from: String,
+    /// Steps done, over all sessions of the run.
     pub steps: u64,
+    /// Seconds of training, over all sessions of the run.
     pub seconds: f64,
+    /// Processor or card, and threads, in words.
     pub machine: String,
     /// Before the first step, the best, the last.
     pub before: Option<&'a Verdict>,
+    /// The best epoch (0 is before the first step) and its verdict; `None` where nothing was validated.
     pub best: Option<(u64, &'a Verdict)>,
     /// Pictures that could not be read.
     pub left_out: usize,
+    /// Terms of use, in Markdown.
     pub terms: &'a str,
 }
 
 impl Card<'_> {
+    /// The whole card, in Markdown.
     pub fn markdown(&self) -> String {
         let mut out = format!("# {}\n\n", self.description.name);
         let mut line = |text: String| {

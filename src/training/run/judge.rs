@@ -29,10 +29,13 @@ pub const RULE: &str = "mean Dice of pictures with something to find, less a qua
 pub struct Figures {
     /// Pictures with something to find, and the means over them; 0 where there are none.
     pub count: u64,
+    /// Mean Dice over the `count` pictures, 0 to 1.
     pub m_dice: f64,
+    /// Mean intersection over union over the same, 0 to 1.
     pub m_iou: f64,
     /// Healthy pictures, and how many of them are marked.
     pub negatives: u64,
+    /// Healthy pictures of which more than [`MARKED`] is marked.
     pub false_marks: u64,
 }
 
@@ -49,6 +52,7 @@ impl Figures {
         self.false_marks as f64 / self.negatives.max(1) as f64
     }
 
+    /// What decides which epoch is best, −0.25 to 1: see the module.
     pub fn score(&self) -> f64 {
         self.m_dice - FALSE_MARK * self.false_mark_share()
     }
@@ -57,8 +61,11 @@ impl Figures {
 /// What a validation says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
+    /// Over all pictures.
     pub all: Figures,
+    /// [`Figures::score`] of `all`.
     pub score: f64,
+    /// Over the pictures of each set, by the set's name.
     pub sets: BTreeMap<String, Figures>,
     /// Pictures that could not be read or analysed.
     pub left_out: u64,

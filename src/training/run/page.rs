@@ -13,16 +13,21 @@ use crate::shown::OneLine;
 
 /// A picture with its caption.
 pub struct Shown {
+    /// As it is shown, marks drawn.
     pub picture: RgbImage,
+    /// Its name and what is wrong with it, as plain text.
     pub caption: String,
 }
 
 /// Everything the page shows.
 pub struct Page<'a> {
+    /// Heading of the page, as plain text.
     pub title: &'a str,
+    /// The run's log so far: its steps make the curves, its epochs the table.
     pub lines: &'a [Line],
     /// Name and value, in order.
     pub facts: &'a [(String, String)],
+    /// The worst validation pictures, worst first; empty leaves the part out.
     pub worst: &'a [Shown],
 }
 
@@ -43,6 +48,7 @@ fn escaped(text: &str) -> String {
 }
 
 impl Page<'_> {
+    /// The page, whole.
     pub fn html(&self) -> String {
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \

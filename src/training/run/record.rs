@@ -17,25 +17,40 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "lowercase")]
 pub enum Line {
+    /// After a step.
     Step {
+        /// Steps done, from 1.
         step: u64,
+        /// Epochs that were complete before this step.
         epoch: u64,
+        /// Total loss of the batch.
         loss: f64,
+        /// Weighted BCE and weighted IoU of the batch.
         structure: f64,
+        /// LossNet's part before it is weighted; absent without LossNet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lossnet: Option<f64>,
+        /// The decoder's learning rate.
         rate: f64,
+        /// Norm of the gradients before clipping.
         norm: f64,
+        /// Seconds of this step, with waiting for its batch.
         seconds: f64,
     },
     /// After an epoch, or before the first step.
     Epoch {
+        /// Steps done; 0 before the first.
         step: u64,
+        /// Epochs done, 0 before the first step; in a run of minutes, quarters of the run done.
         epoch: u64,
+        /// Mean total loss of this session's steps since the epoch before; 0 before the first step.
         loss: f64,
+        /// Seconds of training, over all sessions of the run.
         seconds: f64,
+        /// What validation said; absent without validation data.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         validation: Option<Verdict>,
+        /// Whether no epoch before was as good.
         best: bool,
     },
 }
@@ -102,6 +117,10 @@ impl Record {
         Ok(())
     }
 
+    /// Writes the line of a step that took `seconds`.
+    ///
+    /// # Errors
+    /// A full disk.
     pub fn step(&mut self, epoch: u64, step: u64, of: &Step, seconds: f64) -> Result<()> {
         self.add(Line::Step {
             step,

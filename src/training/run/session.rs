@@ -42,15 +42,40 @@ const ROUNDS: f64 = 4.0;
 /// What happens, for whoever shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event<'a> {
-    Step { step: u64, share: f64, loss: f64, seconds: f64 },
-    Judging { done: usize, of: usize },
-    Judged { epoch: u64, verdict: &'a Verdict, best: bool },
+    /// A step is done.
+    Step {
+        /// Steps done, over all sessions of the run.
+        step: u64,
+        /// Share of the run that has passed; by the clock the last one may be above 1.
+        share: f64,
+        /// Total loss of the batch.
+        loss: f64,
+        /// Seconds of the step, with waiting for its batch.
+        seconds: f64,
+    },
+    /// A validation picture is about to be judged.
+    Judging {
+        /// Pictures judged before it.
+        done: usize,
+        /// Pictures to judge in all.
+        of: usize,
+    },
+    /// A validation is done.
+    Judged {
+        /// As in [`Line::Epoch`].
+        epoch: u64,
+        /// Figures and score.
+        verdict: &'a Verdict,
+        /// Whether no epoch before was as good.
+        best: bool,
+    },
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
+    /// It has its length.
     Done,
     /// No better epoch for as long as was asked.
     Early,
@@ -61,11 +86,17 @@ pub enum End {
 /// What a run gave.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Outcome {
+    /// Why it ended.
     pub end: End,
+    /// Steps done, over all sessions of the run.
     pub steps: u64,
+    /// Seconds of training, over all sessions of the run.
     pub seconds: f64,
+    /// The network it began with; `None` without validation data.
     pub before: Option<Verdict>,
+    /// The best epoch (0 is before the first step) and its verdict; `None` without validation data.
     pub best: Option<(u64, Verdict)>,
+    /// The last validation of this session; `None` where there was none.
     pub last: Option<Verdict>,
     /// Pictures that could not be read, each once.
     pub left_out: Vec<String>,
@@ -76,25 +107,39 @@ pub type Open<'a> = &'a mut (dyn FnMut(&Checkpoint) -> Result<Box<dyn Predict>> 
 
 /// Everything a run needs.
 pub struct Session<'a> {
+    /// Where everything is written; it exists.
     pub folder: PathBuf,
+    /// Parameters, optimiser and settings, in the state they begin or go on with.
     pub trainer: Trainer<f32>,
+    /// How batches are made.
     pub recipe: Recipe,
+    /// Pictures to validate on; empty for none.
     pub validation: Vec<Item>,
+    /// What the results say of themselves; steps and figures are filled in.
     pub description: Description,
     /// How results store their kernels.
     pub form: Form,
+    /// Threads that prepare batches.
     pub loaders: usize,
     /// For the card.
     pub started_from: String,
+    /// Name, pictures and weight of each training set, for card and page.
     pub training_sets: Vec<String>,
+    /// The same of the validation sets.
     pub validation_sets: Vec<String>,
+    /// Processor or card, and threads, for card and page.
     pub machine: String,
+    /// Terms of use, for the card.
     pub terms: String,
     /// Of a run that goes on.
     pub resumed: Option<Progress>,
+    /// Fingerprint of the training data, kept in the state: a run goes on with the data it began with.
     pub data: String,
+    /// Makes the network that is judged.
     pub open: Open<'a>,
+    /// Set to `true` by whoever wants the run to end: after the present step, or within a validation.
     pub stop: &'a AtomicBool,
+    /// Is told what happens, on the thread of the run.
     pub watch: &'a mut (dyn FnMut(Event) + Send),
 }
 

@@ -21,31 +21,40 @@ pub enum Length {
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// How long it trains.
     pub length: Length,
+    /// Pictures a step.
     pub batch: usize,
+    /// Sides of the square inputs in pixels, multiples of 32; one is drawn for each batch.
     pub sizes: Vec<usize>,
+    /// Decides the order of pictures, their augmentation and first parameters.
     pub seed: u64,
+    /// How parameters follow their gradients.
     pub rule: Rule,
     /// Largest learning rate of the decoder.
     pub rate: f64,
     /// What the backbone's is of it.
     pub backbone: f64,
+    /// The share of the largest rate over the run.
     pub schedule: Schedule,
     /// Largest norm of a step's gradients.
     pub clip: Option<f64>,
     /// Share of the old mean that stays, for the averaged parameters; `None`: the parameters themselves are the result.
     pub average: Option<f64>,
+    /// Whether the backbone (keys `resnet.…`) stays as it is, its running statistics too.
     pub freeze_backbone: bool,
     /// Share of the run, at its end, in which batch-norms use their running statistics as they are, as evaluation will. The
     /// shared norms of M²SNet's all-ones convolutions normalise twenty different maps by the statistics of each, and have one
     /// running pair for all of them: what is trained by the batches' is another network in evaluation.
     #[serde(default)]
     pub settle: f64,
+    /// How pixels count in the cross-entropy.
     pub weighting: Weighting,
     /// See [`super::super::loss::Structure::silence`].
     pub silence: f64,
     /// Weight of LossNet; `None` without it.
     pub lossnet: Option<f64>,
+    /// How much pictures are changed.
     pub strength: Strength,
     /// Share of healthy pictures with a phantom polyp.
     pub phantoms: f64,

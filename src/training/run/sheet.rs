@@ -12,6 +12,7 @@ use crate::Result;
 const COLUMNS: usize = 6;
 const GAP: u32 = 4;
 const TRUTH: Rgb<u8> = Rgb([64, 255, 64]);
+/// Colour of what a network marked.
 pub const PREDICTED: Rgb<u8> = Rgb([255, 64, 255]);
 
 /// `rows` rows of inputs at the largest size of the recipe; the first column is the picture as it is.

@@ -26,13 +26,19 @@ const KEY: &str = "polypscope.training";
 /// What a run has come to, beside the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
+    /// What the run was asked to be.
     pub settings: Settings,
+    /// What its results say of themselves.
     pub description: Description,
+    /// Steps done.
     pub steps: u64,
+    /// Steps that the optimiser's memory is of.
     pub optimiser_steps: u64,
     /// Of training, over all sessions of the run.
     pub seconds: f64,
+    /// The best epoch so far (0 is before the first step) and its verdict; `None` before the first validation.
     pub best: Option<(u64, Verdict)>,
+    /// Validations since the best one.
     pub epochs_since_best: u64,
     /// Fingerprint of the data: a run goes on with the data it began with.
     pub data: String,
@@ -72,6 +78,7 @@ pub fn save(path: &Path, trainer: &Trainer<f32>, progress: &Progress) -> Result<
 
 /// What [`load`] gives: the progress, and the numbers by key.
 pub struct Saved {
+    /// Everything but the numbers.
     pub progress: Progress,
     numbers: Vec<(String, Vec<usize>, Vec<f32>)>,
 }

@@ -16,17 +16,23 @@ use crate::{Error, Fault, Result};
 /// What a step said.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
+    /// Of the batch, before the parameters moved.
     pub losses: Losses,
     /// Of the gradients, before clipping.
     pub norm: f64,
+    /// The decoder's learning rate in this step.
     pub rate: f64,
 }
 
 /// See the module.
 pub struct Trainer<T: Convolve> {
+    /// What the run was asked to be.
     pub settings: Settings,
+    /// Those of the last step.
     pub parameters: Parameters<T>,
+    /// The rule that moves them, and its memory.
     pub optimiser: Optimiser<T>,
+    /// Their running mean; `None` where the settings ask for none.
     pub average: Option<Average<T>>,
     /// Steps done.
     pub steps: u64,
@@ -70,6 +76,7 @@ impl<T: Convolve> Trainer<T> {
         self.passes = passes;
     }
 
+    /// Which of the two networks, and for how many classes.
     pub fn architecture(&self) -> Architecture {
         self.network.architecture()
     }

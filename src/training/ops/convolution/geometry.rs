@@ -3,22 +3,29 @@
 /// Channels, sizes, kernel and stride; the padding is half of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
+    /// Pictures.
     pub batch: usize,
     /// Input channels, rows and columns.
     pub cin: usize,
+    /// Rows of an input plane.
     pub h: usize,
+    /// Columns of an input plane.
     pub w: usize,
+    /// Output channels.
     pub cout: usize,
     /// Side of the kernel, odd.
     pub kernel: usize,
+    /// Pixels from one window to the next, in both directions.
     pub stride: usize,
 }
 
 impl Geometry {
+    /// Rows of an output plane.
     pub fn out_h(&self) -> usize {
         (self.h - 1) / self.stride + 1
     }
 
+    /// Columns of an output plane.
     pub fn out_w(&self) -> usize {
         (self.w - 1) / self.stride + 1
     }
@@ -43,14 +50,17 @@ impl Geometry {
         self.cin * self.taps()
     }
 
+    /// Values of the input `[batch, cin, h, w]`.
     pub fn input_len(&self) -> usize {
         self.batch * self.cin * self.px()
     }
 
+    /// Values of the output `[batch, cout, out_h, out_w]`.
     pub fn output_len(&self) -> usize {
         self.batch * self.cout * self.out_px()
     }
 
+    /// Values of the weights `[cout, cin, kernel, kernel]`.
     pub fn weight_len(&self) -> usize {
         self.cout * self.depth()
     }

@@ -18,6 +18,7 @@ use super::super::real::Real;
 
 /// A precision with its convolution: our own kernels in f32, matrix products in f64.
 pub trait Convolve: Real {
+    /// The passes of one convolution in this precision.
     fn convolution(g: &Geometry) -> Passes<Self>;
 }
 
@@ -44,6 +45,7 @@ pub struct Passes<T: Real> {
 }
 
 impl Passes<f32> {
+    /// By the best kernels that this processor has, in f32.
     pub fn fast(g: Geometry) -> Self {
         Self {
             g,
@@ -91,6 +93,7 @@ fn narrow_mut<T: Real>(values: &mut [T]) -> &mut [f32] {
 }
 
 impl<T: Real> Passes<T> {
+    /// By matrix products, in any precision.
     pub fn plain(g: Geometry) -> Self {
         Self { g, kernels: None, by_points: false, of: std::marker::PhantomData }
     }
