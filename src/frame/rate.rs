@@ -10,9 +10,9 @@ use crate::{Error, Result};
 /// Frames a second as a fraction, `30`, `25/1` or `30000/1001`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// So many frames; at least 1.
+    /// Frames in `denominator` seconds; at least 1.
     pub numerator: u32,
-    /// Take so many seconds; at least 1.
+    /// Seconds that `numerator` frames take; at least 1.
     pub denominator: u32,
 }
 
