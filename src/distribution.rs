@@ -15,16 +15,27 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Distribution {
+    /// How many values there are; where none, all other figures are 0.
     pub count: u64,
+    /// Arithmetic mean.
     pub mean: f64,
+    /// Standard deviation of all values.
     pub stddev: f64,
+    /// The smallest.
     pub min: f64,
+    /// 10 % of the values are no larger.
     pub p10: f64,
+    /// The median: half of the values are no larger.
     pub p50: f64,
+    /// 90 % of the values are no larger.
     pub p90: f64,
+    /// 95 % of the values are no larger.
     pub p95: f64,
+    /// 99 % of the values are no larger.
     pub p99: f64,
+    /// 99.9 % of the values are no larger.
     pub p999: f64,
+    /// The largest.
     pub max: f64,
 }
 
@@ -39,6 +50,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Without a span; takes all the memory it will ever need.
     pub fn new() -> Self {
         Self(Hdr::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are valid constants"))
     }
@@ -59,6 +71,7 @@ impl Histogram {
         self.0.count_between(1, span.0.clamp(1, LONGEST_NS))
     }
 
+    /// Spans counted so far.
     pub fn count(&self) -> u64 {
         self.0.len()
     }

@@ -58,26 +58,32 @@ impl Error {
         Self(Box::new(Inner { kind, fault: None, what: what.into(), remedy: None, source: None }))
     }
 
+    /// Something impossible is asked for: [`Kind::Usage`], with `what` as in [`Error::new`].
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
     }
 
+    /// Something read from outside is wrong: [`Kind::Input`], with `what` as in [`Error::new`].
     pub fn input(what: impl Into<String>) -> Self {
         Self::new(Kind::Input, what)
     }
 
+    /// Something cannot be written: [`Kind::Output`], with `what` as in [`Error::new`].
     pub fn output(what: impl Into<String>) -> Self {
         Self::new(Kind::Output, what)
     }
 
+    /// The machine lacks something: [`Kind::Machine`], with `what` as in [`Error::new`].
     pub fn machine(what: impl Into<String>) -> Self {
         Self::new(Kind::Machine, what)
     }
 
+    /// The device or the network fails: [`Kind::Inference`], with `what` as in [`Error::new`].
     pub fn inference(what: impl Into<String>) -> Self {
         Self::new(Kind::Inference, what)
     }
 
+    /// A defect of ours: [`Kind::Internal`], with `what` as in [`Error::new`].
     pub fn internal(what: impl Into<String>) -> Self {
         Self::new(Kind::Internal, what)
     }
@@ -134,6 +140,7 @@ impl Error {
         self
     }
 
+    /// Who has to act on it.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

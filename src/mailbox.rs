@@ -72,6 +72,7 @@ pub struct Disconnected<T>(pub T);
 /// What a taker found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken<T> {
+    /// A job, from now on the taker's own.
     Job(T),
     /// Nothing within the time given.
     TimedOut,
@@ -141,6 +142,7 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// How many jobs went which way so far.
     pub fn traffic(&self) -> Traffic {
         self.counts.traffic()
     }
@@ -176,6 +178,7 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// How many jobs went which way so far, of all takers together.
     pub fn traffic(&self) -> Traffic {
         self.counts.traffic()
     }

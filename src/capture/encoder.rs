@@ -44,6 +44,7 @@ pub struct EncoderSettings {
 }
 
 impl EncoderSettings {
+    /// Replaces no file; x264's preset is `superfast`, its quality 20.
     pub fn new(output: impl Into<PathBuf>) -> Self {
         Self { output: output.into(), force: false, speed: "superfast".into(), quality: 20 }
     }

@@ -24,15 +24,19 @@ pub struct AudioFacts {
 /// A recording's streams.
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// The file, as it was named.
     pub path: PathBuf,
     /// `None` where the container does not say.
     pub duration: Option<Nanos>,
     /// In words: "H.264 (High Profile)".
     pub video_codec: String,
+    /// Pixels in a row, before the picture is turned.
     pub width: u32,
+    /// Rows, before the picture is turned.
     pub height: u32,
     /// Frames a second; `None` if variable or unknown.
     pub fps: Option<f64>,
+    /// The first sound whose caps are known; `None`: no sound.
     pub audio: Option<AudioFacts>,
     /// Whether the file's own structure is whole.
     pub structure: Structure,

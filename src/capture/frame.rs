@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// A clone shares the same bytes; drawing on one of the two copies them first.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    /// Its number; lost frames keep theirs, so numbers may be left out.
     pub id: FrameId,
     /// Position in the recording.
     pub pts: Pts,

@@ -34,6 +34,7 @@ pub enum LossReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Loss {
+    /// What became of its frames.
     pub reason: LossReason,
     /// Where it begins, in the recording's own time.
     pub at_ns: u64,

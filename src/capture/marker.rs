@@ -40,6 +40,7 @@ impl Marker {
         }
     }
 
+    /// The element to put into a pipeline.
     pub fn element(&self) -> &gst::Element {
         match self {
             Marker::Overlay(e) => e.upcast_ref(),

@@ -35,6 +35,7 @@ impl PhantomSource {
         &self.truth
     }
 
+    /// What it was made with.
     pub fn settings(&self) -> &Settings {
         self.phantom.settings()
     }

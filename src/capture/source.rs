@@ -36,16 +36,20 @@ pub struct Ended {
 /// What a source gives when asked.
 #[derive(Debug)]
 pub enum Next {
+    /// The next frame.
     Frame(Frame),
     /// Nothing yet; ask again.
     Wait,
+    /// No frame comes any more.
     Ended(Ended),
 }
 
 /// An encoded piece of the recording's sound, to be passed on as it is.
 #[derive(Clone, Debug)]
 pub struct SoundPacket {
+    /// How it is encoded.
     pub caps: gst::Caps,
+    /// Its bytes and their times.
     pub buffer: gst::Buffer,
 }
 
@@ -82,15 +86,19 @@ pub trait Source: Send {
 /// One thing to replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// A video file.
     Recording(PathBuf),
     /// A folder of still pictures, in order.
     Stills {
+        /// The folder, as it was named.
         folder: PathBuf,
+        /// Its pictures as people count, `frame9` before `frame10`.
         files: Vec<PathBuf>,
     },
 }
 
 impl Input {
+    /// The file or the folder.
     pub fn path(&self) -> &Path {
         match self {
             Input::Recording(p) => p,
@@ -130,6 +138,7 @@ const SOUNDS: &[&str] = &[
 pub enum SkipReason {
     /// Something else, in words where that is known.
     NoVideo(Option<String>),
+    /// A file without bytes.
     Empty,
     /// A folder whose name looks like a video's.
     Folder,
@@ -158,7 +167,9 @@ impl std::fmt::Display for SkipReason {
 /// A file of a folder that is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
+    /// The file.
     pub path: PathBuf,
+    /// Why it is not replayed.
     pub reason: SkipReason,
 }
 
@@ -222,7 +233,9 @@ impl Holdings {
 /// What is to be replayed, and what of the folders is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovered {
+    /// In the order they were named; those of one folder as people count.
     pub inputs: Vec<Input>,
+    /// In the same order; sidecars and folders in the folder are left out.
     pub skipped: Vec<Skipped>,
 }
 

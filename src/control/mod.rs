@@ -27,7 +27,9 @@ use crate::{Error, Result};
 
 /// What a session lets itself be told.
 pub trait SessionControl: Send + Sync + 'static {
+    /// How the session stands now.
     fn status(&self) -> Status;
+    /// Switches the marks on or off for the viewer.
     fn set_overlay(&self, on: bool);
     /// Strictly between 0 and 1.
     ///
@@ -49,12 +51,14 @@ pub trait SessionControl: Send + Sync + 'static {
     /// # Errors
     /// No folder to record into, or one that cannot be written.
     fn start_recording(&self) -> Result<PathBuf>;
+    /// Completes the files, which may take some seconds; does nothing where nothing is recorded.
     fn stop_recording(&self) -> Result<()>;
     /// PNG of the field of view. May take a while.
     ///
     /// # Errors
     /// No frame.
     fn snapshot(&self) -> Result<Vec<u8>>;
+    /// The figures, at most about a second old.
     fn figures(&self) -> Arc<Snapshot>;
 }
 
@@ -62,24 +66,40 @@ pub trait SessionControl: Send + Sync + 'static {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
+    /// `warm_up`, `active`, `degraded` or `bypass`.
     pub state: String,
+    /// Why, in the word programs read.
     pub reason: String,
+    /// Why, in the words people read.
     pub reason_words: String,
+    /// Whether the user wants marks on the picture.
     pub overlay_on: bool,
+    /// Probability from which on a pixel is marked, strictly between 0 and 1.
     pub threshold: f64,
+    /// Opacity of the fill, 0–1.
     pub alpha: f32,
+    /// How what does not last is withheld: `off`, `sensitive`, `balanced` or `quiet`.
     pub confirm: String,
+    /// The setting's name with its numbers, in a sentence.
     pub confirm_words: String,
+    /// The source gives no picture, and is started anew.
     pub source_lost: bool,
     /// Begin of the files' names, while there is a recording.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub recording: Option<JsonPath>,
+    /// Frames of all tracks that are not in the recording, also when that ended by itself; 0 without a recording.
     pub recording_lost_frames: u64,
+    /// Why the last recording ended by itself; null if it did not.
     pub recording_stopped_because: Option<String>,
+    /// Pipeline file or source.
     pub input: String,
+    /// Device and precision of the network; `none` without one.
     pub engine: String,
+    /// (height, width) of the network's input as it is now; 0 without a network.
     pub network_size: [usize; 2],
+    /// Seconds since the session began.
     pub uptime_s: f64,
+    /// This program's version.
     pub version: String,
 }
 

@@ -22,14 +22,19 @@ const FORMAT: u32 = 1;
 pub struct Head {
     /// 1: this form of the manifest.
     pub polypscope_fleet: u32,
+    /// Version of the program that wrote it.
     pub version: String,
     /// Where results go: a folder or `s3://BUCKET/PREFIX`.
     pub store: String,
+    /// The checkpoint's name.
     pub checkpoint: String,
+    /// SHA-256 of its file in lower-case hexadecimal.
     pub checkpoint_sha256: String,
+    /// What results depend on besides recordings and checkpoint.
     pub settings: Settings,
     /// Into how many shards the work is cut, of about equal frames.
     pub shards: usize,
+    /// How many lines of units follow.
     pub units: usize,
 }
 
@@ -49,6 +54,7 @@ pub struct Unit {
     pub content: String,
     /// SHA-256 of its length, its first and its last MiB: what is looked at again before it is worked on.
     pub ends: String,
+    /// Length of the file, or of all pictures of the folder together.
     pub bytes: u64,
     /// As its container says, or a guess from its bytes.
     pub frames: u64,
@@ -62,7 +68,9 @@ pub struct Unit {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
+    /// What holds for all units.
     pub head: Head,
+    /// The recordings, in the order in which they were found.
     pub units: Vec<Unit>,
 }
 

@@ -21,9 +21,11 @@ const MOST_LOSSES: usize = 100;
 /// Slowest frames kept of a unit.
 const SLOWEST: usize = 5;
 
+/// How much of a recording its result covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
+    /// All of the recording was read.
     Whole,
     /// Not all of the recording could be read.
     Partial,
@@ -33,6 +35,7 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// As it stands in JSON and in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -87,11 +90,15 @@ pub struct Run {
 pub struct Outcome {
     /// 1: this form of the object.
     pub polypscope_outcome: u32,
+    /// The unit's key.
     pub key: String,
+    /// The result itself.
     pub found: Found,
+    /// How it was computed.
     pub run: Run,
     /// Try and number of the segments with its frames.
     pub round: u32,
+    /// How many segments hold its frames.
     pub segments: usize,
 }
 

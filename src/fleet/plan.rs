@@ -27,12 +27,15 @@ const USUAL_BYTES: f64 = 1e6;
 /// What is to be planned.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Folders with all folders in them, files, and addresses in buckets.
     pub inputs: Vec<PathBuf>,
     /// Files with a recording a line.
     pub lists: Vec<PathBuf>,
+    /// Where results go: a folder or `s3://BUCKET/PREFIX`.
     pub store: String,
     /// Name and SHA-256.
     pub checkpoint: (String, String),
+    /// What results depend on besides recordings and checkpoint.
     pub settings: Settings,
     /// Take both ends and the length of a recording for its content.
     pub quick: bool,
@@ -40,7 +43,9 @@ pub struct Plan {
     pub salt: Option<String>,
     /// Minutes of video a shard has, or how many shards.
     pub shard_minutes: f64,
+    /// How many shards; `None`: as many as [`Self::shard_minutes`] makes.
     pub shards: Option<usize>,
+    /// Where recordings of a bucket are copied to be looked into.
     pub staging: Staging,
 }
 

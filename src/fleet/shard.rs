@@ -17,7 +17,9 @@ pub(super) const USUAL_FPS: f64 = 25.0;
 /// Part `index` (from 0) of `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
+    /// Which one, from 0 to `of` less 1.
     pub index: usize,
+    /// How many there are.
     pub of: usize,
 }
 

@@ -11,7 +11,9 @@ use crate::Result;
 /// Where copies go, and how large one may be.
 #[derive(Clone, Debug)]
 pub struct Staging {
+    /// Made where it is not there; each copy has a folder of its own in it.
     pub folder: PathBuf,
+    /// A recording of more bytes is refused.
     pub most_bytes: u64,
 }
 

@@ -21,20 +21,27 @@ const RECENT: Duration = Duration::from_secs(3600);
 /// See the module. Recordings of the same content count each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
+    /// Recordings of the manifest.
     pub recordings: usize,
+    /// With a result of the whole recording.
     pub whole: usize,
+    /// With a result that stands although part of the recording could not be read.
     pub partial: usize,
     /// Partial, and to be tried once more.
     pub once: usize,
+    /// Nothing of them can be read, found out by a try or when they were planned.
     pub unreadable: usize,
     /// Without a result, after tries that failed.
     pub failed: usize,
     /// Without a result.
     pub open: usize,
+    /// Frames of all recordings, as the manifest counts them.
     pub frames: u64,
+    /// Frames of those that have a result or cannot be read.
     pub frames_done: u64,
     /// Frames a second over the last hour, of whatever finished then.
     pub frames_per_second: Option<f64>,
+    /// Seconds for the frames that are left, at that rate; `None` without a rate.
     pub seconds_left: Option<f64>,
     /// Reason → recordings without a whole result because of it.
     pub reasons: BTreeMap<String, usize>,

@@ -26,6 +26,7 @@ const AT_ONCE: usize = 32;
 /// What became of an object that was to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
+    /// It was not there, and is now.
     New,
     /// Somebody else was first, and theirs stands.
     ThereAlready,

@@ -21,8 +21,11 @@ const MOST_FAULTS: usize = 3;
 
 /// See the module.
 pub struct Work<'a> {
+    /// The whole archive.
     pub manifest: &'a Manifest,
+    /// Where results go.
     pub store: &'a Store,
+    /// Where recordings of a bucket are copied to.
     pub staging: Staging,
     /// Ends the work after the frame under way.
     pub stop: &'a AtomicBool,
@@ -35,12 +38,15 @@ pub struct Work<'a> {
 /// What a shard came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
+    /// Units of the shard; recordings of the same content are one.
     pub units: usize,
     /// Their results stood before.
     pub stood: usize,
     /// Results that stand now, by ending; those that stood before too.
     pub whole: usize,
+    /// Part of the recording could not be read.
     pub partial: usize,
+    /// Nothing of the recording could be read, found out now or when it was planned.
     pub unreadable: usize,
     /// Partial for the first time: another run of the shard tries them once more.
     pub once: usize,
@@ -48,6 +54,7 @@ pub struct Tally {
     pub changed: Vec<String>,
     /// Units that may go well another time, and why they did not.
     pub failed: Vec<(String, String)>,
+    /// It ended before the last unit, as it was told to.
     pub stopped: bool,
     /// Frames of the units that were worked on.
     pub frames: u64,

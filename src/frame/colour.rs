@@ -147,11 +147,13 @@ pub(crate) fn v210_component(group: &[u8], index: usize) -> u32 {
 }
 
 impl<'a> RowReader<'a> {
+    /// For the rows of a picture, of its first field if it is interlaced.
     pub fn new(picture: Picture<'a>) -> Self {
         let matrix = Matrix::of(&picture);
         Self { picture, rows: FieldRows::of(&picture), matrix }
     }
 
+    /// Which lines of the picture its rows are.
     pub fn rows(&self) -> FieldRows {
         self.rows
     }

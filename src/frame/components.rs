@@ -7,8 +7,11 @@
 /// Pixels `x0..x1` of row `y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
+    /// Row of all its pixels.
     pub y: i32,
+    /// First column.
     pub x0: i32,
+    /// One past the last column.
     pub x1: i32,
 }
 

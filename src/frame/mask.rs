@@ -10,6 +10,7 @@ use super::{FrameId, Gate, Pts, Rect, TrackMark};
 pub struct Polyp {
     /// Smallest rectangle around it, in source pixels.
     pub bbox: Rect,
+    /// Its pixels in the source picture.
     pub area_px: u64,
     /// Mean of the probability over its pixels, 0–1.
     pub mean_probability: f32,
@@ -23,10 +24,13 @@ pub struct Polyp {
 /// A finished mask, at the size of the frame it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mask {
+    /// The frame it was made from.
     pub frame: FrameId,
+    /// That frame's timestamp.
     pub pts: Pts,
     /// Size of the source frame in pixels.
     pub width: u32,
+    /// Rows of the source frame.
     pub height: u32,
     /// The part of the frame the network saw. Outside it there are no marks.
     pub field_of_view: Rect,

@@ -32,6 +32,7 @@ use std::time::Duration;
 pub struct FrameId(pub u64);
 
 impl FrameId {
+    /// The number of the frame after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -61,6 +62,7 @@ impl fmt::Display for Pts {
 pub struct Nanos(pub u64);
 
 impl Nanos {
+    /// In microseconds, with their fraction.
     pub fn as_micros_f64(self) -> f64 {
         self.0 as f64 / 1e3
     }
@@ -78,37 +80,48 @@ impl From<Duration> for Nanos {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(from = "[u32; 4]", into = "[u32; 4]")]
 pub struct Rect {
+    /// First column.
     pub x: u32,
+    /// First row.
     pub y: u32,
+    /// Number of columns.
     pub w: u32,
+    /// Number of rows.
     pub h: u32,
 }
 
 impl Rect {
+    /// From the top left corner, the width and the height.
     pub const fn new(x: u32, y: u32, w: u32, h: u32) -> Self {
         Self { x, y, w, h }
     }
 
+    /// All pixels of a picture of this size.
     pub const fn full(w: u32, h: u32) -> Self {
         Self { x: 0, y: 0, w, h }
     }
 
+    /// One past the last column.
     pub const fn right(&self) -> u32 {
         self.x + self.w
     }
 
+    /// One past the last row.
     pub const fn bottom(&self) -> u32 {
         self.y + self.h
     }
 
+    /// Number of its pixels.
     pub const fn area(&self) -> u64 {
         self.w as u64 * self.h as u64
     }
 
+    /// Whether it has no pixel.
     pub const fn is_empty(&self) -> bool {
         self.w == 0 || self.h == 0
     }
 
+    /// Whether the pixel in column `x` of row `y` is one of its own.
     pub fn contains(&self, x: u32, y: u32) -> bool {
         x >= self.x && y >= self.y && x < self.right() && y < self.bottom()
     }

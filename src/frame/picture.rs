@@ -7,23 +7,41 @@
 /// Raw pixel layouts, named as in GStreamer's `video/x-raw` caps. Samples of more than 8 bits are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PixelFormat {
+    /// 8 bits, 4:2:0; planes of Y, of U and of V.
     I420,
+    /// 8 bits, 4:2:0; planes of Y, of V and of U.
     Yv12,
+    /// 8 bits, 4:2:0; a plane of Y and one of U V pairs.
     Nv12,
+    /// 8 bits, 4:2:0; a plane of Y and one of V U pairs.
     Nv21,
+    /// 8 bits, 4:2:2; planes of Y, of U and of V.
     Y42b,
+    /// 8 bits, 4:4:4; planes of Y, of U and of V.
     Y444,
+    /// 10 bits, the lowest of 16, 4:2:0; planes of Y, of U and of V.
     I420_10le,
+    /// 10 bits, the lowest of 16, 4:2:2; planes of Y, of U and of V.
     I422_10le,
+    /// 10 bits, the lowest of 16, 4:4:4; planes of Y, of U and of V.
     Y444_10le,
+    /// 10 bits, the highest of 16, 4:2:0; a plane of Y and one of U V pairs.
     P010_10le,
+    /// 8 bits, 4:2:2, packed: Y U Y V for 2 pixels.
     Yuy2,
+    /// 8 bits, 4:2:2, packed: U Y V Y for 2 pixels.
     Uyvy,
+    /// 10 bits, 4:2:2, packed: 16 bytes for 6 pixels.
     V210,
+    /// 8 bits, 3 bytes a pixel: R G B.
     Rgb,
+    /// 8 bits, 3 bytes a pixel: B G R.
     Bgr,
+    /// 8 bits, 4 bytes a pixel: R G B and one that means nothing.
     Rgbx,
+    /// 8 bits, 4 bytes a pixel: B G R and one that means nothing.
     Bgrx,
+    /// 8 bits of luma, nothing else.
     Gray8,
 }
 
@@ -31,12 +49,29 @@ pub enum PixelFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Chroma {
     /// Planes of their own; the value says which plane holds U and which V.
-    Planar { u: usize, v: usize },
+    Planar {
+        /// Number of U's plane.
+        u: usize,
+        /// Number of V's plane.
+        v: usize,
+    },
     /// One plane of interleaved pairs; offsets of U and V within a pair, in samples.
-    Pairs { u: usize, v: usize },
+    Pairs {
+        /// Samples from a pair's begin to its U.
+        u: usize,
+        /// Samples from a pair's begin to its V.
+        v: usize,
+    },
     /// One packed plane of 4 bytes for 2 pixels; byte offsets of the first luma, of U and of V (the second luma is at
     /// the first plus two).
-    Packed422 { y: usize, u: usize, v: usize },
+    Packed422 {
+        /// Bytes from the 4 bytes' begin to the first luma.
+        y: usize,
+        /// Bytes from the 4 bytes' begin to U.
+        u: usize,
+        /// Bytes from the 4 bytes' begin to V.
+        v: usize,
+    },
     /// v210: 6 pixels in 16 bytes, 10 bits a sample.
     V210,
 }
@@ -46,9 +81,29 @@ pub enum Chroma {
 pub enum Layout {
     /// Luma and chroma. `depth` bits a sample, stored shifted left by `shift` in 8- or 16-bit words; chroma is reduced by
     /// `1 << sub_x` horizontally and `1 << sub_y` vertically.
-    Yuv { depth: u32, shift: u32, sub_x: u32, sub_y: u32, chroma: Chroma },
+    Yuv {
+        /// Bits of a sample: 8 or 10.
+        depth: u32,
+        /// Bits of a word below its sample: 0 or 6.
+        shift: u32,
+        /// 1 where two columns share their chroma, else 0.
+        sub_x: u32,
+        /// 1 where two rows share their chroma, else 0.
+        sub_y: u32,
+        /// Where U and V lie.
+        chroma: Chroma,
+    },
     /// Packed 8-bit RGB: bytes a pixel, and the byte offsets of red, green and blue.
-    Rgb { stride: usize, r: usize, g: usize, b: usize },
+    Rgb {
+        /// Bytes from one pixel to the next: 3 or 4.
+        stride: usize,
+        /// Bytes from a pixel's begin to its red.
+        r: usize,
+        /// Bytes from a pixel's begin to its green.
+        g: usize,
+        /// Bytes from a pixel's begin to its blue.
+        b: usize,
+    },
     /// One 8-bit plane of luma, of either range.
     Gray,
 }
@@ -88,10 +143,12 @@ impl PixelFormat {
         }
     }
 
+    /// The layout that `video/x-raw` caps call so; `None` where this crate does not read it.
     pub fn from_caps_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.caps_name() == name)
     }
 
+    /// Where its samples lie and how many bits they have.
     pub const fn layout(self) -> Layout {
         use PixelFormat::*;
         const fn yuv(depth: u32, shift: u32, sub_x: u32, sub_y: u32, chroma: Chroma) -> Layout {
@@ -154,8 +211,11 @@ impl PixelFormat {
 /// YCbCr matrix coefficients (ITU-T H.273).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matrix {
+    /// ITU-R BT.601, of standard definition.
     Bt601,
+    /// ITU-R BT.709, of HD.
     Bt709,
+    /// ITU-R BT.2020 with non-constant luminance, of ultra HD.
     Bt2020,
     /// SMPTE 240M, of early analogue HD.
     Smpte240m,
@@ -180,6 +240,7 @@ impl Matrix {
 /// gamma-coded R'G'B' of whatever primaries the processor had.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Colorimetry {
+    /// How luma and chroma come from red, green and blue.
     pub matrix: Matrix,
     /// 0–255 instead of 16–235 (8 bit; scaled for more). RGB is always of full range here, whatever this says.
     pub full_range: bool,
@@ -199,19 +260,26 @@ impl Colorimetry {
 /// Which field of an interlaced frame comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldOrder {
+    /// Not interlaced: all rows are of one instant.
     Progressive,
+    /// Rows 0, 2, 4, … are the earlier field.
     TopFirst,
+    /// Rows 1, 3, 5, … are the earlier field.
     BottomFirst,
 }
 
 /// Everything about a picture but its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PictureInfo {
+    /// How the samples lie in memory.
     pub format: PixelFormat,
     /// Pixels.
     pub width: u32,
+    /// Rows; those of both fields if it is interlaced.
     pub height: u32,
+    /// How the samples become R'G'B'.
     pub colorimetry: Colorimetry,
+    /// Whether it is interlaced, and how.
     pub fields: FieldOrder,
     /// Pixel aspect ratio, width : height.
     pub pixel_aspect: (u32, u32),
@@ -234,6 +302,7 @@ impl PictureInfo {
 /// One plane: rows of `stride` bytes, the last possibly shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane<'a> {
+    /// From the first byte of the first row on.
     pub data: &'a [u8],
     /// Bytes from one row to the next.
     pub stride: usize,
@@ -251,11 +320,14 @@ impl<'a> Plane<'a> {
 /// One writable plane.
 #[derive(Debug)]
 pub struct PlaneMut<'a> {
+    /// From the first byte of the first row on.
     pub data: &'a mut [u8],
+    /// Bytes from one row to the next.
     pub stride: usize,
 }
 
 impl PlaneMut<'_> {
+    /// As [`Plane::row`], writable.
     pub fn row(&mut self, y: usize) -> &mut [u8] {
         let start = y * self.stride;
         let end = (start + self.stride).min(self.data.len());
@@ -266,14 +338,18 @@ impl PlaneMut<'_> {
 /// A readable picture. Planes beyond the format's are empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
+    /// How the planes are to be read.
     pub info: PictureInfo,
+    /// In the format's order, [`PixelFormat::planes`] of them.
     pub planes: [Plane<'a>; 3],
 }
 
 /// A writable picture.
 #[derive(Debug)]
 pub struct PictureMut<'a> {
+    /// How the planes are to be read.
     pub info: PictureInfo,
+    /// In the format's order, [`PixelFormat::planes`] of them.
     pub planes: [PlaneMut<'a>; 3],
 }
 

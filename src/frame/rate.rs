@@ -10,11 +10,14 @@ use crate::{Error, Result};
 /// Frames a second as a fraction, `30`, `25/1` or `30000/1001`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
+    /// Frames in `denominator` seconds; at least 1.
     pub numerator: u32,
+    /// Seconds that `numerator` frames take; at least 1.
     pub denominator: u32,
 }
 
 impl Rate {
+    /// Frames a second as a decimal number.
     pub fn as_f64(self) -> f64 {
         f64::from(self.numerator) / f64::from(self.denominator)
     }

@@ -85,6 +85,7 @@ pub struct Resampler {
 }
 
 impl Resampler {
+    /// Without tables: they are made for the first picture, and again for another size.
     pub fn new(filter: Filter) -> Self {
         Self {
             filter,

@@ -21,6 +21,7 @@ pub enum TrackState {
 }
 
 impl TrackState {
+    /// The word in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tentative => "tentative",
@@ -36,16 +37,21 @@ impl TrackState {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
+    /// Little fine detail: out of focus, or moved too fast.
     Blurred,
     /// Bubbles or water.
     Bubbles,
+    /// Much of the picture is white.
     OverExposed,
+    /// Few of the lit pixels have the colours of tissue.
     OutsideBody,
 }
 
 impl Gate {
+    /// Every gate. A set of gates is a bit for each, in this order.
     pub const ALL: [Gate; 4] = [Gate::Blurred, Gate::Bubbles, Gate::OverExposed, Gate::OutsideBody];
 
+    /// The word in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Blurred => "blurred",
@@ -74,12 +80,15 @@ pub struct TrackMark {
     pub track_id: u64,
     /// From 1; the same for tracks taken for one polyp. None until the track is confirmed.
     pub polyp_id: Option<u64>,
+    /// How far it is believed on this frame.
     pub state: TrackState,
     /// Since it was first seen.
     pub age_ms: f64,
     /// From its first frame to its confirmation.
     pub confirmed_after_ms: Option<f64>,
+    /// Number of the frame on which it was first seen.
     pub first_frame: u64,
+    /// Timestamp of that frame.
     pub first_pts_ns: u64,
     /// Where most of it was seen most surely, so far.
     pub best_frame: u64,

@@ -34,7 +34,9 @@ pub trait Tap: Send + Sync {
 /// What a picture shows besides itself.
 #[derive(Clone, Copy)]
 pub struct Shown<'a> {
+    /// Its number.
     pub frame: FrameId,
+    /// The buffer's timestamp; where it has none, when it entered the overlay element.
     pub pts: Pts,
     /// The part of it that is analysed.
     pub view: Rect,

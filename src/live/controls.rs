@@ -29,6 +29,7 @@ impl Controls {
         self.on.load(Ordering::Relaxed)
     }
 
+    /// Says whether marks are drawn from the next frame on.
     pub fn switch(&self, on: bool) {
         self.on.store(on, Ordering::Relaxed);
     }
@@ -43,6 +44,7 @@ impl Controls {
         f32::from_bits(self.alpha.load(Ordering::Relaxed))
     }
 
+    /// Changes the opacity; values outside 0–1 are brought inside.
     pub fn set_alpha(&self, alpha: f32) {
         self.alpha.store(alpha.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
     }

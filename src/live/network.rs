@@ -24,17 +24,21 @@ pub(super) const NICE: i32 = ONLY_WHEN_IDLE;
 
 /// What is asked of a session's network.
 pub struct NetworkSettings {
+    /// Has the weights, and what is known of the network.
     pub checkpoint: Checkpoint,
     /// One worker each; one that chooses by itself where there are none.
     pub devices: Vec<DeviceChoice>,
+    /// What the network computes with.
     pub precision: Precision,
     /// Threads of an engine on the processor; `None`: all cores.
     pub threads: Option<usize>,
+    /// Whether a GPU is kept busy between frames, so that its clock does not fall.
     pub keep_warm: bool,
     /// Pixels of a side of the network's input; `None`: the largest that meets the budget.
     pub side: Option<usize>,
     /// Go on with a smaller input when the machine becomes slower. A side that was asked for stays in any case.
     pub adapts: bool,
+    /// Which part of the picture is analysed.
     pub view: FieldOfView,
     /// Probability from which on a pixel is marked; the checkpoint's own where `None`.
     pub threshold: Option<f64>,
@@ -112,6 +116,7 @@ impl LiveNetwork {
         settings.threshold.unwrap_or(settings.checkpoint.description().threshold)
     }
 
+    /// Aimed at, from a frame's capture to its mask on screen.
     pub fn annotation_budget(&self) -> Nanos {
         self.chosen.settings.annotation_budget
     }

@@ -27,16 +27,21 @@ use crate::worker::{Factory, SupervisorSettings, Workers};
 /// What a session is made with.
 #[derive(Clone)]
 pub struct OverlayGraphSettings {
+    /// How marks look.
     pub style: Style,
+    /// Probability from which on a pixel is marked, as the controls begin with.
     pub threshold: f64,
     /// A mask older than this is not drawn.
     pub max_mask_age: Nanos,
+    /// How many workers there are; 0: a picture without masks.
     pub workers: usize,
+    /// How workers behave.
     pub supervisor: SupervisorSettings,
     /// Follow the picture's motion with masks that are some frames old.
     pub motion: bool,
     /// Marks alone go on, for a card that keys them over the signal.
     pub keyed: bool,
+    /// Sees the buffers before and after the overlay; `None`: nobody does.
     pub tap: Option<Arc<dyn Tap>>,
 }
 
@@ -131,10 +136,12 @@ impl OverlayGraph {
         self.marker.picture_info()
     }
 
+    /// What a user may change while the session runs.
     pub fn controls(&self) -> &Arc<Controls> {
         &self.controls
     }
 
+    /// Takes further events, for the same collector.
     pub fn feed(&self) -> &Feed {
         &self.feed
     }

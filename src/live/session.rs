@@ -25,9 +25,11 @@ use crate::{Error, Result};
 
 /// What a session is made of.
 pub struct Settings {
+    /// Source and sink with their values.
     pub ready: Ready,
     /// `None`: a picture without masks.
     pub network: Option<LiveNetwork>,
+    /// How marks look.
     pub style: Style,
     /// Probability from which on a pixel is marked, as the controls begin with.
     pub threshold: f64,
@@ -41,7 +43,9 @@ pub struct Settings {
     pub warm_up: Duration,
     /// How long it runs; `None` until it is stopped.
     pub length: Option<Duration>,
+    /// JSON lines of all events go into this file; `None`: none are written.
     pub lines: Option<PathBuf>,
+    /// A Chrome trace goes into this file; `None`: none is written.
     pub trace: Option<PathBuf>,
 }
 
@@ -67,6 +71,7 @@ impl Settings {
 /// Why a session goes on or not.
 #[derive(Debug)]
 pub enum Step {
+    /// It goes on, and there is nothing to tell.
     On,
     /// A key pressed in the picture's window.
     Key(String),
@@ -74,6 +79,7 @@ pub enum Step {
     Remark(String),
     /// The time is up or the source has ended.
     Done,
+    /// It cannot go on, and why.
     Failed(Error),
 }
 
@@ -163,6 +169,7 @@ impl Session {
         })
     }
 
+    /// What a user may change while it runs.
     pub fn controls(&self) -> &Arc<Controls> {
         self.graph.controls()
     }
@@ -172,10 +179,12 @@ impl Session {
         &self.filter
     }
 
+    /// Who looks at the buffers: the recorder, and whoever wants a still picture.
     pub fn taps(&self) -> &Arc<Taps> {
         &self.taps
     }
 
+    /// The figures, at most about a second old.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.collector.snapshot()
     }

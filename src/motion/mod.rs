@@ -21,8 +21,10 @@ pub use tracker::Tracker;
 pub struct Affine(pub [f64; 6]);
 
 impl Affine {
+    /// The map that moves nothing.
     pub const IDENTITY: Affine = Affine([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
 
+    /// Where it moves a point, in source pixels.
     pub fn apply(&self, x: f64, y: f64) -> (f64, f64) {
         let [a, b, c, d, e, f] = self.0;
         (a * x + b * y + c, d * x + e * y + f)

@@ -47,6 +47,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
+    /// With small images of the usual size, 120 pixels either way at most.
     pub fn new() -> Self {
         Self::with_width(WIDTH)
     }

@@ -22,6 +22,7 @@ const fn colour_of(state: State) -> [u8; 3] {
 pub struct Style {
     /// Opacity of the fill, 0–1. The contour is always opaque.
     pub alpha: f32,
+    /// R'G'B' of fill and contour, 0–255 each.
     pub rgb: [u8; 3],
     /// Whether the contour is drawn; without it the fill reaches the mask's edge.
     pub outline: bool,
@@ -48,6 +49,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Draws with this style; buffers are made with the first marks.
     pub fn new(style: Style) -> Self {
         Self { style, levels: [Vec::new(), Vec::new()] }
     }

@@ -9,6 +9,8 @@
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+// What `plugin_define!` makes here takes no documentation.
+#![allow(missing_docs)]
 
 mod polypsegment;
 

@@ -23,9 +23,11 @@ pub const GAP_TOLERANCE_NS: u64 = 500_000_000;
 /// An episode that ended, and where it lies on the report's own line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
+    /// In the recording's own timestamps.
     pub episode: Episode,
     /// Nanoseconds since the first frame: equal to the timestamps less the first one unless those are irregular.
     pub from_ns: u64,
+    /// The end of its last frame, on the same line.
     pub to_ns: u64,
 }
 

@@ -25,19 +25,26 @@ pub(super) const BRIEF_NS: u64 = 500_000_000;
 /// One track on the report's own line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrackSpan {
+    /// Its number in the frames' records.
     pub track_id: u64,
     /// Nanoseconds since the first frame: where it was first seen, where it was confirmed, where it was last drawn.
     pub from_ns: u64,
+    /// Where the frame begins that confirmed it.
     pub confirmed_ns: u64,
+    /// Where the last frame ends that it was drawn on.
     pub to_ns: u64,
 }
 
 /// A polyp, and where it lies on the report's own line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
+    /// The polyp as it stands in the summary.
     pub record: PolypRecord,
+    /// Its tracks, in the order of their confirmation.
     pub spans: Vec<TrackSpan>,
+    /// Where the frame begins that confirmed its first track, in nanoseconds since the first frame.
     pub confirmed_ns: u64,
+    /// Where the last frame ends that it was drawn on.
     pub to_ns: u64,
 }
 
@@ -65,6 +72,7 @@ pub struct PolypBuilder {
 }
 
 impl PolypBuilder {
+    /// For tracks that were followed with these numbers, which say how long a polyp may still go on.
     pub fn new(numbers: &Numbers) -> Self {
         let ms = numbers.gap_ms + numbers.coast_ms + 1000.0;
         Self { gap_ns: (f64::from(ms) * 1e6) as u64, open: Vec::new(), births: Vec::new() }

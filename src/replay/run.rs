@@ -42,11 +42,13 @@ pub struct Settings {
     pub masks: bool,
     /// Replace what is there.
     pub force: bool,
+    /// How marks look in the annotated video.
     pub style: Style,
     /// For the report: probability from which on a pixel is marked.
     pub threshold: f64,
     /// For the report: which checkpoint.
     pub checkpoint: String,
+    /// For the report: SHA-256 of that checkpoint's file in lower-case hexadecimal.
     pub checkpoint_sha256: String,
     /// The instant of the recording that becomes zero in the output.
     pub origin: Pts,
@@ -57,6 +59,7 @@ pub struct Settings {
 /// How far a replay has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// Frames written so far.
     pub frames: u64,
 }
 

@@ -28,6 +28,7 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason once.
     pub const ALL: [Reason; 10] = [
         Reason::Starting,
         Reason::Normal,

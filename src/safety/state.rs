@@ -17,6 +17,7 @@ pub enum State {
 }
 
 impl State {
+    /// Every state once.
     pub const ALL: [State; 4] = [State::WarmUp, State::Active, State::Degraded, State::Bypass];
 
     /// As it stands in JSON and in metrics.

@@ -36,7 +36,9 @@ const DWELL: Nanos = Nanos(1_000_000_000);
 /// What holds for one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// The state on this frame.
     pub state: State,
+    /// Why it is that one.
     pub reason: Reason,
     /// Whether a mask may be drawn on this frame.
     pub draw: bool,
@@ -69,10 +71,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// In warm-up, before any frame.
     pub fn new(limits: Limits) -> Self {
         Self { limits, state: State::WarmUp, reason: Reason::Starting, late_at: None }
     }
 
+    /// The limits as they are now.
     pub fn limits(&self) -> Limits {
         self.limits
     }

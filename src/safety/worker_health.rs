@@ -18,6 +18,7 @@ pub struct WorkerHealth {
 }
 
 impl WorkerHealth {
+    /// It begins to work on a frame.
     pub fn begin(&self, now: Nanos) {
         self.busy_since.store(now.0.max(1), Ordering::Relaxed);
     }
@@ -41,14 +42,17 @@ impl WorkerHealth {
         self.busy_since.store(0, Ordering::Relaxed);
     }
 
+    /// Counts a new start of the worker; returns how many there were with this one.
     pub fn restarted(&self) -> u32 {
         self.restarts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// New starts so far.
     pub fn restarts(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// Why it cannot go on; `None` while all is well.
     pub fn fault(&self) -> Option<Reason> {
         let n = self.fault.load(Ordering::Relaxed);
         (n > 0).then(|| Reason::ALL[usize::from(n - 1) % Reason::ALL.len()])

@@ -22,17 +22,24 @@ const ROOM: usize = 8192;
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
+    /// A frame has passed the overlay element.
     Frame(FrameEvent),
+    /// A frame has arrived at the sink.
     Left(LeftEvent),
+    /// A worker has finished a mask.
     Mask(MaskEvent),
+    /// The safety state has changed, or its reason has.
     State(StateChange),
+    /// The stream is not what it was, or a worker was started anew.
     Stream(StreamEvent),
 }
 
 /// A frame went through the overlay element.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FrameEvent {
+    /// Its number.
     pub frame: FrameId,
+    /// The buffer's timestamp; where it has none, when it entered the overlay element.
     pub pts: Pts,
     /// When it left the source.
     pub captured: Nanos,
@@ -48,6 +55,7 @@ pub struct FrameEvent {
     pub composite: Nanos,
     /// The frame whose mask is on it, if any is.
     pub shown: Option<ShownMask>,
+    /// What the safety state machine made of this frame.
     pub state: State,
     /// What it took of the processor besides: all of the element's work on this frame.
     pub element: Nanos,
@@ -64,6 +72,7 @@ pub struct ShownMask {
     pub first: bool,
     /// Whether it was moved along with the picture.
     pub moved: bool,
+    /// Pixels inside polyps, on the frame it was made from.
     pub area_px: u64,
     /// How long it lay in the slot before this frame took it (counts where `first`).
     pub in_slot: Nanos,
@@ -72,7 +81,9 @@ pub struct ShownMask {
 /// A frame arrived at the sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LeftEvent {
+    /// Its number, as the overlay element gave it.
     pub frame: FrameId,
+    /// When it arrived.
     pub at: Nanos,
     /// From the source's pad to the sink's.
     pub video_delay: Nanos,
@@ -87,21 +98,31 @@ pub struct LeftEvent {
 /// The worker finished a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MaskEvent {
+    /// The frame it was made from.
     pub frame: FrameId,
     /// When its frame left the source.
     pub captured: Nanos,
     /// How long the frame lay in the mailbox.
     pub waited: Nanos,
+    /// From the source's picture to the network's input; short where the device converts pictures itself.
     pub preprocess: Nanos,
+    /// Running the network, with the converting and enlarging that its device does.
     pub network: Nanos,
+    /// Following what was found over time; 0 where every frame stands alone.
     pub tracks: Nanos,
+    /// From the logits to the mask and its regions.
     pub postprocess: Nanos,
+    /// When the worker was done; the mask goes into the slot next.
     pub finished: Nanos,
+    /// Pixels inside polyps.
     pub area_px: u64,
+    /// Connected regions of the mask.
     pub polyps: u32,
+    /// Largest probability anywhere in the field of view, 0–1.
     pub max_probability: f32,
     /// Which worker.
     pub worker: u32,
+    /// What is followed over time, as of this mask.
     pub followed: Followed,
 }
 
@@ -113,6 +134,7 @@ pub const MOST_MARKS: usize = 4;
 pub struct Followed {
     marks: [TrackMark; MOST_MARKS],
     filled: u8,
+    /// Tracks that are not shown yet.
     pub tentative: u32,
     /// Confirmed or coasting.
     pub confirmed: u32,
@@ -143,6 +165,7 @@ impl Followed {
         out
     }
 
+    /// At most [`MOST_MARKS`] tracks, the tentative ones last.
     pub fn marks(&self) -> &[TrackMark] {
         &self.marks[..usize::from(self.filled)]
     }
@@ -151,9 +174,13 @@ impl Followed {
 /// The safety state changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StateChange {
+    /// When it was noticed, while a frame was judged.
     pub at: Nanos,
+    /// The state before; the same as `to` where only the reason has changed.
     pub from: State,
+    /// The state from then on.
     pub to: State,
+    /// Why that is the state.
     pub reason: Reason,
 }
 
@@ -162,24 +189,35 @@ pub struct StateChange {
 pub enum StreamEvent {
     /// Timestamps jumped or repeated.
     TimestampJump {
+        /// When the frame entered the overlay element.
         at: Nanos,
+        /// The first frame after the jump.
         frame: FrameId,
     },
     /// Size, layout or rate changed.
     FormatChange {
+        /// When the first picture of the new kind was announced.
         at: Nanos,
+        /// Pixels in a row, from then on.
         width: u32,
+        /// Rows, from then on.
         height: u32,
     },
+    /// The source gives no picture any more, and is started anew.
     SourceLost {
+        /// When that was noticed.
         at: Nanos,
     },
+    /// A source that was lost gives pictures again.
     SourceBack {
+        /// When that was noticed.
         at: Nanos,
     },
     /// The worker was started anew.
     WorkerRestart {
+        /// When the new worker was about to start.
         at: Nanos,
+        /// How often this worker has been started anew, from 1.
         attempt: u32,
     },
 }
@@ -194,6 +232,7 @@ pub struct Feed {
 /// The collector's end.
 #[derive(Debug)]
 pub struct Events {
+    /// What was posted and not fetched yet, oldest first.
     pub receiver: Receiver<Event>,
     lost: Arc<AtomicU64>,
 }

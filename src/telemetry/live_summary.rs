@@ -17,6 +17,7 @@ pub struct LiveCounts {
     pub entered: u64,
     /// Arrived at the sink.
     pub out: u64,
+    /// Masks that workers finished.
     pub inferred: u64,
     /// Offered to the worker but replaced by a newer frame.
     pub superseded: u64,
@@ -30,23 +31,34 @@ pub struct LiveCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateChangeRecord {
+    /// Nanoseconds since the session began.
     pub at_ns: u64,
+    /// The state before: `warm_up`, `active`, `degraded` or `bypass`; the same as `to` where only the reason has
+    /// changed.
     pub from: String,
+    /// The state from then on.
     pub to: String,
+    /// Why, in the word programs read, such as `too_slow`.
     pub reason: String,
 }
 
+/// Resident set of the process in bytes, looked at once a second; 0 where the system does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Memory {
+    /// When it was first looked at.
     pub start: u64,
+    /// The largest that was seen.
     pub max: u64,
+    /// When it was last looked at.
     pub end: u64,
 }
 
+/// What is drawn besides the masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LiveMarks {
+    /// The square that shows the state, in source pixels; null where it is not drawn or no picture came.
     pub status_rect: Option<Rect>,
 }
 
@@ -62,6 +74,7 @@ pub struct RecordingRecord {
     pub frames: u64,
     /// Frames that are not in its files, although it was to hold them.
     pub lost: u64,
+    /// Size of its files.
     pub bytes: u64,
     /// Why it ended by itself or could not be completed; null if its owner ended it.
     pub reason: Option<String>,
@@ -71,7 +84,9 @@ pub struct RecordingRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unfinished {
+    /// Where it was written to.
     pub path: String,
+    /// Why it ended, in a sentence.
     pub reason: String,
 }
 
@@ -82,10 +97,13 @@ pub struct Unfinished {
 pub struct LiveSummary {
     /// Pipeline file or source.
     pub input: String,
+    /// Device and precision of the network; `none` without one.
     pub engine: String,
     /// (height, width) of the network's input.
     pub network_size: [usize; 2],
+    /// The machine it ran on.
     pub machine: Machine,
+    /// All frames of the session; but `late` counts from the end of the warm-up.
     pub frames: LiveCounts,
     /// Source's pad to sink's pad.
     pub video_delay_us: Distribution,
@@ -93,29 +111,39 @@ pub struct LiveSummary {
     pub annotation_delay_us: Distribution,
     /// Age of the mask on each frame that shows one.
     pub mask_age_us: Distribution,
+    /// Stage name → time of a frame in it; stages that no frame went through are left out.
     pub stages_us: BTreeMap<String, Distribution>,
     /// `mailbox`, `mask_slot`.
     pub queues_us: BTreeMap<String, Distribution>,
+    /// In order; of more than 10,000 the last ones.
     pub state_changes: Vec<StateChangeRecord>,
     /// Frames shown in each state.
     pub frames_in_state: BTreeMap<String, u64>,
+    /// Where something is drawn besides the masks.
     pub marks: LiveMarks,
+    /// Memory of the whole process.
     pub rss_bytes: Memory,
     /// Processor time of the whole process over the session, as cores busy on average.
     pub cpu_cores: f64,
+    /// Length of the session.
     pub elapsed_ms: f64,
+    /// Timestamps that repeated, ran backwards or jumped ahead by more than a second.
     pub timestamp_jumps: u64,
+    /// How often the size or the layout of the picture changed.
     pub format_changes: u64,
     /// Why the source gave no picture at the end; `None` if it did.
     pub source_fault: Option<String>,
+    /// Starts of workers after a failure, of all workers together.
     pub worker_restarts: u64,
     /// Telemetry events that found no room.
     pub events_lost: u64,
     /// How what does not last was withheld at the end, and the numbers behind it.
     pub confirm: String,
+    /// The setting's name with its numbers, in a sentence.
     pub confirm_words: String,
     /// Tracks seen, and those of them that were confirmed.
     pub tracks: u64,
+    /// Tracks that lasted long enough to be shown.
     pub confirmed_tracks: u64,
     /// Masks of frames that started no track, by reason.
     pub gated_masks: BTreeMap<String, u64>,

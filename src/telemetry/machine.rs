@@ -8,17 +8,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
+    /// The processor's name; its architecture where the system does not say.
     pub cpu: String,
     /// Logical processors this process may use.
     pub cores: usize,
     /// SIMD extensions our kernels choose among.
     pub features: Vec<String>,
+    /// The machine's main memory; 0 where the system does not say.
     pub memory_bytes: u64,
+    /// The operating system as `/etc/os-release` names it, such as `Debian GNU/Linux 12 (bookworm)`.
     pub system: String,
+    /// This program's version.
     pub version: String,
 }
 
 impl Machine {
+    /// The machine that this process runs on.
     pub fn detect() -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpuinfo

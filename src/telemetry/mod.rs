@@ -22,17 +22,26 @@ use crate::distribution::{Distribution, Histogram};
 /// The stages a frame passes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
+    /// What the reader waits until the source gives the frame.
     Decode,
+    /// Passing the frame on to the worker, without the wait for room.
     HandOver,
+    /// From the picture to the network's input.
     Preprocess,
+    /// Running the network.
     Network,
+    /// Following what was found over time.
     Tracks,
+    /// From the logits to the mask and its regions.
     Postprocess,
+    /// Drawing the mask on the picture.
     Composite,
+    /// Giving the picture to the encoder, with the wait while that is busy with earlier ones.
     Encode,
 }
 
 impl Stage {
+    /// Every stage, in the order frames pass them.
     pub const ALL: [Stage; 8] = [
         Stage::Decode,
         Stage::HandOver,
@@ -44,6 +53,7 @@ impl Stage {
         Stage::Encode,
     ];
 
+    /// The key in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Decode => "decode",
@@ -69,10 +79,12 @@ impl Default for StageHistograms {
 }
 
 impl StageHistograms {
+    /// Counts one frame's time in a stage. Allocates nothing.
     pub fn record(&mut self, stage: Stage, span: crate::frame::Nanos) {
         self.0[stage as usize].record(span);
     }
 
+    /// All times counted of a stage.
     pub fn get(&self, stage: Stage) -> &Histogram {
         &self.0[stage as usize]
     }

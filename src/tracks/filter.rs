@@ -148,6 +148,7 @@ pub struct Tracks {
 }
 
 impl Tracks {
+    /// Follows nothing yet; tracks and polyps are numbered from 1.
     pub fn new(numbers: Numbers) -> Self {
         Self {
             numbers,
@@ -175,6 +176,7 @@ impl Tracks {
         }
     }
 
+    /// The numbers it follows with now.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
     }

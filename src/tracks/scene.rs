@@ -46,14 +46,19 @@ pub enum Break {
 /// What is known of one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Glance {
+    /// The frame that was looked at.
     pub frame: FrameId,
+    /// That frame's timestamp.
     pub pts: Pts,
     /// Since the frame before; 0 for the first.
     pub step_ns: u64,
     /// Of an older frame than the last one: nothing may be concluded from it.
     pub late: bool,
+    /// What happened between the frame before and this one; `None`: nothing that ends or shakes a track.
     pub broken: Option<Break>,
+    /// Why the frame starts no track; `None` where it may start some, or nothing was seen of it.
     pub gate: Option<Gate>,
+    /// What the gate was decided by; 0 where there was no picture.
     pub features: Features,
     /// Whether the way of things from the frame before is known.
     pub moved: bool,
@@ -82,6 +87,7 @@ impl Default for Scene {
 }
 
 impl Scene {
+    /// Before the first frame, with these limits for the gates.
     pub fn new(limits: Limits) -> Self {
         Self {
             tracker: Tracker::with_width(WIDTH),

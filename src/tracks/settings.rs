@@ -16,12 +16,15 @@ pub enum Confirm {
     Off,
     /// Shown on its first frame; specks are left out, outlines are steadied.
     Sensitive,
+    /// Shown after 120 ms where it is round and surely marked, else later.
     #[default]
     Balanced,
+    /// Shown after 240 ms where it is round and surely marked, else later.
     Quiet,
 }
 
 impl Confirm {
+    /// Every setting, from the one that shows most to the one that shows least.
     pub const ALL: [Confirm; 4] = [Self::Off, Self::Sensitive, Self::Balanced, Self::Quiet];
 
     /// The name users type.
@@ -88,11 +91,13 @@ pub struct Numbers {
     /// which on it counts fully. Polyps are round, the folds that are taken for them are arcs.
     #[serde(default)]
     pub round_from: f32,
+    /// Roundness from which on it counts fully.
     #[serde(default)]
     pub round_to: f32,
     /// Mean height above the marking level, in logits, from which on it counts at all, and fully.
     #[serde(default)]
     pub sure_from: f32,
+    /// Mean height, in logits, from which on it counts fully.
     #[serde(default)]
     pub sure_to: f32,
     /// So many logits more a region must have for each tenth of the field of view that it covers, up to `LARGEST`: of what

@@ -68,6 +68,7 @@ pub struct SharedFilter {
 }
 
 impl SharedFilter {
+    /// Follows nothing yet; any thread may change the setting later.
     pub fn new(setting: Confirm) -> Self {
         Self {
             chosen: Arc::new(AtomicU8::new(setting as u8)),

@@ -36,7 +36,9 @@ impl FrameAnalyzer for Segmenter {
 
 /// A frame that waits to be analysed.
 pub trait Job: Send + 'static {
+    /// Its number.
     fn id(&self) -> FrameId;
+    /// Its timestamp.
     fn pts(&self) -> Pts;
     /// The picture, viewed for as long as `see` runs.
     ///

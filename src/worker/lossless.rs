@@ -23,8 +23,11 @@ pub trait RecordedJob: Job {
 /// A job that has been through the network.
 #[derive(Debug)]
 pub struct Finished<J> {
+    /// The job as it was taken from the mailbox.
     pub job: J,
+    /// What the network found on it.
     pub mask: Mask,
+    /// How long each part of the analysis took.
     pub spans: Spans,
     /// How long the job waited in the mailbox.
     pub waited: Nanos,

@@ -44,6 +44,7 @@ pub const ANNOTATION_BUDGET: Nanos = Nanos(120_000_000);
 pub struct SupervisorSettings {
     /// First pause before a new start; doubles up to `longest_pause`.
     pub pause: Duration,
+    /// The pause does not grow beyond this.
     pub longest_pause: Duration,
     /// A worker that takes this long over one frame is given up and replaced. Long, since it may merely be starved by other
     /// programs: it runs only where a processor would idle.

@@ -29,8 +29,11 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 pub enum SourceCause {
     /// There is no such file or device.
     Missing,
+    /// This process has no right to open it.
     NoPermission,
+    /// The path is that of a folder.
     IsFolder,
+    /// The file has no bytes.
     IsEmpty,
     /// A path that is not a capture device.
     NoDevice,
@@ -40,7 +43,9 @@ pub enum SourceCause {
     Unresolved,
     /// Nobody listens at the port.
     Refused,
+    /// No network leads to the host.
     Unreachable,
+    /// The host has not answered in time.
     NoAnswer,
     /// RTSP or HTTP 401, a wrong passphrase.
     NotAuthorised,
@@ -54,7 +59,9 @@ pub enum SourceCause {
     OtherCodec(String),
     /// GStreamer lacks a decoder for it.
     NoDecoder(String),
+    /// Its content is of no kind of video that GStreamer knows.
     NotVideo,
+    /// It cannot be decrypted.
     Encrypted,
     /// Damaged, in GStreamer's words.
     Damaged(String),
@@ -231,6 +238,7 @@ impl SourceFault {
         Self { origin, name: name.to_owned(), cause }
     }
 
+    /// Why it gives no picture.
     pub fn cause(&self) -> &SourceCause {
         &self.cause
     }

@@ -82,10 +82,15 @@ pub struct PipelineFile {
 pub struct Ready {
     /// The file's name, for messages.
     pub name: String,
+    /// The line that gives the raw video.
     pub source: Launch,
+    /// The source is started anew when it fails, ends or falls silent.
     pub restart: bool,
+    /// Seconds without a frame after which the source counts as lost, at least 1.
     pub silence_s: u64,
+    /// The name of the sink that was chosen.
     pub sink_name: String,
+    /// The line that takes the picture, or the marks alone.
     pub sink: Launch,
     /// The sink takes the marks alone.
     pub keyed: bool,

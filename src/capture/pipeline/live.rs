@@ -32,9 +32,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum Notice {
     /// A source that is not started anew came to its end.
     Ended,
+    /// It cannot go on, and why.
     Failed(Error),
     /// A source that is started anew gives no picture; again when an attempt fails for another reason.
     SourceLost(SourceFault),
+    /// A source that was lost gives pictures again.
     SourceBack,
     /// A key pressed in the window.
     Key(String),

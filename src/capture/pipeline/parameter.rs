@@ -30,6 +30,7 @@ pub enum Kind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
+    /// Which values it takes.
     #[serde(rename = "type")]
     pub kind: Kind,
     /// As text, whatever the type.
@@ -42,6 +43,7 @@ pub struct Parameter {
     /// For numbers.
     #[serde(default)]
     pub min: Option<i64>,
+    /// For numbers: the largest allowed; any where it is not given.
     #[serde(default)]
     pub max: Option<i64>,
 }

@@ -46,6 +46,7 @@ pub enum Track {
 }
 
 impl Track {
+    /// Both tracks.
     pub const ALL: [Track; 2] = [Track::Raw, Track::Annotated];
 
     /// The word in the names of its files.
@@ -62,7 +63,9 @@ impl Track {
 pub struct RecorderSettings {
     /// Made, readable by its owner alone, where it is not there.
     pub dir: PathBuf,
+    /// Whether the picture is recorded as it came from the source.
     pub raw: bool,
+    /// Whether the picture is recorded as it was shown, with its marks.
     pub annotated: bool,
     /// Length of one file; a killed process loses at most the end of the last one.
     pub segment: Duration,
@@ -84,6 +87,7 @@ pub struct RecorderSettings {
 }
 
 impl RecorderSettings {
+    /// Both tracks, neither lossless, in segments of a minute; x264's preset is `ultrafast`, its quality 20.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -168,6 +172,7 @@ pub struct Losses {
 /// How a recording stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RecorderStatus {
+    /// Whether frames are still taken.
     pub recording: bool,
     /// Where the files are, with the start of their names; `.jsonl` and the like belong beside them under this name.
     #[serde(serialize_with = "crate::json_path::JsonPath::lossy")]
@@ -235,6 +240,7 @@ impl Recorder {
         self.ingest.push(track, buffer, info, at);
     }
 
+    /// How it stands now.
     pub fn status(&self) -> RecorderStatus {
         self.ingest.status(&self.stem)
     }

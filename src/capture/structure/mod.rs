@@ -32,6 +32,7 @@ pub struct Structure {
     pub pictures: Option<u64>,
     /// An MP4 in fragments, written before its length was known.
     pub fragmented: bool,
+    /// Bytes of the file.
     pub length: u64,
 }
 

@@ -35,12 +35,15 @@ const AT_ONCE: usize = 256;
 /// What a merge came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Merged {
+    /// Recordings of the manifest.
     pub recordings: usize,
     /// Recordings with a result.
     pub with_result: usize,
     /// Lines of `failed.csv`.
     pub failed: usize,
+    /// Frames of all results.
     pub frames: u64,
+    /// Polyps of all results, without alarms too brief to be counted.
     pub polyps: u64,
 }
 

@@ -33,8 +33,11 @@ use crate::{Error, Result};
 pub(crate) use self::page::STYLE;
 pub use self::thumbnail::{LONGEST_SIDE, Thumbnail};
 
+/// File with one line a frame, a [`FrameRecord`] each.
 pub const FRAMES: &str = "frames.jsonl";
+/// File with the [`Summary`].
 pub const SUMMARY: &str = "summary.json";
+/// File for people, which needs no other file.
 pub const PAGE: &str = "report.html";
 
 /// The longest polyps or episodes, this many of them, keep a thumbnail; a report with more says so.

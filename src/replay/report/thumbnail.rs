@@ -19,6 +19,7 @@ const QUALITY: u8 = 84;
 pub struct Thumbnail {
     /// Pixels of the thumbnail.
     pub width: u32,
+    /// Rows of the thumbnail.
     pub height: u32,
     /// Row-major R'G'B', 3 bytes a pixel without padding.
     pub rgb: Vec<u8>,

@@ -215,6 +215,7 @@ impl SidecarLines {
         *lock(&self.0.beside) = Some(Some(path));
     }
 
+    /// No more lines: the file is completed soon, with everything posted before.
     pub fn end(&self) {
         *lock(&self.0.beside) = Some(None);
     }

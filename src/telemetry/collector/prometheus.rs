@@ -124,6 +124,7 @@ impl Format {
         }
     }
 
+    /// The `Content-Type` of an answer in this form.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",

@@ -14,9 +14,14 @@ use crate::telemetry::{LiveCounts, Memory, StateChangeRecord};
 pub struct Point {
     /// Its begin, in seconds since the session began.
     pub at_s: f64,
+    /// Frames a second that entered the video path.
     pub fps: f64,
+    /// 99th percentile of the video delay, from the source's pad to the sink's.
     pub video_delay_p99_ms: Option<f64>,
+    /// 99th percentile of the annotation delay, from a frame's capture to the first picture with its mask at the
+    /// sink.
     pub annotation_delay_p99_ms: Option<f64>,
+    /// 99th percentile of the age of the masks that were drawn.
     pub mask_age_p99_ms: Option<f64>,
 }
 
@@ -52,6 +57,7 @@ pub struct Counted {
     pub of: &'static str,
     /// One more than there are bounds.
     pub counts: Vec<u64>,
+    /// All these spans together, in seconds.
     pub sum_s: f64,
 }
 
@@ -62,33 +68,53 @@ pub struct Snapshot {
     /// Counts by length of each delay, stage and queue, for Prometheus.
     #[serde(skip)]
     pub counted: Vec<Counted>,
+    /// When it was made, in seconds since the session began.
     pub at_s: f64,
+    /// `warm_up`, `active`, `degraded` or `bypass`.
     pub state: String,
+    /// Why, in the word programs read.
     pub reason: String,
+    /// Why, in the words people read.
     pub reason_words: String,
+    /// The source gives no picture, and is started anew.
     pub source_lost: bool,
+    /// All frames since the session began; but `late` counts from the end of the warm-up.
     pub frames: LiveCounts,
+    /// From the source's pad to the sink's.
     pub video_delay_us: Distribution,
+    /// From a frame's capture to the arrival at the sink of the first picture that carries its mask.
     pub annotation_delay_us: Distribution,
+    /// Age of the mask on each frame that shows one.
     pub mask_age_us: Distribution,
+    /// Stage name → time of a frame in it; stages that no frame went through are left out.
     pub stages_us: BTreeMap<String, Distribution>,
+    /// `mailbox`: frames waiting for a worker; `mask_slot`: masks waiting for a frame.
     pub queues_us: BTreeMap<String, Distribution>,
+    /// State → frames shown in it, since the session began.
     pub frames_in_state: BTreeMap<String, u64>,
+    /// Since the session began; it stops counting at 10,000.
     pub state_changes: u64,
     /// Newest first.
     pub last_changes: Vec<StateChangeRecord>,
+    /// Starts of workers after a failure, of all workers together.
     pub worker_restarts: u64,
+    /// Timestamps that repeated, ran backwards or jumped ahead by more than a second.
     pub timestamp_jumps: u64,
+    /// Events that found no room, and which no figure here has.
     pub events_lost: u64,
+    /// Memory of the whole process.
     pub rss_bytes: Memory,
+    /// The last five minutes, oldest second first.
     pub points: Vec<Point>,
     /// What is followed over time, as of the last mask: the first few, those that are shown before those that are not yet.
     pub tracks: Vec<TrackMark>,
+    /// Tracks that are not shown yet, as of the last mask.
     pub tentative_tracks: u64,
     /// Since the session began.
     pub confirmed_tracks: u64,
     /// Why the last analysed frame starts no track.
     pub gate: Option<Gate>,
+    /// The same, to people.
     pub gate_words: Option<String>,
     /// Masks of frames that started no track, by reason.
     pub gated_masks: BTreeMap<String, u64>,
