@@ -607,7 +607,11 @@ fn recipe(settings: &Settings, training: &[Set], masks: &Masks, description: &De
     Ok(Recipe {
         draws: Draws::new(training, settings.batch, settings.seed),
         masks: masks.clone(),
-        augmentation: Augmentation { strength: settings.strength, phantoms },
+        augmentation: Augmentation {
+            strength: settings.strength,
+            phantoms,
+            filter: description.resize.into(),
+        },
         description: description.clone(),
         sizes: settings.sizes.clone(),
     })
@@ -631,7 +635,11 @@ impl Job<'_> {
                 .remedy("give --classes as before"));
             }
             let parameters = fresh(description.architecture(), self.settings.seed);
-            return Ok((description, parameters, "a run that goes on".into()));
+            let began = match saved.progress.started_from.as_str() {
+                "" => "a run that goes on",
+                known => known,
+            };
+            return Ok((description, parameters, began.to_owned()));
         }
         let mut parts = if self.args.starts_with_nothing() {
             let architecture =
@@ -699,7 +707,11 @@ impl Job<'_> {
                 .remedy("give the same DATA and --negatives, or start a new run with --init"));
         }
         let vgg = args.lossnet.as_deref().map(Vgg::open).transpose()?;
-        context.remark(format!("starting from {started_from}"))?;
+        match &self.saved {
+            Some(saved) => context
+                .remark(format!("going on after step {}, begun from {started_from}", saved.progress.steps))?,
+            None => context.remark(format!("starting from {started_from}"))?,
+        }
         match (&args.lossnet, self.settings.lossnet) {
             (Some(file), Some(w)) => {
                 context.remark(format!("LossNet of weight {w} over {}", file.display()))?

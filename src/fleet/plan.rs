@@ -1,6 +1,6 @@
 //! Which recordings an archive holds, and how long they are.
 //!
-//! In: folders, files, lists and buckets. Out: units in the order of their names, each looked into once. A recording that cannot be
+//! In: folders, files, lists and buckets. Out: units in the order in which they were found, each looked into once. A recording that cannot be
 //! looked into is a unit too, with its problem, so that it is not forgotten.
 
 use std::collections::HashMap;

@@ -46,6 +46,9 @@ impl Controls {
 
     /// Changes the opacity; values outside 0–1 are brought inside.
     pub fn set_alpha(&self, alpha: f32) {
+        if alpha.is_nan() {
+            return;
+        }
         self.alpha.store(alpha.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
     }
 
@@ -56,6 +59,9 @@ impl Controls {
 
     /// Values outside 0–1 (exclusive) are brought inside.
     pub fn set_threshold(&self, threshold: f64) {
+        if threshold.is_nan() {
+            return;
+        }
         self.threshold.store(threshold.clamp(1e-6, 1.0 - 1e-6).to_bits(), Ordering::Relaxed);
     }
 }

@@ -42,7 +42,7 @@ pub struct Verdict {
     pub reason: Reason,
     /// Whether a mask may be drawn on this frame.
     pub draw: bool,
-    /// The state before, if it has just changed.
+    /// The state before, if the state or its reason has just changed: with the reason alone it is the same state.
     pub changed_from: Option<State>,
 }
 

@@ -168,7 +168,8 @@ impl Pixels {
     }
 }
 
-/// A 16-bit picture whose brightest value fits 8 bits, or the 10, 12 or 14 bits of a camera, was stored on another scale.
+/// A 16-bit picture whose brightest value fits the 8, 10 or 12 bits of a camera was stored on another scale. One of 14 bits cannot
+/// be told from a dark picture.
 fn check_depth<'a>(values: impl IntoIterator<Item = &'a u16>) -> std::result::Result<(), Fault> {
     let brightest = values.into_iter().copied().max().unwrap_or(0);
     // A real 16-bit picture whose brightest pixel is below a sixteenth of white would be black to everybody.

@@ -140,16 +140,25 @@ pub struct Followed {
     pub confirmed: u32,
     /// Tracks that this frame confirmed, and how long that took each; see [`Self::marks`] for which.
     pub newly_confirmed: u32,
+    /// The largest number of a track, whether it is among the marks or not.
+    pub newest: u64,
     /// Why the frame starts no track.
     pub gate: Option<Gate>,
 }
 
 impl Followed {
-    /// Keeps the first few, those that are shown before those that are not yet.
+    /// Keeps the first few: those that this frame confirmed, whose delay is measured once, then those that are shown, then
+    /// those that are not yet.
     pub fn new(tracks: &[TrackMark], gate: Option<Gate>) -> Self {
         let mut out = Self { gate, ..Self::default() };
-        for shown_ones in [true, false] {
-            for t in tracks.iter().filter(|t| (t.state != TrackState::Tentative) == shown_ones) {
+        let rank = |t: &TrackMark| match t.state {
+            _ if t.is_newly_confirmed() => 0,
+            TrackState::Tentative => 2,
+            _ => 1,
+        };
+        for wanted in 0..3 {
+            for t in tracks.iter().filter(|t| rank(t) == wanted) {
+                out.newest = out.newest.max(t.track_id);
                 match t.state {
                     TrackState::Tentative => out.tentative += 1,
                     TrackState::Confirmed | TrackState::Coasting => out.confirmed += 1,

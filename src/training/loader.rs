@@ -228,6 +228,8 @@ impl Drop for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::resize::Filter;
+    use crate::training::augment::Strength;
     use crate::training::data::item::Truth;
 
     fn set(name: &str, n: usize, weight: f64) -> Set {
@@ -269,7 +271,11 @@ mod tests {
         let recipe = Recipe {
             draws: Draws::new(&[data], 2, 3),
             masks: Masks::default(),
-            augmentation: Augmentation::default(),
+            augmentation: Augmentation {
+                strength: Strength::default(),
+                phantoms: None,
+                filter: Filter::Antialiased,
+            },
             description: Description::published("x", crate::model::Architecture::default()),
             sizes: vec![32, 64],
         };

@@ -55,6 +55,8 @@ pub(super) struct Figures {
     queues: [Histogram; QUEUES.len()],
     in_state: [u64; STATES.len()],
     changes: VecDeque<StateChangeRecord>,
+    /// All of them, those that are no longer kept too.
+    all_changes: u64,
     state: (State, Reason),
     memory: Memory,
     cpu_start: f64,
@@ -126,6 +128,7 @@ impl Figures {
             queues: std::array::from_fn(|_| Histogram::new()),
             in_state: [0; STATES.len()],
             changes: VecDeque::new(),
+            all_changes: 0,
             state: (State::WarmUp, Reason::Starting),
             memory: Memory::default(),
             cpu_start: cpu_seconds(),
@@ -190,6 +193,7 @@ impl Figures {
             }
             Event::State(e) => {
                 self.state = (e.to, e.reason);
+                self.all_changes += 1;
                 if self.changes.len() == CHANGES {
                     self.changes.pop_front();
                 }
@@ -216,9 +220,9 @@ impl Figures {
         if let Some(gate) = followed.gate {
             *self.gated.entry(gate.name()).or_default() += 1;
         }
+        // Numbers ascend, so a larger one than any before is a new track.
+        self.tracks = self.tracks.max(followed.newest);
         for t in followed.marks() {
-            // Numbers ascend, so a larger one than any before is a new track.
-            self.tracks = self.tracks.max(t.track_id);
             if let Some(ms) = t.confirmed_after_ms.filter(|_| t.is_newly_confirmed()) {
                 self.first_alarm.record(Nanos((ms * 1e6) as u64));
             }
@@ -367,7 +371,7 @@ impl Figures {
             stages_us: Self::distributions(&STAGES, &self.stages),
             queues_us: Self::distributions(&QUEUES, &self.queues),
             frames_in_state: self.frames_in_state(),
-            state_changes: self.changes.len() as u64,
+            state_changes: self.all_changes,
             last_changes: self.changes.iter().rev().take(8).cloned().collect(),
             worker_restarts: self.restarts,
             timestamp_jumps: self.jumps,

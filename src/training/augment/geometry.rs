@@ -13,9 +13,16 @@ use crate::frame::{Picture, PictureInfo, PixelFormat, Rect};
 /// How much larger the sampled picture is than the input, so that turning and enlarging does not blur.
 const LARGER: f64 = 1.25;
 
-pub fn view(sample: &Sample, (h, w): (usize, usize), strength: Strength, random: &mut Random) -> Canvas {
+/// The picture turned, scaled and shifted by chance, as much as `strength` says, `h` rows by `w` columns.
+pub fn view(
+    sample: &Sample,
+    filter: Filter,
+    (h, w): (usize, usize),
+    strength: Strength,
+    random: &mut Random,
+) -> Canvas {
     if strength == Strength::None {
-        return reduced(sample, (h, w));
+        return reduced(sample, filter, (h, w));
     }
     let full = strength == Strength::Full;
     let mirror = random.chance(0.5);
@@ -36,7 +43,7 @@ pub fn view(sample: &Sample, (h, w): (usize, usize), strength: Strength, random:
         (1.0, 1.0, [0.0; 2])
     };
     let base_size = |n: usize| ((n as f64 * if full { LARGER } else { 1.0 }).round() as usize).max(1);
-    let base = reduced(sample, (base_size(h), base_size(w)));
+    let base = reduced(sample, filter, (base_size(h), base_size(w)));
     let flip = |yes: bool| if yes { -1.0 } else { 1.0 };
     // From the output's unit square about its middle to the base's.
     let (sin, cos) = angle.sin_cos();
@@ -49,13 +56,13 @@ pub fn view(sample: &Sample, (h, w): (usize, usize), strength: Strength, random:
     sampled(&base, (h, w), map, shift.map(|s| s * room))
 }
 
-/// The picture at a size, as the network's input is made, and its labels at the nearest pixel.
-pub fn reduced(sample: &Sample, (h, w): (usize, usize)) -> Canvas {
+/// The picture at a size, as the network's input is made (with `filter`), and its labels at the nearest pixel.
+pub fn reduced(sample: &Sample, filter: Filter, (h, w): (usize, usize)) -> Canvas {
     let (pw, ph) = sample.picture.dimensions();
     let info = PictureInfo::new(PixelFormat::Rgb, pw, ph);
     let mut rgb = vec![0; 3 * w * h];
     if let Some(picture) = Picture::packed(info, sample.picture.as_raw()) {
-        Resampler::new(Filter::Antialiased).run(&picture, Rect::full(pw, ph), w, h, &mut rgb);
+        Resampler::new(filter).run(&picture, Rect::full(pw, ph), w, h, &mut rgb);
     }
     let (pw, ph) = (pw as usize, ph as usize);
     let labels = (0..h * w)

@@ -22,6 +22,7 @@ pub use phantom::Phantoms;
 
 use super::data::read::Sample;
 use super::random::Random;
+use crate::frame::resize::Filter;
 use crate::model::checkpoint::Description;
 
 /// How much is changed.
@@ -38,12 +39,14 @@ pub enum Strength {
 }
 
 /// What may happen to pictures.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Augmentation {
     /// Which of the steps may happen.
     pub strength: Strength,
     /// Share of healthy pictures that get a phantom polyp; `None` for none.
     pub phantoms: Option<(f64, std::sync::Arc<Phantoms>)>,
+    /// What pictures are reduced with: as the network's input is made in use, see [`Description::resize`].
+    pub filter: Filter,
 }
 
 /// A network's input and what is to be found on it.
@@ -73,7 +76,7 @@ impl Input {
 impl Augmentation {
     /// One view of a sample at `(rows, columns)`.
     pub fn view(&self, sample: &Sample, (h, w): (usize, usize), random: &mut Random) -> Input {
-        let mut canvas = geometry::view(sample, (h, w), self.strength, random);
+        let mut canvas = geometry::view(sample, self.filter, (h, w), self.strength, random);
         if self.strength == Strength::Full {
             if let Some((share, phantoms)) = &self.phantoms
                 && canvas.is_healthy()

@@ -81,8 +81,12 @@ pub fn open(path: &Path) -> Result<Set> {
     let class = |id: i64| categories.iter().position(|c| c.id == id).map(|i| i as u8 + 1);
     let mut left_out = Vec::new();
     let mut regions: BTreeMap<i64, Vec<(u8, Region)>> = BTreeMap::new();
+    let mut unusable: BTreeMap<i64, String> = BTreeMap::new();
     for a in file.annotations {
-        let mut leave = |why: String| left_out.push(LeftOut { name: format!("picture {}", a.image_id), why });
+        // What such a picture shows is not known: without the annotation it would be trained on as healthy there.
+        let mut leave = |why: String| {
+            unusable.entry(a.image_id).or_insert(why);
+        };
         let Some(class) = class(a.category_id) else {
             leave(format!("its category {} is not in the file", a.category_id));
             continue;
@@ -125,6 +129,10 @@ pub fn open(path: &Path) -> Result<Set> {
             left_out.push(LeftOut { name: image.file_name, why: "is not there".into() });
             continue;
         };
+        if let Some(why) = unusable.remove(&image.id) {
+            left_out.push(LeftOut { name: image.file_name, why });
+            continue;
+        }
         let truth = match regions.remove(&image.id) {
             Some(regions) => Truth::Regions(Arc::new(regions)),
             None => Truth::Nothing,

@@ -43,7 +43,7 @@ pub enum Line {
         step: u64,
         /// Epochs done, 0 before the first step; in a run of minutes, quarters of the run done.
         epoch: u64,
-        /// Mean total loss of this session's steps since the epoch before; 0 before the first step.
+        /// Mean total loss of the steps since the epoch before; 0 before the first step.
         loss: f64,
         /// Seconds of training, over all sessions of the run.
         seconds: f64,

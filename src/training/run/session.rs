@@ -152,8 +152,6 @@ struct Run {
     last: Option<Verdict>,
     worst: Vec<Shown>,
     saved: Instant,
-    /// Losses since the last validation.
-    losses: (f64, u64),
 }
 
 impl Session<'_> {
@@ -178,6 +176,8 @@ impl Session<'_> {
             best: None,
             epochs_since_best: 0,
             data: self.data.clone(),
+            started_from: self.started_from.clone(),
+            losses: (0.0, 0),
         });
         let record = Record::open(&self.folder, from)?;
         let first = record.lines.iter().find_map(|l| match l {
@@ -193,7 +193,6 @@ impl Session<'_> {
             last: None,
             worst: Vec::new(),
             saved: Instant::now(),
-            losses: (0.0, 0),
         };
         if from.is_none() && !self.validation.is_empty() {
             self.judge(&mut run, 0)?;
@@ -253,7 +252,7 @@ impl Session<'_> {
             let step = self.trainer.step(&batch, share)?;
             let seconds = began.elapsed().as_secs_f64();
             run.progress.seconds += seconds;
-            run.losses = (run.losses.0 + step.losses.total, run.losses.1 + 1);
+            run.progress.losses = (run.progress.losses.0 + step.losses.total, run.progress.losses.1 + 1);
             let steps = self.trainer.steps;
             let epoch = (steps - 1) / per_epoch;
             run.record.step(epoch, steps, &step, seconds)?;
@@ -276,7 +275,7 @@ impl Session<'_> {
                 if !self.validation.is_empty() && self.judge(run, number)? {
                     end.get_or_insert(End::Early);
                 } else if self.validation.is_empty() {
-                    let (loss, count) = std::mem::take(&mut run.losses);
+                    let (loss, count) = std::mem::take(&mut run.progress.losses);
                     run.record.add(Line::Epoch {
                         step: steps,
                         epoch: number,
@@ -351,7 +350,7 @@ impl Session<'_> {
         } else {
             run.progress.epochs_since_best += 1;
         }
-        let (loss, count) = std::mem::take(&mut run.losses);
+        let (loss, count) = std::mem::take(&mut run.progress.losses);
         run.events.scalars(
             steps,
             &[

@@ -42,6 +42,12 @@ pub struct Progress {
     pub epochs_since_best: u64,
     /// Fingerprint of the data: a run goes on with the data it began with.
     pub data: String,
+    /// Where the parameters came from when the run began; empty in files of versions that did not write it.
+    #[serde(default)]
+    pub started_from: String,
+    /// Sum of the losses and number of the steps since the last validation.
+    #[serde(default)]
+    pub losses: (f64, u64),
 }
 
 /// Writes the state.

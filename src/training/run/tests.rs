@@ -11,6 +11,7 @@ use super::state;
 use super::trainer::Trainer;
 use crate::evaluation::images::Predict;
 use crate::evaluation::metrics::Prediction;
+use crate::frame::resize::Filter;
 use crate::model::checkpoint::{Description, Form};
 use crate::model::{Architecture, Checkpoint, Variant};
 use crate::training::augment::{Augmentation, Strength};
@@ -90,7 +91,11 @@ impl Trial<'_> {
         let recipe = Recipe {
             draws: Draws::new(std::slice::from_ref(&set), self.settings.batch, self.settings.seed),
             masks: Masks::default(),
-            augmentation: Augmentation { strength: self.settings.strength, phantoms: None },
+            augmentation: Augmentation {
+                strength: self.settings.strength,
+                phantoms: None,
+                filter: Filter::Antialiased,
+            },
             description: description.clone(),
             sizes: self.settings.sizes.clone(),
         };
@@ -163,7 +168,7 @@ fn a_run_that_goes_on_is_one_that_never_stopped() {
         text.lines()
             .filter_map(|l| {
                 let v: serde_json::Value = serde_json::from_str(l).unwrap();
-                (v["what"] == "step").then(|| v["loss"].to_string())
+                (v["what"] == "step" || v["what"] == "epoch").then(|| v["loss"].to_string())
             })
             .collect()
     };
@@ -226,7 +231,7 @@ fn a_run_settles_on_its_running_statistics() {
     let recipe = Recipe {
         draws: Draws::new(&[set], 2, 1),
         masks: Masks::default(),
-        augmentation: Augmentation { strength: Strength::None, phantoms: None },
+        augmentation: Augmentation { strength: Strength::None, phantoms: None, filter: Filter::Antialiased },
         description: Description::published("x", architecture),
         sizes: vec![32],
     };
@@ -281,7 +286,7 @@ fn eight_pictures_are_learnt_by_heart() {
     let recipe = Recipe {
         draws: Draws::new(&[set], 8, 1),
         masks: Masks::default(),
-        augmentation: Augmentation { strength: Strength::None, phantoms: None },
+        augmentation: Augmentation { strength: Strength::None, phantoms: None, filter: Filter::Antialiased },
         description,
         sizes: vec![64],
     };
