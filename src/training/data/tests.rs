@@ -64,12 +64,13 @@ fn coco_files_have_polygons_and_runs() {
         "annotations":[
           {"image_id":1,"category_id":7,"segmentation":[[2,1,6,1,6,5,2,5]]},
           {"image_id":1,"category_id":9,"segmentation":{"size":[8,10],"counts":[72,8]}},
+          {"image_id":1,"category_id":7,"segmentation":{"size":[18446744073709551615,3],"counts":[72,8]}},
           {"image_id":1,"category_id":5,"segmentation":[[1,1,2,2,3,3]]}],
         "categories":[{"id":9,"name":"tool"},{"id":7,"name":"polyp"}]}"#;
     std::fs::write(&json, text).unwrap();
     let set = open(&source(&json)).unwrap();
     assert_eq!(set.classes.as_deref(), Some(&["polyp".to_owned(), "tool".to_owned()][..]));
-    assert_eq!(set.left_out.len(), 2, "{:?}", set.left_out);
+    assert_eq!(set.left_out.len(), 3, "{:?}", set.left_out);
     let masks = Masks {
         classes: crate::evaluation::images::Classes::parse("polyp=1,tool=2").unwrap(),
         ..Default::default()
@@ -90,6 +91,8 @@ fn run_lengths_are_decompressed() {
     assert_eq!(rle::decompress("61X13mN000`0"), Some(vec![6, 1, 40, 4, 5, 4, 5, 4, 21]));
     assert_eq!(rle::decompress("\u{1}"), None);
     assert_eq!(rle::decompress("oooooooooooooooooooooooo"), None);
+    // Differences that add up to more than any number holds.
+    assert_eq!(rle::decompress(&"oooooooooo>".repeat(3000)), None);
     let mut labels = vec![0; 6];
     rle::paint(&[1, 2, 3], 2, &mut labels, 4);
     assert_eq!(labels, [0, 4, 0, 4, 0, 0]);
