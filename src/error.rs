@@ -2,6 +2,7 @@
 //!
 //! In: a cause from any module. Out: the sentence a user reads and the exit code the process ends with.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -168,9 +169,21 @@ fn plain(e: &std::io::Error) -> String {
     }
 }
 
+/// A sentence with its middle left out where it is longer than anybody reads: a line of a foreign file may stand in it, and that
+/// may have megabytes.
+fn brief(what: &str) -> Cow<'_, str> {
+    const MOST: usize = 4000;
+    const END: usize = 500;
+    if what.len() <= MOST {
+        return what.into();
+    }
+    let (first, last) = (what.floor_char_boundary(MOST - END), what.ceil_char_boundary(what.len() - END));
+    format!("{} … {}", &what[..first], &what[last..]).into()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
+        f.write_str(&brief(&self.0.what))?;
         if let Some(remedy) = &self.0.remedy {
             write!(f, "; {remedy}")?;
         }
@@ -207,6 +220,17 @@ mod tests {
         assert_eq!(e.to_string(), "pipelines: no polyps.toml; write one");
         assert_eq!(e.exit_code(), 1);
         assert_eq!(Error::usage("x").exit_code(), 2);
+    }
+
+    #[test]
+    fn what_a_foreign_file_says_makes_no_endless_sentence() {
+        let e = Error::input(format!("a.csv: {} is no number", "é".repeat(100_000))).remedy("give one");
+        let said = e.to_string();
+        assert!(
+            said.len() < 4100 && said.starts_with("a.csv: éé") && said.ends_with("é is no number; give one")
+        );
+        let short = Error::input("é".repeat(2000));
+        assert_eq!(short.to_string().len(), 4000, "nothing is left out of what is short enough");
     }
 
     /// Rewording a sentence changes nothing for those who act on what broke.

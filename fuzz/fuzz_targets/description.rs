@@ -1,12 +1,5 @@
-//! The description of a checkpoint: what reads back is written the same again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use polypscope::model::checkpoint::Description;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(read) = serde_json::from_slice::<Description>(bytes) else { return };
-    let written = serde_json::to_vec(&read).expect("it is JSON");
-    let again: Description = serde_json::from_slice(&written).expect("it reads back");
-    assert_eq!(serde_json::to_vec(&again).expect("it is JSON"), written);
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    polypscope_fuzz::description::run(bytes);
 });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::frame_map::FrameMap;
-use super::region::{Region, components};
+use super::region::{LONGEST_SIDE, Region, components};
 use crate::evaluation::images::{NoteKind, read, scale::Scales};
 use crate::frame::{FrameId, Mask, Pts, Rect};
 use crate::postprocess::logit;
@@ -74,6 +74,23 @@ struct Line {
 #[derive(Debug, Deserialize)]
 struct Outlined {
     contour: Vec<[i32; 2]>,
+}
+
+/// Whether these outlines are such as a picture has: within its largest sides, and with no more points and rows than can be gone
+/// through. A line of a hundred bytes could otherwise ask for the memory of two thousand million rows.
+fn can_be_filled(polyps: &[Outlined]) -> bool {
+    const MOST_STEPS: u64 = 1 << 26;
+    let mut steps = 0u64;
+    for Outlined { contour } in polyps {
+        if contour.iter().flatten().any(|v| v.unsigned_abs() >= LONGEST_SIDE) {
+            return false;
+        }
+        let (lowest, highest) =
+            contour.iter().fold((i32::MAX, i32::MIN), |(l, h), p| (l.min(p[1]), h.max(p[1])));
+        let rows = i64::from(highest) - i64::from(lowest) + 1;
+        steps += rows.max(0) as u64 * contour.len() as u64;
+    }
+    steps <= MOST_STEPS
 }
 
 impl Detections {
@@ -220,6 +237,10 @@ impl Detections {
                 ))
                 .remedy("give the whole frames.jsonl of one replay")));
             }
+            if !can_be_filled(&line.polyps) {
+                return Some(Err(Error::input(format!("{}: an outline is that of no picture", place()))
+                    .remedy("give the frames.jsonl of a replay that ended")));
+            }
             let regions = line.polyps.iter().map(|p| Region::from_outline(&p.contour)).collect();
             return Some(Ok(FrameDetections { frame: line.frame, pts_ns: line.pts_ns, regions }));
         }
@@ -269,7 +290,7 @@ impl Iterator for Detections {
             Kind::Lines(_) => self.line(),
             Kind::Maps { .. } => self.map(),
         };
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         item
     }
 }

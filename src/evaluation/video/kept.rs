@@ -15,6 +15,7 @@ use super::frame_map::FrameMap;
 use super::region::components;
 use crate::frame::{FrameId, Picture, Pts, Rect};
 use crate::postprocess::Thresholder;
+use crate::still::LARGEST_PIXELS;
 use crate::{Error, Result, small_file};
 
 /// The first line of the file.
@@ -130,14 +131,20 @@ impl KeptMaps {
         let Some(n) = n.filter(|n| (1..=MOST_VALUES).contains(n)) else {
             return Err(self.wrong(&format!("has a map of an impossible size for frame {}", head.frame)));
         };
+        if u64::from(head.picture.0) * u64::from(head.picture.1) > LARGEST_PIXELS {
+            return Err(self.wrong(&format!("has a picture of an impossible size for frame {}", head.frame)));
+        }
         if !(inside(x, w, head.picture.0) && inside(y, h, head.picture.1) && head.level.is_finite()) {
             return Err(self.wrong(&format!("has a map beside its picture for frame {}", head.frame)));
         }
         if !first && head.frame <= before {
             return Err(self.wrong(&format!("has frame {} after frame {before}", head.frame)));
         }
-        self.bytes.resize(n * 4, 0);
-        if self.file.read_exact(&mut self.bytes).is_err() {
+        // No more is taken than there is, whatever the description says.
+        self.bytes.clear();
+        let read = (&mut self.file).take(n as u64 * 4).read_to_end(&mut self.bytes);
+        read.map_err(|e| Error::read(&self.path, e))?;
+        if self.bytes.len() != n * 4 {
             return Err(self.wrong(&format!("is cut off within frame {}", head.frame)));
         }
         self.logits.clear();
@@ -251,6 +258,10 @@ mod tests {
         let mut cut = KeptMaps::open(&path).unwrap();
         assert!(cut.advance().unwrap());
         assert!(cut.advance().unwrap_err().to_string().contains("cut off within frame 2"));
+        let text = String::from_utf8_lossy(&bytes).replace("[60,50]", "[4294967295,4294967295]");
+        write(text.as_bytes());
+        let said = KeptMaps::open(&path).unwrap().advance().unwrap_err().to_string();
+        assert!(said.contains("impossible size for frame 0"), "{said}");
         write(b"something else\n");
         assert!(KeptMaps::open(&path).is_err());
         let twice = [&bytes[..], &one[..]].concat();

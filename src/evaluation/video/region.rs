@@ -5,6 +5,12 @@ use crate::{Error, Result};
 
 pub use crate::frame::components::Run;
 
+/// No picture has a side as long.
+pub(super) const LONGEST_SIDE: u32 = 1 << 15;
+
+/// No frame shows more polyps. Each box becomes the rows it covers.
+pub(super) const MOST_BOXES: usize = 1000;
+
 /// Smallest box around a region: `x0..x1` by `y0..y1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {

@@ -305,6 +305,10 @@ fn masks_become_polyps_by_region() {
     let objects = truth.frame(1, Some((40, 20))).unwrap().unwrap();
     assert_eq!(objects.iter().map(|o| o.region.area_px()).collect::<Vec<_>>(), [100, 200]);
     assert_eq!(truth.specks(), 1);
+    // The last number there is.
+    let (_keep, path) = folder(&[]);
+    two.save(path.join("18446744073709551615.png")).unwrap();
+    assert_eq!(Truth::open(&path).unwrap().frames(), u64::MAX);
     // Names are in natural order.
     let (_keep, path) = folder(&[]);
     for name in ["f10.png", "f9.png"] {
@@ -340,9 +344,14 @@ fn boxes_are_corners_and_malformed_ones_are_refused() {
     assert_eq!(truth.frame(3, Some((100, 50))).unwrap().unwrap()[0].region.area_px(), 100);
     assert_eq!(truth.frame(4, Some((100, 50))).unwrap(), None);
     assert!(truth.frame(0, Some((50, 100))).unwrap_err().to_string().contains("100x50"));
+    let many =
+        format!("{{\"width\":9,\"height\":9,\"frames\":[[{}]]}}", ["{\"bbox\":[0,0,9,9]}"; 1001].join(","));
     for bad in [
         "[]",
         "{",
+        &many,
+        r#"{"width":4294967295,"height":9,"frames":[]}"#,
+        r#"{"width":9,"height":32768,"frames":[[{"bbox":[0,0,9,9]}]]}"#,
         r#"{"width":100,"height":50,"frames":[[{"bbox":[30,20,10,45]}]]}"#,
         r#"{"width":100,"height":50,"frames":[[{"bbox":[1,2,3]}]]}"#,
         r#"{"width":100,"height":50,"frames":[[{"bbox":[200,2,300,9]}]]}"#,
@@ -401,6 +410,19 @@ fn a_replays_records_are_read_line_by_line() {
     let back: Vec<_> = Detections::from_replay(&path.join("back.jsonl")).unwrap().collect();
     assert!(back[1].as_ref().unwrap_err().to_string().contains("line 2"));
     assert!(Detections::from_replay(&path.join("none")).is_err());
+    // Outlines that would take all memory, by their rows or by points that go over them again and again; the last number.
+    let there_and_back = ["[0,0],[0,32767]"; 2000].join(",");
+    for (contour, frame, is_taken) in [
+        ("[[0,0],[0,2147483647]]", 0, false),
+        ("[[-2147483648,0],[2147483647,9]]", 0, false),
+        (&format!("[{there_and_back}]")[..], 0, false),
+        ("[[-1,-1],[32767,0],[0,32767]]", u64::MAX, true),
+    ] {
+        let line = format!("{{\"frame\":{frame},\"pts_ns\":0,\"polyps\":[{{\"contour\":{contour}}}]}}\n");
+        let (_keep, path) = folder(&[("far.jsonl", line.as_bytes())]);
+        let read: Vec<_> = Detections::from_replay(&path.join("far.jsonl")).unwrap().collect();
+        assert_eq!((read.len(), read[0].is_ok()), (1, is_taken), "{:?}", read[0]);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::object::TruthObject;
-use super::region::{Bounds, Region, components};
+use super::region::{Bounds, LONGEST_SIDE, MOST_BOXES, Region, components};
 use super::voc;
 use crate::evaluation::images::{Classes, MaskLevels, NoteKind, read};
 use crate::still::names::natural_order;
@@ -306,7 +306,7 @@ fn masks(folder: &Path) -> Result<Kind> {
             (0..).zip(named.into_iter().map(|(_, path)| path)).collect()
         }
     };
-    let frames = files.keys().max().map_or(0, |last| last + 1);
+    let frames = files.keys().max().map_or(0, |last| last.saturating_add(1));
     Ok(Kind::Masks { files, frames })
 }
 
@@ -317,8 +317,24 @@ fn boxes(path: &Path) -> Result<Kind> {
             .remedy("give {\"width\", \"height\", \"frames\": [[{\"bbox\": [x0, y0, x1, y1]}, …], …]}")
             .because(e)
     })?;
+    if file.width.max(file.height) >= LONGEST_SIDE {
+        return Err(Error::input(format!(
+            "{}: is said to be of frames of {}x{}",
+            path.display(),
+            file.width,
+            file.height
+        ))
+        .remedy("give the size of the video's frames"));
+    }
     let (w, h) = (f64::from(file.width), f64::from(file.height));
     for (frame, boxes) in file.frames.iter().enumerate() {
+        if boxes.as_ref().is_some_and(|b| b.len() > MOST_BOXES) {
+            return Err(Error::input(format!(
+                "{}, frame {frame}: has more than {MOST_BOXES} boxes",
+                path.display()
+            ))
+            .remedy("give each polyp one box"));
+        }
         for b in boxes.iter().flatten() {
             let [x0, y0, x1, y1] = b.bbox;
             if !(x0 < x1 && y0 < y1 && x0 < w && y0 < h && x1 > 0.0 && y1 > 0.0) {

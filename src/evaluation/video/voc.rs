@@ -5,7 +5,7 @@ use std::path::Path;
 use roxmltree::{Document, Node};
 
 use super::object::TruthObject;
-use super::region::{Bounds, Region};
+use super::region::{Bounds, LONGEST_SIDE, MOST_BOXES, Region};
 use crate::{Error, Result, small_file};
 
 /// One frame's annotation.
@@ -41,12 +41,16 @@ fn parse(text: &str) -> std::result::Result<Annotation, String> {
             .ok_or_else(|| format!("<{name}> is {text:?}, no number"))
     };
     let size = root.children().find(|c| c.has_tag_name("size")).ok_or("has no <size>")?;
+    let longest = f64::from(LONGEST_SIDE);
     let (w, h) = (number(size, "width")?, number(size, "height")?);
-    if !(w >= 1.0 && h >= 1.0 && w <= 32767.0 && h <= 32767.0) {
+    if !(w >= 1.0 && h >= 1.0 && w < longest && h < longest) {
         return Err(format!("its size {w}x{h} is none"));
     }
     let mut boxes = Vec::new();
     for object in root.children().filter(|c| c.has_tag_name("object")) {
+        if boxes.len() == MOST_BOXES {
+            return Err(format!("has more than {MOST_BOXES} boxes"));
+        }
         let b = object.children().find(|c| c.has_tag_name("bndbox")).ok_or("an <object> has no <bndbox>")?;
         let (x0, y0) = (number(b, "xmin")?, number(b, "ymin")?);
         let (x1, y1) = (number(b, "xmax")?, number(b, "ymax")?);
@@ -135,6 +139,8 @@ mod tests {
             (annotation(&object("", ["9", "2", "3", "4"])), "no box within 1240x1080"),
             (annotation(&object("", ["x", "2", "3", "4"])), "<xmin>"),
             (annotation("<object/>"), "no <bndbox>"),
+            (annotation(&object("", ["1", "2", "3", "4"]).repeat(1001)), "more than 1000 boxes"),
+            (annotation("").replace("1240", "32768"), "its size 32768x1080"),
         ] {
             let e = parse(&text).unwrap_err();
             assert!(e.contains(says), "{e}");

@@ -108,11 +108,10 @@ pub fn open(path: &Path) -> Result<Set> {
                     Counts::Plain(c) => Some(c),
                     Counts::Compressed(text) => rle::decompress(&text),
                 };
+                let pixels = (height as u64).checked_mul(width as u64);
                 let total = counts.as_ref().map(|c| c.iter().map(|&n| u64::from(n)).sum::<u64>());
                 match counts {
-                    Some(counts) if total == Some(height as u64 * width as u64) => {
-                        Region::Runs { width, height, counts }
-                    }
+                    Some(counts) if total == pixels => Region::Runs { width, height, counts },
                     _ => {
                         leave("its run lengths do not fill the picture".into());
                         continue;

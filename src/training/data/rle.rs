@@ -23,7 +23,7 @@ pub fn decompress(text: &str) -> Option<Vec<u32>> {
             byte = bytes.next()?;
         }
         if counts.len() > 2 {
-            value += counts[counts.len() - 2];
+            value = value.checked_add(counts[counts.len() - 2])?;
         }
         counts.push(value);
     }

@@ -60,22 +60,24 @@ fn coco_files_have_polygons_and_runs() {
     picture(&t.path().join("images/a.png"), 10, 8, 1);
     picture(&t.path().join("images/b.png"), 10, 8, 2);
     picture(&t.path().join("images/d.png"), 10, 8, 4);
+    picture(&t.path().join("images/e.png"), 10, 8, 5);
     let json = t.path().join("set.json");
     let text = r#"{"images":[{"id":1,"file_name":"a.png"},{"id":2,"file_name":"b.png"},{"id":3,"file_name":"c.png"},
-          {"id":4,"file_name":"d.png"}],
+          {"id":4,"file_name":"d.png"},{"id":5,"file_name":"e.png"}],
         "annotations":[
           {"image_id":1,"category_id":7,"segmentation":[[2,1,6,1,6,5,2,5]]},
           {"image_id":1,"category_id":9,"segmentation":{"size":[8,10],"counts":[72,8]}},
           {"image_id":4,"category_id":7,"segmentation":[[2,1,6,1,6,5,2,5]]},
-          {"image_id":4,"category_id":5,"segmentation":[[1,1,2,2,3,3]]}],
+          {"image_id":4,"category_id":5,"segmentation":[[1,1,2,2,3,3]]},
+          {"image_id":5,"category_id":7,"segmentation":{"size":[18446744073709551615,3],"counts":[72,8]}}],
         "categories":[{"id":9,"name":"tool"},{"id":7,"name":"polyp"}]}"#;
     std::fs::write(&json, text).unwrap();
     let set = open(&source(&json)).unwrap();
     assert_eq!(set.classes.as_deref(), Some(&["polyp".to_owned(), "tool".to_owned()][..]));
-    // A picture that is not there, and one of which an annotation cannot be used: without it, it would be healthy where the
+    // A picture that is not there, and two of which an annotation cannot be used: without it, they would be healthy where the
     // annotation is.
     let left_out: Vec<&str> = set.left_out.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(left_out, ["c.png", "d.png"], "{:?}", set.left_out);
+    assert_eq!(left_out, ["c.png", "d.png", "e.png"], "{:?}", set.left_out);
     assert_eq!(set.items.len(), 2);
     let masks = Masks {
         classes: crate::evaluation::images::Classes::parse("polyp=1,tool=2").unwrap(),
@@ -97,6 +99,8 @@ fn run_lengths_are_decompressed() {
     assert_eq!(rle::decompress("61X13mN000`0"), Some(vec![6, 1, 40, 4, 5, 4, 5, 4, 21]));
     assert_eq!(rle::decompress("\u{1}"), None);
     assert_eq!(rle::decompress("oooooooooooooooooooooooo"), None);
+    // Differences that add up to more than any number holds.
+    assert_eq!(rle::decompress(&"oooooooooo>".repeat(3000)), None);
     let mut labels = vec![0; 6];
     rle::paint(&[1, 2, 3], 2, &mut labels, 4);
     assert_eq!(labels, [0, 4, 0, 4, 0, 0]);
