@@ -201,14 +201,138 @@ fn v210_samples_outside_the_marks_are_the_sources() {
 }
 
 /// What is marked looks alike in every layout: the contour has the style's colour.
+/// A sample is painted if all pixels that it serves are marked, and by an opaque ink wholly: what was beneath leaves no trace.
+#[test]
+fn every_sample_of_marked_pixels_alone_is_painted() {
+    for (w, h, seed) in [(48, 32, 1), (47, 33, 2), (46, 34, 3), (33, 47, 4), (64, 30, 5), (30, 31, 6)] {
+        for fields in [FieldOrder::Progressive, FieldOrder::TopFirst] {
+            for format in PixelFormat::ALL {
+                let mut info = PictureInfo::new(format, w, h);
+                info.fields = fields;
+                let mask = random_mask(w, h, Rect::new(3, 1, w - 5, h - 1), seed);
+                let draw = |mut bytes: Vec<u8>| {
+                    let mut overlay = Overlay::new(Style { alpha: 1.0, status: false, ..Style::default() });
+                    overlay.draw(
+                        &mut PictureMut::packed(info, &mut bytes).unwrap(),
+                        Some(&mask),
+                        State::Active,
+                    );
+                    bytes
+                };
+                let before = noise(packed_len(&info), seed);
+                let (one, other) = (draw(before.clone()), draw(before.iter().map(|b| !b).collect()));
+                let mut painted = 0;
+                for (i, owners) in pixels_of(&info).iter().enumerate() {
+                    // A fourth byte beside the colours is none of them.
+                    let spare = matches!(format.layout(), Layout::Rgb { stride: 4, r, g, b } if i % 4 == 6 - r - g - b);
+                    if spare || owners.is_empty() || !owners.iter().all(|&(x, y)| mask.is_inside(x, y)) {
+                        continue;
+                    }
+                    painted += 1;
+                    // The top two bits of a word of v210 are no samples.
+                    let bits = if format == PixelFormat::V210 && i % 4 == 3 { 0x3f } else { 0xff };
+                    assert_eq!(
+                        one[i] & bits,
+                        other[i] & bits,
+                        "{format:?} {w}x{h} {fields:?}: byte {i}, of {owners:?}"
+                    );
+                }
+                assert!(painted > 0 || mask.area_px == 0);
+            }
+        }
+    }
+}
+
+/// Half of the ink and half of what was beneath, at the depth of the samples.
+#[test]
+fn a_fill_mixes_samples_of_every_depth() {
+    let (w, h) = (32, 16);
+    let mut mask = random_mask(w, h, Rect::full(w, h), 1);
+    mask.inside.fill(1);
+    mask.area_px = u64::from(w * h);
+    for format in PixelFormat::ALL {
+        let Layout::Yuv { depth: 9.., shift, chroma: Chroma::Planar { .. } | Chroma::Pairs { .. }, .. } =
+            format.layout()
+        else {
+            continue;
+        };
+        let info = PictureInfo::new(format, w, h);
+        // Only bits that belong to a sample.
+        let before: Vec<u8> = noise(packed_len(&info), 9)
+            .chunks_exact(2)
+            .flat_map(|b| ((u16::from_le_bytes([b[0], b[1]]) & 0x3ff) << shift).to_le_bytes())
+            .collect();
+        let draw = |alpha: f32| {
+            let mut bytes = before.clone();
+            let mut overlay =
+                Overlay::new(Style { alpha, outline: false, status: false, ..Style::default() });
+            overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+            bytes
+        };
+        let (ink, mixed) = (draw(1.0), draw(0.5));
+        let sample =
+            |bytes: &[u8], i: usize| i32::from(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]) >> shift);
+        for i in 0..before.len() / 2 {
+            let (old, ink) = (sample(&before, i), sample(&ink, i));
+            assert_eq!(sample(&mixed, i), old + (((ink - old) * 128 + 128) >> 8), "{format:?}, sample {i}");
+        }
+    }
+}
+
+#[test]
+fn a_style_that_is_set_later_holds() {
+    let info = PictureInfo::new(PixelFormat::Rgb, 40, 40);
+    let mut mask = random_mask(40, 40, Rect::full(40, 40), 1);
+    mask.inside.fill(1);
+    mask.area_px = 1600;
+    let mut overlay = Overlay::new(Style { status: false, ..Style::default() });
+    // A share of 256 is rounded to the nearest: 25.6 and 76.8.
+    for (alpha, weight) in [(0.1, 26), (0.3, 77), (0.0, 0), (1.0, 256)] {
+        overlay.set_style(Style { alpha, rgb: [255, 1, 129], outline: false, status: false });
+        let before = noise(packed_len(&info), 5);
+        let mut bytes = before.clone();
+        overlay.draw(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+        for (i, (&old, &new)) in before.iter().zip(&bytes).enumerate() {
+            assert_eq!(new, over(old, [255, 1, 129][i % 3], weight), "alpha {alpha}, byte {i}");
+        }
+    }
+}
+
+/// The status on a mask is as opaque as on nothing.
+#[test]
+fn a_key_is_opaque_where_marks_lie_on_each_other() {
+    let (w, h) = (80, 60);
+    let info = PictureInfo::new(PixelFormat::Rgbx, w, h);
+    let mut mask = random_mask(w, h, Rect::full(w, h), 2);
+    mask.inside.fill(1);
+    mask.area_px = u64::from(w * h);
+    let mut overlay = Overlay::new(Style::default());
+    let status = overlay.status_rect(&info).unwrap();
+    let mut bytes = noise(packed_len(&info), 3);
+    overlay.draw_key(&mut PictureMut::packed(info, &mut bytes).unwrap(), Some(&mask), State::Active);
+    for (i, pixel) in bytes.chunks(4).enumerate() {
+        if status.contains(i as u32 % w, i as u32 / w) {
+            assert_eq!(pixel[3], 255, "pixel {i}");
+        }
+    }
+}
+
 #[test]
 fn the_contour_has_its_colour_in_every_layout() {
+    // The last line and column of an odd size have chroma of their own.
+    for (w, h) in [(48, 48), (47, 45), (48, 33)] {
+        for rgb in [[0, 255, 190], [200, 80, 40]] {
+            the_contour_has(rgb, w, h);
+        }
+    }
+}
+
+fn the_contour_has(rgb: [u8; 3], w: u32, h: u32) {
     use polypscope::frame::colour::RowReader;
-    let (w, h) = (48, 48);
     let mut mask = random_mask(w, h, Rect::full(w, h), 3);
     mask.inside.fill(1);
     mask.area_px = u64::from(w * h);
-    let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false, ..Style::default() };
+    let style = Style { rgb, alpha: 1.0, status: false, ..Style::default() };
     for format in PixelFormat::ALL {
         if format == PixelFormat::Gray8 {
             continue;
@@ -370,13 +494,17 @@ fn the_status_is_a_framed_square_at_the_bottom_left() {
 fn inks_have_the_code_values_of_the_standards() {
     use polypscope::frame::{Colorimetry, Matrix};
     let (w, h) = (16, 16);
-    for (format, matrix, full_range, want) in [
-        (PixelFormat::Y444, Matrix::Bt601, false, [163u16, 137, 21]),
-        (PixelFormat::Y444, Matrix::Bt601, true, [171, 139, 6]),
-        (PixelFormat::Y444, Matrix::Bt709, false, [184, 125, 19]),
-        (PixelFormat::Y444_10le, Matrix::Bt601, false, [653, 549, 83]),
-        (PixelFormat::Gray8, Matrix::Bt601, false, [163, 0, 0]),
-        (PixelFormat::Gray8, Matrix::Bt601, true, [171, 0, 0]),
+    let style = [0, 255, 190];
+    for (format, matrix, full_range, rgb, want) in [
+        (PixelFormat::Y444, Matrix::Bt601, false, style, [163u16, 137, 21]),
+        (PixelFormat::Y444, Matrix::Bt601, true, style, [171, 139, 6]),
+        (PixelFormat::Y444, Matrix::Bt709, false, style, [184, 125, 19]),
+        (PixelFormat::Y444_10le, Matrix::Bt601, false, style, [653, 549, 83]),
+        (PixelFormat::Gray8, Matrix::Bt601, false, style, [163, 0, 0]),
+        (PixelFormat::Gray8, Matrix::Bt601, true, style, [171, 0, 0]),
+        // 111.60 and 111.91.
+        (PixelFormat::Gray8, Matrix::Bt601, false, [200, 80, 40], [112, 0, 0]),
+        (PixelFormat::Gray8, Matrix::Bt601, true, [200, 81, 40], [112, 0, 0]),
     ] {
         let mut info = PictureInfo::new(format, w, h);
         info.colorimetry = Colorimetry { matrix, full_range };
@@ -384,7 +512,7 @@ fn inks_have_the_code_values_of_the_standards() {
         mask.inside.fill(1);
         mask.area_px = u64::from(w * h);
         let mut bytes = noise(packed_len(&info), 4);
-        let style = Style { rgb: [0, 255, 190], alpha: 1.0, status: false, ..Style::default() };
+        let style = Style { rgb, alpha: 1.0, status: false, ..Style::default() };
         Overlay::new(style).draw(
             &mut PictureMut::packed(info, &mut bytes).unwrap(),
             Some(&mask),

@@ -232,7 +232,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         }
         (_, Some(folder), None) if args.dataset.is_none() => {
             let fps = f64::from(rate.0) / f64::from(rate.1);
-            let maps = predictions(folder, fps, args)?;
+            let mut maps = predictions(folder, fps, args)?;
+            if judge.truth.is_numbered() {
+                maps = maps.numbered();
+            }
             read(maps, None, &mut judge, &stop, context)?
         }
         (_, _, Some(video)) => infer(video, None, rate, args, &mut judge, &stop, context)?,

@@ -277,6 +277,42 @@ mod tests {
         assert_eq!(w.step(ms(5002), &p, None, true).reason, Reason::Stalled);
     }
 
+    #[test]
+    fn limits_that_are_set_later_hold() {
+        let (mut w, p) = watch();
+        w.set_max_mask_age(ms(90));
+        w.set_period(ms(100));
+        assert_eq!(w.limits(), Limits { max_mask_age: ms(90), period: ms(100) });
+        p[0].done(ms(1));
+        p[0].begin(ms(10));
+        // Two frames of the slower video.
+        assert_eq!(w.step(ms(210), &p, Some(ms(90)), true).state, State::Active);
+        assert_eq!(w.step(ms(211), &p, Some(ms(90)), true).reason, Reason::Stalled);
+        p[0].done(ms(1));
+        assert!(!w.step(ms(212), &p, Some(ms(91)), true).draw);
+    }
+
+    #[test]
+    fn a_worker_without_work_is_never_stalled() {
+        let (mut w, p) = watch();
+        p[0].done(ms(1));
+        p[0].begin(ms(10));
+        p[0].idle();
+        assert_eq!((p[0].busy(ms(900)), p[0].usual()), (None, Some(ms(1))));
+        assert_eq!(w.step(ms(900), &p, Some(ms(90)), true).state, State::Active);
+    }
+
+    #[test]
+    fn states_and_reasons_are_written_in_their_words() {
+        for state in State::ALL {
+            assert_eq!(state.to_string(), state.name());
+        }
+        for reason in Reason::ALL {
+            assert_eq!(reason.to_string(), reason.words());
+            assert!(!reason.words().is_empty());
+        }
+    }
+
     proptest::proptest! {
         /// Whatever happens, nothing is drawn that is too old, switched off or judged bypass.
         #[test]

@@ -262,8 +262,8 @@ pub(in crate::evaluation) fn prediction(path: &Path, scales: &Scales) -> Result<
                 let values = picture.into_luma16().into_raw();
                 let largest = f64::from(values.iter().copied().max().unwrap_or(0));
                 let reading = read(0.0, largest)?;
-                let scale = 1.0 / reading.certain as f32;
-                let map: Vec<f32> = values.iter().map(|&v| (f32::from(v) * scale).min(1.0)).collect();
+                let map: Vec<f32> =
+                    values.iter().map(|&v| ((f64::from(v) / reading.certain) as f32).min(1.0)).collect();
                 (Prediction::from_probability(w, h, map), reading.note, largest)
             } else {
                 let mut levels = picture.into_luma8().into_raw();

@@ -1002,6 +1002,403 @@ fn of_equally_bad_pictures_the_first_are_kept() {
     assert_eq!(worst(9), ["5", "2", "3", "4", "0", "1"]);
 }
 
+type Rgb16 = ImageBuffer<Rgb<u16>, Vec<u16>>;
+type Rgba16 = ImageBuffer<Rgba<u16>, Vec<u16>>;
+
+/// Colours of floating-point numbers as scientific programs save them.
+fn save_real_colours(path: &Path, colour: impl Fn(u8) -> [f32; 3]) {
+    let values: Vec<f32> = block(12, 255).as_raw().iter().flat_map(|v| colour(*v)).collect();
+    let file = std::fs::File::create(path).unwrap();
+    let mut encoder = tiff::encoder::TiffEncoder::new(file).unwrap();
+    encoder.write_image::<tiff::encoder::colortype::RGB32Float>(W, H, &values).unwrap();
+}
+
+/// Whether a mask of [`block`]'s square is read as that square, whatever it is stored as, and its notes.
+fn read_as_the_block(path: &Path) -> Vec<NoteKind> {
+    let (masks, notes) = read::masks(path, &Classes::one(), MaskLevels::Half).unwrap();
+    let wanted: Vec<u8> = block(12, 255).as_raw().iter().map(|v| u8::from(*v > 0)).collect();
+    assert_eq!(masks[0].pixels(), wanted, "{}", path.display());
+    notes
+}
+
+#[test]
+fn the_brightest_channel_counts_dimmed_by_its_opacity() {
+    let f = Folders::new();
+    let inside = |x: u32, y: u32| block(12, 255).get_pixel(x, y).0[0] > 0;
+    // One channel after the other, so that each must be looked at; behind the mask a colour that is nearly as bright.
+    for channel in 0..3 {
+        let one = |level: u16| std::array::from_fn::<u16, 3, _>(|c| if c == channel { level } else { 0 });
+        let name = |kind: &str| format!("masks/{kind}{channel}.png");
+        let eight = |x, y| one(if inside(x, y) { 200 } else { 90 }).map(|v| v as u8);
+        f.save(&name("rgb"), RgbImage::from_fn(W, H, |x, y| Rgb(eight(x, y))));
+        let deep = |x, y| one(if inside(x, y) { 51_400 } else { 23_130 });
+        f.save(&name("deep"), DynamicImage::ImageRgb16(Rgb16::from_fn(W, H, |x, y| Rgb(deep(x, y)))));
+        // The same brightness everywhere, and opacity draws the mask: 200 of 255 in it, 90 around it.
+        let [r, g, b] = one(255).map(|v| v as u8);
+        let glass = RgbaImage::from_fn(W, H, |x, y| Rgba([r, g, b, if inside(x, y) { 200 } else { 90 }]));
+        f.save(&name("glass"), glass);
+        let [r, g, b] = one(u16::MAX);
+        let glass = Rgba16::from_fn(W, H, |x, y| Rgba([r, g, b, if inside(x, y) { 51_400 } else { 23_130 }]));
+        f.save(&name("deepglass"), DynamicImage::ImageRgba16(glass));
+        for kind in ["rgb", "deep", "glass", "deepglass"] {
+            let notes = read_as_the_block(&f.path(&name(kind)));
+            assert!(notes.contains(&NoteKind::ColourMask), "{kind}{channel}: {notes:?}");
+            assert_eq!(notes.contains(&NoteKind::SixteenBitMask), kind.starts_with("deep"));
+        }
+    }
+}
+
+#[test]
+fn levels_of_deep_masks_with_opacity_are_rounded_to_the_nearest() {
+    let f = Folders::new();
+    // A level that is the largest there is and one that is just below, each as bright and half as bright.
+    for (name, level, opacity, darker) in
+        [("a", 65_535u16, 65_535u16, 32_767u16), ("b", 40_000, 65_535, 19_999), ("c", 1000, 65_535, 0)]
+    {
+        let picture = Rgba16::from_fn(W, H, |x, y| {
+            let v = if block(12, 255).get_pixel(x, y).0[0] > 0 { level } else { darker };
+            Rgba([v, v, v, opacity])
+        });
+        f.save(&format!("masks/{name}.png"), DynamicImage::ImageRgba16(picture));
+        read_as_the_block(&f.path(&format!("masks/{name}.png")));
+    }
+}
+
+#[test]
+fn a_mask_that_is_black_where_it_is_opaque_is_refused() {
+    let f = Folders::new();
+    let opacity = |x: u32, y: u32| block(12, 255).get_pixel(x, y).0[0];
+    f.save("masks/shape.png", RgbaImage::from_fn(W, H, |x, y| Rgba([0, 0, 0, opacity(x, y)])));
+    let said =
+        read::masks(&f.path("masks/shape.png"), &Classes::one(), MaskLevels::Auto).unwrap_err().to_string();
+    assert!(said.contains("shape.png: is black wherever it is opaque"), "{said}");
+    // One opacity throughout, or a spot of white, is a mask.
+    f.save("masks/empty.png", RgbaImage::from_pixel(W, H, Rgba([0, 0, 0, 77])));
+    let (masks, _) = read::masks(&f.path("masks/empty.png"), &Classes::one(), MaskLevels::Auto).unwrap();
+    assert!(masks[0].pixels().iter().all(|v| *v == 0));
+    let spot = |x: u32, y: u32| if opacity(x, y) > 0 { [255; 4] } else { [0, 0, 0, 255 * u8::from(x > 12)] };
+    f.save("masks/spot.png", RgbaImage::from_fn(W, H, |x, y| Rgba(spot(x, y))));
+    read_as_the_block(&f.path("masks/spot.png"));
+}
+
+#[test]
+fn one_coloured_pixel_makes_a_colour_picture() {
+    let f = Folders::new();
+    let refused = |picture: DynamicImage, name: &str| {
+        let path = f.path(name);
+        picture.save(&path).unwrap();
+        let read = read::prediction(&path, &Scales::new(vec![path.clone()], None)).map(drop);
+        read.err().map(|e| e.to_string())
+    };
+    // Grey but for one pixel whose channels differ by the least there is, which is enough where nothing was lost.
+    for channel in 0..3 {
+        let mut eight = RgbImage::from_pixel(W, H, Rgb([100; 3]));
+        assert_eq!(refused(eight.clone().into(), "predictions/a.png"), None);
+        eight.get_pixel_mut(3, 2).0[channel] += 1;
+        let said = refused(eight.clone().into(), "predictions/a.png").unwrap();
+        assert!(said.contains("is a colour picture"), "{said}");
+        let mut deep = Rgb16::from_pixel(W, H, Rgb([30_000; 3]));
+        assert_eq!(refused(DynamicImage::ImageRgb16(deep.clone()), "predictions/a.png"), None);
+        deep.get_pixel_mut(3, 2).0[channel] -= 1;
+        assert!(refused(DynamicImage::ImageRgb16(deep), "predictions/a.png").unwrap().contains("colour"));
+    }
+    let real = |spot: f32| {
+        let path = f.path("predictions/a.tif");
+        let first = std::cell::Cell::new(true);
+        save_real_colours(&path, |v| {
+            let v = f32::from(v) / 255.0;
+            if first.replace(false) { [v, v + spot, v] } else { [v; 3] }
+        });
+        read::prediction(&path, &Scales::new(vec![path.clone()], None))
+            .map(|m| m.notes)
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(real(0.0), Ok(vec![NoteKind::RealPrediction]));
+    assert!(real(0.001).unwrap_err().contains("is a colour picture"));
+    // A lossy format colours grey a little.
+    let tinted = |by: u8| RgbImage::from_pixel(64, 64, Rgb([100, 100 + by, 100]));
+    assert_eq!(refused(tinted(10).into(), "predictions/b.jpg"), None);
+    assert!(refused(tinted(60).into(), "predictions/b.jpg").unwrap().contains("colour"));
+    // Opaque it is a map as well, and one pixel of glass makes it none.
+    let mut glass = RgbaImage::from_pixel(W, H, Rgba([100, 100, 100, 255]));
+    assert_eq!(refused(glass.clone().into(), "predictions/c.png"), None);
+    glass.get_pixel_mut(1, 1).0[3] = 254;
+    assert!(refused(glass.into(), "predictions/c.png").unwrap().contains("partly transparent"));
+}
+
+#[test]
+fn a_lossy_mask_may_be_a_little_coloured() {
+    let f = Folders::new();
+    let tinted =
+        |by: u8| RgbImage::from_fn(64, 64, |x, _| Rgb(if x < 32 { [0; 3] } else { [230, 230 - by, 230] }));
+    for (by, coloured) in [(8, false), (90, true)] {
+        f.save("masks/a.jpg", tinted(by));
+        let (masks, notes) = read::masks(&f.path("masks/a.jpg"), &Classes::one(), MaskLevels::Half).unwrap();
+        assert_eq!(masks[0].pixels().iter().filter(|v| **v > 0).count(), 32 * 64);
+        assert_eq!(notes.contains(&NoteKind::ColourMask), coloured, "{by}: {notes:?}");
+    }
+}
+
+#[test]
+fn floating_point_levels_are_kept_where_they_are_whole() {
+    let f = Folders::new();
+    let path = f.path("masks/a.tif");
+    let levels_of = |low: f32, high: f32| {
+        let values: Vec<f32> = (0..W * H).map(|i| if i % 3 == 0 { high } else { low }).collect();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut encoder = tiff::encoder::TiffEncoder::new(file).unwrap();
+        encoder.write_image::<tiff::encoder::colortype::Gray32Float>(W, H, &values).unwrap();
+        let (masks, _) = read::masks(&path, &Classes::one(), MaskLevels::Half).map_err(|e| e.to_string())?;
+        Ok::<usize, String>(masks[0].pixels().iter().map(|v| usize::from(*v)).sum())
+    };
+    let third = (W * H / 3) as usize;
+    // Whole levels as they are, up to the largest of 16 bits; others over 16 bits by their largest.
+    for (low, high) in [
+        (0.0, 65_535.0),
+        (32_767.0, 65_535.0),
+        (0.0, 0.001),
+        (0.499, 1.0),
+        (1.0, 2.5),
+        (0.0, 1e9),
+        (49_000.0, 98_305.0),
+    ] {
+        assert_eq!(levels_of(low, high), Ok(third), "{low}, {high}");
+    }
+    // Half of the brightest is told from what is barely brighter.
+    assert_eq!((levels_of(1.2499, 2.5), levels_of(1.25001, 2.5)), (Ok(third), Ok(3 * third)));
+    for (low, high) in [(-0.5, 1.0), (0.0, -1.0), (0.0, f32::INFINITY), (f32::NAN, 1.0)] {
+        assert!(levels_of(low, high).unwrap_err().contains("which no mask has"), "{low}, {high}");
+    }
+    // As labels, each number is a class.
+    let classes = Classes::parse("a=2,b=3").unwrap();
+    levels_of(2.0, 3.0).unwrap();
+    let (masks, notes) = read::masks(&path, &classes, MaskLevels::Auto).unwrap();
+    let counts: Vec<_> = masks.iter().map(|m| m.pixels().iter().filter(|v| **v > 0).count()).collect();
+    assert_eq!(counts, [2 * third, third]);
+    assert_eq!(notes, [NoteKind::RealMask]);
+}
+
+#[test]
+fn one_value_that_is_no_number_makes_no_map() {
+    let f = Folders::new();
+    let path = f.path("predictions/a.tif");
+    for bad in [f32::NAN, f32::INFINITY] {
+        let values: Vec<f32> = (0..W * H).map(|i| if i == 7 { bad } else { 0.5 }).collect();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut encoder = tiff::encoder::TiffEncoder::new(file).unwrap();
+        encoder.write_image::<tiff::encoder::colortype::Gray32Float>(W, H, &values).unwrap();
+        let said = read::prediction(&path, &Scales::new(vec![path.clone()], None)).unwrap_err().to_string();
+        assert!(said.contains("not a number or infinite"), "{said}");
+    }
+}
+
+#[test]
+fn a_map_is_stretched_to_what_is_certain() {
+    let f = Folders::new();
+    let levels = GrayImage::from_fn(101, 1, |x, _| Luma([x as u8]));
+    f.save("predictions/a.png", levels.clone());
+    let path = f.path("predictions/a.png");
+    for certain in [100u16, 200, 255] {
+        let map = read::prediction(&path, &Scales::new(vec![path.clone()], Some(certain))).unwrap();
+        let Prediction::Levels { pixels, .. } = &map.prediction else { panic!("levels stay levels") };
+        for (v, &got) in pixels.iter().enumerate() {
+            // The nearest of 255 levels, by whole numbers.
+            let wanted = (v * 255 * 2 + usize::from(certain)) / (2 * usize::from(certain));
+            assert_eq!(usize::from(got), wanted, "{v} of {certain}");
+        }
+    }
+    save_real(&f.path("predictions/a.tif"), 50.0);
+    let path = f.path("predictions/a.tif");
+    let map = read::prediction(&path, &Scales::new(vec![path.clone()], Some(200))).unwrap();
+    let Prediction::Probability { pixels, .. } = &map.prediction else { panic!("numbers stay numbers") };
+    assert!(pixels.iter().all(|v| [0.0, 0.25].contains(v)), "{pixels:?}");
+}
+
+#[test]
+fn what_was_turned_upright_is_named() {
+    let f = Folders::new();
+    // PNG with an EXIF block before its pictures: orientation 6, a quarter turn.
+    let mut png = std::io::Cursor::new(Vec::new());
+    block(12, 255).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    let mut chunk = b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+    let crc = crc_of(&chunk);
+    let length = (chunk.len() - 4) as u32;
+    chunk.extend(crc.to_be_bytes());
+    // Behind the header: the signature and a block of 25 bytes.
+    let turned = [&png[..33], &length.to_be_bytes(), &chunk, &png[33..]].concat();
+    for name in ["masks/a.png", "predictions/a.png"] {
+        std::fs::write(f.path(name), &turned).unwrap();
+    }
+    let path = f.path("masks/a.png");
+    let (masks, notes) = read::masks(&path, &Classes::one(), MaskLevels::Auto).unwrap();
+    assert_eq!((masks[0].width(), masks[0].height()), (H as usize, W as usize));
+    assert_eq!(notes, [NoteKind::Turned]);
+    let classes = Classes::parse("polyp=255").unwrap();
+    assert_eq!(read::label_predictions(&path, &classes).unwrap().1, [NoteKind::Turned]);
+    let map = read::prediction(&path, &Scales::new(vec![path.clone()], None)).unwrap();
+    assert_eq!(map.notes, [NoteKind::Turned]);
+    f.save("masks/upright.png", block(12, 255));
+    assert_eq!(read::label_predictions(&f.path("masks/upright.png"), &classes).unwrap().1, []);
+}
+
+/// The check sum of PNG, bit by bit.
+fn crc_of(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
+    })
+}
+
+#[test]
+fn files_that_share_a_stem_and_others_are_named_in_natural_order() {
+    let f = Folders::new();
+    for name in ["a.tif", "a.png", "a.bmp", "a.webp", "a.gif", "b10.png", "b9.png"] {
+        f.save(&format!("masks/{name}"), block(12, 255));
+    }
+    let others = ["n1.txt", "n2.txt", "n10.txt", "n11.txt", "n100.txt"];
+    for name in others.iter().rev() {
+        std::fs::write(f.path("masks").join(name), "x").unwrap();
+    }
+    let found = pairing::list(&f.path("masks"), "").unwrap();
+    assert_eq!(found.others, others);
+    let shared: Vec<_> =
+        found.ambiguous.values().flatten().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(shared, ["a.bmp", "a.gif", "a.png", "a.tif", "a.webp"]);
+    assert!(list_pictures(&f.path("masks")).unwrap_err().to_string().contains("a.bmp and "));
+    for name in ["a.tif", "a.png", "a.bmp", "a.webp"] {
+        std::fs::remove_file(f.path("masks").join(name)).unwrap();
+    }
+    let stems: Vec<_> = list_pictures(&f.path("masks")).unwrap().into_iter().map(|(stem, _)| stem).collect();
+    assert_eq!(stems, ["a", "b9", "b10"]);
+}
+
+#[test]
+fn stems_are_compared_in_natural_order() {
+    use super::pairing::Stem;
+    let stem = |name: &str| Stem(name.to_owned());
+    assert!(stem("9") < stem("10") && stem("b") > stem("a10") && stem("a") >= stem("a"));
+}
+
+#[test]
+fn remarks_name_as_many_as_asked_for_and_count_the_rest() {
+    let f = Folders::new();
+    f.save("masks/a.png", block(12, 255));
+    f.save("predictions/a.png", block(12, 255));
+    for name in ["p1", "p2", "p3"] {
+        f.save(&format!("masks/{name}.png"), block(12, 255));
+    }
+    for name in ["m1", "m2", "m3", "m4"] {
+        f.save(&format!("predictions/{name}.png"), block(12, 255));
+    }
+    let (report, _) = run(&f.set(), &thresholded()).unwrap();
+    let said = |names: usize| report.remarks(names);
+    let note = |named: &str| format!("set: 4 x {}{named}", NoteKind::NoMask.rule());
+    assert_eq!(said(4).len(), 4, "three left out, and a note: {:?}", said(4));
+    assert_eq!(said(4)[3], note(" (m1, m2, m3, m4)"));
+    assert_eq!(said(3).len(), 4, "{:?}", said(3));
+    assert_eq!(said(3)[3], note(" (m1, m2, m3, and 1 more)"));
+    let two = said(2);
+    assert!(two[0].contains("p1") && two[1].contains("p2"), "{two:?}");
+    assert_eq!(two[2..], ["set: 3 left out in all".to_owned(), note(" (m1, m2, and 2 more)")]);
+    // Without any name at least one problem is said.
+    let none = said(0);
+    assert!(none[0].contains("p1"), "{none:?}");
+    assert_eq!(none[1..], ["set: 3 left out in all".to_owned(), note("")]);
+}
+
+#[test]
+fn a_table_has_a_row_a_set_and_each_figure_under_its_heading() {
+    let f = Folders::new();
+    let report_of = |name: &str| {
+        let set = DataSet { name: name.into(), ..f.set() };
+        run(&set, &thresholded()).unwrap().0
+    };
+    f.save("masks/a.png", block(12, 255));
+    f.save("predictions/a.png", block(8, 255));
+    let (short, long) = (report_of("s"), report_of("a set of a long name"));
+    let text = table(&[short.clone(), long]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), text.ends_with('\n')), (3, true), "{text}");
+    // All as wide as the longest name, and one class has no row of its own.
+    assert_eq!(lines[0].find("count"), Some("a set of a long name".len() + 3));
+    assert!(lines[1].starts_with("s  ") && lines[2].starts_with("a set of a long name  "));
+    let cells = |line: &str| line[20..].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let titles = ["count", "mDice", "mIoU", "wFm", "Sm", "Em", "MAE", "maxF", "avgF", "BER", "Acc", "pooled"];
+    assert_eq!(cells(lines[0]), titles);
+    let s = &short.figures;
+    let figures = [s.m_dice, s.m_iou, s.wfm, s.sm, s.em, s.mae, s.max_f, s.avg_f, s.ber, s.acc, s.pooled_iou];
+    let wanted: Vec<String> = figures.iter().map(|v| format!("{:.4}", v.unwrap())).collect();
+    for line in &lines[1..] {
+        assert_eq!((cells(line)[0].as_str(), &cells(line)[1..]), ("1", &wanted[..]), "{text}");
+        // Numbers end where their headings do.
+        assert_eq!(line.len(), lines[0].len(), "{text}");
+    }
+    assert_eq!(table(&[]).lines().next().unwrap().find("count"), Some("data set".len() + 3));
+}
+
+#[test]
+fn json_says_what_was_left_out_noted_and_worst() {
+    let f = Folders::new();
+    for (name, right) in [("a", 12), ("b", 6)] {
+        f.save(&format!("masks/{name}.png"), block(12, 255));
+        f.save(&format!("predictions/{name}.png"), block(right, 255));
+    }
+    f.save("masks/alone.png", block(12, 255));
+    f.save("predictions/other.png", block(12, 255));
+    let options = Options { worst: 1, ..thresholded() };
+    let (report, rows) = run(&f.set(), &options).unwrap();
+    let value = json(&[report]);
+    let set = &value["datasets"][0];
+    assert_eq!(set["left_out"][0]["name"], "alone");
+    assert_eq!(set["left_out"][0]["kind"], "missing_prediction");
+    assert_eq!(set["notes"]["no_mask"]["names"], serde_json::json!(["other"]));
+    assert_eq!(set["notes"]["no_mask"]["rule"], NoteKind::NoMask.rule());
+    assert_eq!(set["worst"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (set["worst"][0]["name"].as_str(), set["worst"][0]["value"].as_f64()),
+        (Some("b"), Some(rows[1].figures.dice))
+    );
+    assert!(set.get("classes").is_none(), "one class is the set itself");
+}
+
+#[test]
+fn protocols_are_said_in_a_sentence() {
+    assert!(protocol_line(Protocol::Published).starts_with("protocol published: "));
+    let said = protocol_line(Protocol::Thresholded { threshold: 0.375 });
+    assert!(said.starts_with("protocol thresholded: ") && said.contains(">= 0.375 "), "{said}");
+}
+
+#[test]
+fn every_kind_of_note_has_a_rule_of_its_own() {
+    use NoteKind::*;
+    let kinds = [
+        NoMask,
+        OtherFile,
+        Resized,
+        EmptyMask,
+        FullMask,
+        FaintMask,
+        LossyMask,
+        ColourMask,
+        SixteenBitMask,
+        SixteenBitPrediction,
+        UnlistedValues,
+        FaintPrediction,
+        FaintAmongOthers,
+        DimPrediction,
+        RescaledPrediction,
+        RealPrediction,
+        RealMask,
+        InstanceMask,
+        GreyMask,
+        NoBlackMask,
+        Turned,
+    ];
+    let rules: std::collections::BTreeSet<&str> = kinds.iter().map(|k| k.rule()).collect();
+    assert_eq!(rules.len(), kinds.len());
+    assert!(rules.iter().all(|rule| rule.contains(' ') && !rule.ends_with('.')), "{rules:?}");
+}
+
 #[test]
 fn json_and_csv_have_their_keys() {
     let f = Folders::new();

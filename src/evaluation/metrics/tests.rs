@@ -203,7 +203,7 @@ fn undefined_balanced_error_rates_are_counted_and_left_out_of_the_mean() {
     set.add(&scorer.score(&p, &g).unwrap());
     set.add(&scorer.score(&p, &Mask::from_binary(2, 2, vec![0; 4]).unwrap()).unwrap());
     let figures = set.figures();
-    assert_eq!((figures.count, figures.ber_undefined), (2, 1));
+    assert_eq!((figures.count, set.count(), figures.ber_undefined), (2, 2, 1));
     assert!((figures.ber.unwrap() - 0.5).abs() < 1e-12);
     // Pooled: 1 pixel of 3, and none of the 2 predicted on the empty picture.
     assert!((figures.pooled_iou.unwrap() - 1.0 / 5.0).abs() < 1e-12);
@@ -349,6 +349,12 @@ fn a_set_without_pictures_has_no_figures() {
         said.as_object().unwrap().iter().partition(|(_, v)| v.is_u64());
     assert_eq!((numbers.len(), figures.len()), (2, 11));
     assert!(numbers.iter().all(|(_, v)| v.as_u64() == Some(0)) && figures.iter().all(|(_, v)| v.is_null()));
+}
+
+#[test]
+fn protocols_have_the_names_that_outputs_carry() {
+    let names = [Protocol::Published, Protocol::Thresholded { threshold: 0.5 }].map(Protocol::name);
+    assert_eq!(names, ["published", "thresholded"]);
 }
 
 /// Weighted F reads the weight of a distance from a table that ends; beyond it stands the last entry.

@@ -62,6 +62,8 @@ struct Run {
     id: u64,
     first_ms: f64,
     last_ms: f64,
+    /// The end of its last frame, once the next one has come.
+    end_ms: f64,
     /// Frames in a row up to the last one, and the most there were.
     row: u64,
     most: u64,
@@ -79,7 +81,7 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// An alarm goes on while it is unmarked for no longer than `gap_ms`.
+    /// An alarm goes on while two frames that are marked begin no more than `gap_ms` apart.
     pub fn new(rule: LinkRule, gap_ms: f64) -> Self {
         Self {
             linker: Linker::new(rule, gap_ms, 1),
@@ -90,15 +92,19 @@ impl Alarms {
         }
     }
 
-    /// The false detections of the next frame.
+    /// The false detections of the next frame; `period_ms`: how long a frame lasts in the mean, so far.
     pub fn frame(&mut self, now_ms: f64, period_ms: f64, boxes: &[Bounds]) {
         self.frames += 1;
         let gap = self.gap_ms;
+        // A frame ends where the next one begins, unless frames were lost between them.
+        for r in self.open.iter_mut().filter(|r| r.last_frame + 1 == self.frames) {
+            r.end_ms = now_ms.min(r.last_ms + period_ms);
+        }
         let closed = &mut self.closed;
         self.open.retain(|r| {
             let goes_on = now_ms - r.last_ms <= gap + 1e-6;
             if !goes_on {
-                *closed += counts(r, period_ms);
+                *closed += counts(r, r.end_ms);
             }
             goes_on
         });
@@ -117,6 +123,7 @@ impl Alarms {
                     id,
                     first_ms: now_ms,
                     last_ms: now_ms,
+                    end_ms: now_ms,
                     row: 1,
                     most: 1,
                     last_frame: frame,
@@ -129,15 +136,16 @@ impl Alarms {
     pub fn counts(&self, period_ms: f64) -> AlarmCounts {
         let mut all = self.closed;
         for r in &self.open {
-            all += counts(r, period_ms);
+            let end = if r.last_frame == self.frames { r.last_ms + period_ms } else { r.end_ms };
+            all += counts(r, end);
         }
         all
     }
 }
 
-fn counts(r: &Run, period_ms: f64) -> AlarmCounts {
+fn counts(r: &Run, end_ms: f64) -> AlarmCounts {
     // Timestamps are no whole milliseconds.
-    let lasted = r.last_ms - r.first_ms + period_ms + 1e-6;
+    let lasted = end_ms - r.first_ms + 1e-6;
     AlarmCounts {
         marked_frames: 0,
         runs: 1,
@@ -186,5 +194,17 @@ mod tests {
         }
         let c = a.counts(40.0);
         assert_eq!((c.marked_frames, c.runs, c.at_least_500_ms), (20, 2, 2));
+    }
+
+    #[test]
+    fn an_alarm_goes_on_after_exactly_the_gap_and_not_after_a_longer_one() {
+        let here = [Bounds { x0: 0, y0: 0, x1: 10, y1: 10 }];
+        // Thirds of a millisecond add up to whole ones only nearly.
+        for (apart_ms, runs) in [(0.1 + 0.2 + 199.7, 1), (200.0, 1), (200.01, 2)] {
+            let mut a = Alarms::new(LinkRule::default(), 200.0);
+            a.frame(0.0, 40.0, &here);
+            a.frame(apart_ms, 40.0, &here);
+            assert_eq!(a.counts(40.0).runs, runs, "{apart_ms}");
+        }
     }
 }

@@ -51,6 +51,8 @@ pub struct Detections {
     next: u64,
     /// Numbers that no frame carried so far, and the first of them.
     skipped: (u64, u64),
+    /// Of a replay's record, blank ones too.
+    lines_read: u64,
     size: Option<(usize, usize)>,
     notes: BTreeMap<NoteKind, u64>,
     /// The last map as logits, where somebody wants it.
@@ -106,6 +108,7 @@ impl Detections {
             kind,
             next: 0,
             skipped: (0, 0),
+            lines_read: 0,
             size: None,
             notes: BTreeMap::new(),
             logits: None,
@@ -149,10 +152,26 @@ impl Detections {
             kind,
             next: 0,
             skipped: (0, 0),
+            lines_read: 0,
             size: None,
             notes: BTreeMap::new(),
             logits: None,
         })
+    }
+
+    /// Takes the numbers in the maps' names for those of frames, whatever the first is: as a truth's masks are taken that are
+    /// named by numbers ([`Truth::is_numbered`](super::Truth::is_numbered)). Names that are no numbers stay in their order.
+    #[must_use]
+    pub fn numbered(mut self) -> Self {
+        if let Kind::Maps { files, .. } = &mut self.kind {
+            let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+            let named: Option<Vec<(u64, PathBuf)>> =
+                files.as_slice().iter().map(|(_, path)| Some((number(path)?, path.clone()))).collect();
+            if let Some(named) = named.filter(|n| n.windows(2).all(|w| w[0].0 < w[1].0)) {
+                *files = named.into_iter();
+            }
+        }
+        self
     }
 
     /// Keeps each map for [`Self::map_of`].
@@ -203,11 +222,13 @@ impl Detections {
 
     fn line(&mut self) -> Option<Result<FrameDetections>> {
         let Kind::Lines(lines) = &mut self.kind else { return None };
-        let number = self.next - self.skipped.0 + 1;
         let path = self.path.clone();
-        let place = || format!("{}, line {number}", path.display());
         loop {
-            let text = match lines.next()? {
+            let read = lines.next()?;
+            self.lines_read += 1;
+            let number = self.lines_read;
+            let place = || format!("{}, line {number}", path.display());
+            let text = match read {
                 Ok(text) if text.trim().is_empty() => continue,
                 Ok(text) => text,
                 Err(e) => return Some(Err(e)),

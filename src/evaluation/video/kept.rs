@@ -270,4 +270,44 @@ mod tests {
         assert!(again.advance().unwrap() && again.advance().unwrap());
         assert!(again.advance().unwrap_err().to_string().contains("frame 2 after frame 2"));
     }
+
+    #[test]
+    fn a_description_is_taken_up_to_its_limits_and_refused_beyond() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maps");
+        let advance = |head: &Head, values: &[f32]| -> Result<KeptMaps> {
+            let mut bytes = format!("{FIRST_LINE}\n{}\n", serde_json::to_string(head).unwrap()).into_bytes();
+            bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+            std::fs::write(&path, bytes).unwrap();
+            let mut kept = KeptMaps::open(&path).unwrap();
+            assert!(kept.advance()?);
+            Ok(kept)
+        };
+        let good = Head {
+            frame: 7,
+            pts_ns: 9,
+            picture: (60, 50),
+            view: (10, 5, 50, 45),
+            classes: 1,
+            height: 1,
+            width: 2,
+            level: 0.5,
+        };
+        let kept = advance(&good, &[1.0, -1.0]).unwrap();
+        assert_eq!((kept.frame(), kept.picture_size(), kept.map(None).level), (7, (60, 50), 0.5));
+        for view in [(10, 5, 51, 45), (10, 5, 50, 46), (10, 5, 0, 45), (10, 5, 50, 0), (u32::MAX, 5, 1, 45)] {
+            let said = advance(&Head { view, ..good }, &[1.0, -1.0]).map(drop).unwrap_err().to_string();
+            assert!(said.contains("beside its picture for frame 7"), "{view:?}: {said}");
+        }
+        // In JSON an infinite number can only be one that is too large.
+        for value in [f32::NAN, f32::INFINITY] {
+            let said = advance(&good, &[1.0, value]).map(drop).unwrap_err().to_string();
+            assert!(said.contains("no numbers for frame 7"), "{said}");
+        }
+        for (classes, height) in [(0, 1), (1, 0), (usize::MAX, 2), (MOST_VALUES, 1)] {
+            let said =
+                advance(&Head { classes, height, ..good }, &[1.0, -1.0]).map(drop).unwrap_err().to_string();
+            assert!(said.contains("impossible size for frame 7"), "{said}");
+        }
+    }
 }

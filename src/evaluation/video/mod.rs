@@ -49,4 +49,6 @@ pub use sets::{Layout, Set};
 pub use truth::{SPECK_PX, Truth};
 
 #[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
 mod tests;

@@ -198,4 +198,72 @@ mod tests {
         assert!(e.to_string().contains("other settings"), "{e}");
         assert!(pool.add("d", b"{}").is_err());
     }
+
+    /// A result of one row a name, whose shares are those of whole frames.
+    fn counted(
+        hit: u64,
+        with_polyp: u64,
+        clean: u64,
+        without_polyp: u64,
+        flicker: (f64, u64),
+        names: &[&str],
+    ) -> String {
+        let share = |part: u64, whole: u64| if whole == 0 { None } else { Some(part as f64 / whole as f64) };
+        let rows: Vec<_> = names
+            .iter()
+            .map(|name| {
+                serde_json::json!({
+                    "name": name, "per_frame_sensitivity": share(hit, with_polyp),
+                    "per_frame_specificity": share(clean, without_polyp), "first_detection_ms": null,
+                    "flicker": flicker.0, "flicker_pairs": flicker.1, "polyps_found": 0,
+                    "false_alarms": AlarmCounts::default(),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "polyps": 0, "judged_ms": 0.0, "confirm": rows,
+            "frames": {"with_polyp": with_polyp, "without_polyp": without_polyp},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn shares_of_the_pool_are_those_of_all_its_frames() {
+        // Of shares such as 0.29 the frames of a hundred come back only nearly.
+        let whole = 100;
+        for part in 0..=whole {
+            let mut pool = Pool::default();
+            pool.add("a", counted(part, whole, whole - part, whole, (0.25, 3), &["quiet"]).as_bytes())
+                .unwrap();
+            pool.add("b", counted(1, 2, 0, 5, (0.5, 1), &["quiet"]).as_bytes()).unwrap();
+            let report = pool.report();
+            let f = &report.confirm[0].figures;
+            assert_eq!(f.per_frame_sensitivity, Some((part + 1) as f64 / (whole + 2) as f64));
+            assert_eq!(f.per_frame_specificity, Some((whole - part) as f64 / (whole + 5) as f64));
+            assert_eq!((f.flicker, f.flicker_pairs), (Some(1.25 / 4.0), 4));
+        }
+    }
+
+    #[test]
+    fn a_pool_without_frames_or_polyps_defines_no_share() {
+        let mut pool = Pool::default();
+        pool.add("a", counted(0, 0, 0, 0, (0.0, 0), &["quiet"]).as_bytes()).unwrap();
+        let report = pool.report();
+        let f = &report.confirm[0].figures;
+        assert_eq!(
+            (f.per_polyp_sensitivity, f.per_frame_sensitivity, f.per_frame_specificity),
+            (None, None, None)
+        );
+        assert_eq!((f.first_detection_ms, f.flicker), (None, None));
+    }
+
+    #[test]
+    fn one_setting_that_differs_is_enough_to_refuse() {
+        let mut pool = Pool::default();
+        pool.add("a", counted(1, 2, 1, 2, (0.0, 0), &["off", "quiet"]).as_bytes()).unwrap();
+        for names in [&["off", "balanced"][..], &["off"], &["off", "quiet", "balanced"]] {
+            let refused = pool.add("b", counted(1, 2, 1, 2, (0.0, 0), names).as_bytes());
+            assert!(refused.unwrap_err().to_string().contains("other settings"), "{names:?}");
+        }
+    }
 }

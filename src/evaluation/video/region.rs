@@ -30,6 +30,22 @@ impl Bounds {
         (self.x1 - self.x0).max(0) as u64 * (self.y1 - self.y0).max(0) as u64
     }
 
+    /// The pixels of a box (`[x0, y0, x1, y1]`) within a picture of `width` by `height`: each side at the nearest pixel edge, and
+    /// one pixel where that would leave none.
+    pub fn of_pixels([x0, y0, x1, y1]: [f64; 4], width: f64, height: f64) -> Self {
+        let side = |a: f64, b: f64, end: f64| {
+            let within = |v: f64| v.round().clamp(0.0, end) as i32;
+            let (from, to) = (within(a), within(b));
+            if from < to {
+                return (from, to);
+            }
+            let at = f64::midpoint(a, b).floor().clamp(0.0, (end - 1.0).max(0.0)) as i32;
+            (at, at + 1)
+        };
+        let ((x0, x1), (y0, y1)) = (side(x0, x1, width), side(y0, y1, height));
+        Self { x0, y0, x1, y1 }
+    }
+
     /// (x, y) of its middle, where whole numbers are pixel edges: that of a single pixel is at .5.
     pub fn centre(&self) -> (f64, f64) {
         (f64::from(self.x0 + self.x1) / 2.0, f64::from(self.y0 + self.y1) / 2.0)

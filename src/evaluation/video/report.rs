@@ -213,7 +213,7 @@ pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> S
     let widest = widest.max("confirm".len());
     let mut out = format!(
         "\n{:<widest$}  per-polyp  per-frame  specificity  first alarm  flicker  false alarms per minute | per recording\n\
-         {:<widest$}  sens.      sens.                    ms (mean)         ",
+         {:<widest$}  sens.      sens.                    ms (mean)          ",
         "confirm", ""
     );
     for (name, _) in AlarmCounts::default().named() {

@@ -24,9 +24,9 @@ pub enum HitRule {
 impl HitRule {
     /// Whether a detection hits a polyp of the same frame.
     pub fn hits(self, detection: &Region, truth: &TruthObject) -> bool {
-        let common = |a: &Region, b: &TruthObject| {
-            if b.is_box { a.bounds().intersection(&b.region.bounds()) } else { a.intersection(&b.region) }
-        };
+        // Boxes are compared with boxes; a lesion of several boxes is all of their pixels.
+        let boxed = truth.is_box.then(|| Region::from_bounds(detection.bounds()));
+        let compared = boxed.as_ref().unwrap_or(detection);
         match self {
             Self::Centre => {
                 let (x, y) = detection.centroid();
@@ -34,17 +34,10 @@ impl HitRule {
             }
             // A detection's own pixels must reach into a box.
             Self::Overlap => detection.intersection(&truth.region) > 0,
-            Self::Iou(least) => {
-                let iou = if truth.is_box {
-                    detection.bounds().iou(&truth.region.bounds())
-                } else {
-                    detection.iou(&truth.region)
-                };
-                iou >= least
-            }
+            Self::Iou(least) => compared.iou(&truth.region) >= least,
             Self::Cover(least) => {
                 let area = truth.region.area_px();
-                area > 0 && common(detection, truth) as f64 / area as f64 >= least
+                area > 0 && compared.intersection(&truth.region) as f64 / area as f64 >= least
             }
         }
     }
@@ -240,7 +233,7 @@ impl VideoRules {
             "first detection: from a polyp's first frame to its first hit, mean over the polyps found".into(),
             "false positive: detections that hit no polyp, linked from frame to frame into one".into(),
             format!(
-                "false alarm: the same, going on while it is unmarked for no longer than {} ms; counted however short, of more \
+                "false alarm: the same, going on while two frames that hold it begin no more than {} ms apart; counted however short, of more \
                  than 6 frames in a row, and of at least 0.5, 1 and 2 s from its first frame to the end of its last",
                 self.alarm_gap_ms
             ),

@@ -60,6 +60,9 @@ pub struct VideoScorer {
     polyps: BTreeMap<u64, Seen>,
 }
 
+/// Set in the numbers that the linker gives to polyps without an identity, which no identity may have.
+const NAMELESS: u64 = 1 << 63;
+
 /// Time that only runs forward, whatever the timestamps do.
 #[derive(Debug, Default)]
 struct Clock {
@@ -219,7 +222,7 @@ impl VideoScorer {
             .map(|(region, _)| (0..truth.len()).filter(|&t| self.rules.hit.hits(region, &truth[t])).collect())
             .collect();
         for setting in &mut self.settings {
-            setting.frame(frame, now, self.clock.period_ms, &aged, &hits, &ids);
+            setting.frame(frame, now, self.clock.mean_ms(), &aged, &hits, &ids);
         }
         let whole = Region::union(truth.iter().map(|t| &t.region));
         flicker(&mut self.truth_flicker, &mut self.truth_before, whole);
@@ -229,8 +232,8 @@ impl VideoScorer {
             judged: true,
             detections: aged.len(),
             false_positives: hits.iter().filter(|h| h.is_empty()).count(),
-            polyps: distinct(ids.iter().copied()),
-            hit: distinct(hits.iter().flatten().map(|&t| ids[t])),
+            polyps: distinct(ids.iter().map(|id| id & !NAMELESS)),
+            hit: distinct(hits.iter().flatten().map(|&t| ids[t] & !NAMELESS)),
         };
         self.previous = aged;
         Ok(judgement)
@@ -255,7 +258,11 @@ impl VideoScorer {
         let named: Vec<u64> = truth.iter().filter_map(|t| t.id).collect();
         if named.is_empty() {
             let boxes: Vec<Bounds> = truth.iter().map(|t| t.region.bounds()).collect();
-            return Ok(self.linker.frame(now, &boxes));
+            return Ok(self.linker.frame(now, &boxes).into_iter().map(|id| id | NAMELESS).collect());
+        }
+        if let Some(id) = named.iter().find(|id| **id & NAMELESS != 0) {
+            return Err(Error::input(format!("truth, frame {frame}: {id} is no identity"))
+                .remedy("number the polyps from 1 on"));
         }
         let mut sorted = named.clone();
         sorted.sort_unstable();
@@ -303,11 +310,13 @@ impl VideoScorer {
             })
             .collect();
         let at_once = &self.settings[0];
+        // Those without a name are numbered behind those with one.
+        let named = self.polyps.keys().copied().filter(|id| id & NAMELESS == 0).max().unwrap_or(0);
         let per_polyp = (self.polyps.iter())
             .map(|(&id, seen)| {
                 let hits = at_once.hits.get(&id);
                 PolypFigures {
-                    id,
+                    id: if id & NAMELESS == 0 { id } else { named + (id & !NAMELESS) },
                     first_frame: seen.first_frame,
                     last_frame: seen.last_frame,
                     frames: seen.frames,
@@ -422,7 +431,8 @@ fn distribution(mut values: Vec<f64>) -> Distribution {
     }
     values.sort_by(f64::total_cmp);
     let n = values.len();
-    let at = |p: f64| values[((p / 100.0 * n as f64).ceil() as usize).clamp(1, n) - 1];
+    // In whole numbers: 99.9 % of 1000 is 999, and in floating-point numbers a little more.
+    let at = |per_mille: usize| values[(per_mille * n).div_ceil(1000).clamp(1, n) - 1];
     let mean = values.iter().sum::<f64>() / n as f64;
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n as f64;
     Distribution {
@@ -430,12 +440,12 @@ fn distribution(mut values: Vec<f64>) -> Distribution {
         mean,
         stddev: variance.sqrt(),
         min: values[0],
-        p10: at(10.0),
-        p50: at(50.0),
-        p90: at(90.0),
-        p95: at(95.0),
-        p99: at(99.0),
-        p999: at(99.9),
+        p10: at(100),
+        p50: at(500),
+        p90: at(900),
+        p95: at(950),
+        p99: at(990),
+        p999: at(999),
         max: values[n - 1],
     }
 }

@@ -369,6 +369,17 @@ mod tests {
             assert!(set.frames[2].ends_with("image_10.png"));
             assert_eq!(seen(&mut set), [Some(vec![None]), Some(vec![]), Some(vec![None])]);
         }
+        // By their names without the ending, which a dot begins that is after a dash.
+        for name in ["a-1", "a", "a-1-1"] {
+            picture(&at(&format!("Frame/dashes/{name}.png")));
+        }
+        let dashes = Set::open(Layout::SunSeg, &at("Frame/dashes")).unwrap();
+        assert!(
+            ["a.png", "a-1.png", "a-1-1.png"]
+                .iter()
+                .zip(&dashes.frames)
+                .all(|(name, path)| path.ends_with(name))
+        );
         let mut negative = Set::open(Layout::SunSeg, &at("Frame/negative")).unwrap();
         assert_eq!(seen(&mut negative), vec![Some(vec![]); 3]);
         assert!(Set::open(Layout::SunSeg, &at("Frame")).is_err());
@@ -395,5 +406,70 @@ mod tests {
         let mut two = Set::open(Layout::CvcVideo, &at("2")).unwrap();
         assert_eq!(seen(&mut two), vec![Some(vec![None]); 3]);
         assert!(Set::open(Layout::CvcVideo, dir.path()).is_err());
+    }
+
+    #[test]
+    fn layouts_are_read_by_their_names() {
+        for layout in Layout::ALL {
+            assert_eq!(layout.to_string().parse::<Layout>().unwrap(), layout);
+        }
+        assert_eq!(Layout::ALL.map(|l| l.to_string()), ["real-colon", "sun-seg", "cvc-video"]);
+        assert!("kvasir".parse::<Layout>().is_err());
+    }
+
+    #[test]
+    fn annotations_without_frames_are_the_xml_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let annotations = dir.path().join("002-001_annotations");
+        std::fs::create_dir(&annotations).unwrap();
+        for n in [2, 10, 1] {
+            let text = format!("<annotation><size><width>{n}</width><height>30</height></size></annotation>");
+            std::fs::write(annotations.join(format!("002-001_{n}.XML")), text).unwrap();
+        }
+        std::fs::write(annotations.join("readme.txt"), "as published").unwrap();
+        let mut set = Set::open(Layout::RealColon, &annotations).unwrap();
+        assert_eq!((set.frames.len(), set.truth.frames(), set.fps), (0, 3, None));
+        for (frame, width) in [1, 2, 10].into_iter().enumerate() {
+            assert_eq!(set.truth.frame(frame as u64, Some((width, 30))).unwrap(), Some(vec![]));
+        }
+    }
+
+    #[test]
+    fn a_frame_rate_is_above_zero_and_up_to_a_thousand() {
+        let dir = tempfile::tempdir().unwrap();
+        let annotations = dir.path().join("v_annotations");
+        std::fs::create_dir(&annotations).unwrap();
+        std::fs::write(annotations.join("v_0.xml"), "<annotation/>").unwrap();
+        let with = |fps: &str| {
+            let table = format!("unique_video_name,fps\nv,{fps}\n");
+            std::fs::write(dir.path().join("video_info.csv"), table).unwrap();
+            Set::open(Layout::RealColon, &annotations)
+        };
+        for (text, fps) in [("0.001", 0.001), ("1000", 1000.0)] {
+            assert_eq!(with(text).unwrap().fps, Some(fps));
+        }
+        for bad in ["0", "-25", "1000.5", "inf", "NaN", "", "fast"] {
+            assert!(with(bad).unwrap_err().to_string().contains("video_info.csv"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn frames_of_cvc_are_in_one_order_whichever_folder_they_lie_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        picture(&at("3.png"));
+        picture(&at("images/1.png"));
+        picture(&at("images/10.png"));
+        assert!(Set::open(Layout::CvcVideo, dir.path()).is_err(), "frames without a mask");
+        mask(&at("gt/1.png"), true);
+        let mut set = Set::open(Layout::CvcVideo, dir.path()).unwrap();
+        let names: Vec<_> = set.frames.iter().map(|p| p.file_stem().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["1", "3", "10"]);
+        assert_eq!(seen(&mut set), [Some(vec![None]), None, None]);
+    }
+
+    #[test]
+    fn quoted_fields_hold_commas_and_quotes() {
+        assert_eq!(fields(r#"a, "b, c" ,"d ""e"", f",,"#), ["a", "b, c", "d \"e\", f", "", ""]);
     }
 }

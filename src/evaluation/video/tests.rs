@@ -273,21 +273,28 @@ fn a_phantoms_truth_has_identities() {
 fn an_identity_used_again_after_255_others_is_another_polyp() {
     let (_keep, path) = folder(&[(
         "truth.jsonl",
-        (0..256).map(|i| format!("{{\"frame\":{i}}}\n")).collect::<String>().as_bytes(),
+        (0..600).map(|i| format!("{{\"frame\":{i}}}\n")).collect::<String>().as_bytes(),
     )]);
-    let mut ids = Vec::new();
-    for frame in 0..256u32 {
-        let id = (frame % 255 + 1) as u8;
-        GrayImage::from_pixel(2, 2, Luma([id])).save(path.join(format!("{frame:06}.png"))).unwrap();
+    // A new polyp on every frame, which is still in view on the next.
+    for frame in 0..600u32 {
+        let id = |n: u32| Luma([(n % 255 + 1) as u8]);
+        GrayImage::from_fn(2, 1, |x, _| id((frame + x).saturating_sub(1)))
+            .save(path.join(format!("{frame:06}.png")))
+            .unwrap();
     }
     let mut truth = Truth::open(&path).unwrap();
-    for frame in 0..256 {
-        ids.push(truth.frame(frame, Some((2, 2))).unwrap().unwrap()[0].id.unwrap());
+    let seen: Vec<std::collections::BTreeSet<u64>> = (0..600)
+        .map(|n| truth.frame(n, Some((2, 1))).unwrap().unwrap().iter().map(|o| o.id.unwrap()).collect())
+        .collect();
+    let mut before = std::collections::BTreeSet::new();
+    for (frame, pair) in seen.windows(2).enumerate() {
+        let both: Vec<_> = pair[0].intersection(&pair[1]).collect();
+        assert_eq!(both.len(), 1, "frame {frame}: the same polyp has the same number");
+        before.extend(pair[0].iter().copied());
+        assert!(pair[1].iter().filter(|id| !before.contains(id)).count() <= 1);
     }
-    assert_ne!(ids[0], ids[255]);
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), 256);
+    before.extend(seen[599].iter().copied());
+    assert_eq!(before.len(), 600, "every polyp has a number of its own");
 }
 
 #[test]
@@ -485,6 +492,587 @@ fn an_outline_encloses_what_it_was_taken_from() {
     assert!(Region::from_outline(&[]).is_empty());
 }
 
+#[test]
+fn a_box_has_a_centre_and_a_diagonal() {
+    let b = Bounds { x0: 1, y0: 2, x1: 4, y1: 6 };
+    assert_eq!((b.area(), b.centre(), b.diagonal()), (12, (2.5, 4.0), 5.0));
+    // Turned inside out it holds nothing.
+    assert_eq!(Bounds { x0: 4, y0: 2, x1: 1, y1: 6 }.area(), 0);
+    assert_eq!(Region::default().centroid(), Region::from_runs(vec![]).centroid());
+    assert_eq!(Region::from_runs(vec![]).centroid(), (0.0, 0.0));
+}
+
+#[test]
+fn a_mask_without_whole_rows_is_refused() {
+    assert_eq!(components(3, &[], (0, 0)).unwrap(), []);
+    for (width, pixels) in [(0, 0), (0, 6), (4, 6)] {
+        assert!(components(width, &vec![1; pixels], (0, 0)).is_err(), "{pixels} pixels in rows of {width}");
+    }
+}
+
+#[test]
+fn a_centroid_between_pixels_belongs_to_the_nearest() {
+    // Two pixels wide and high, its middle half a pixel before the polyp's corner; one to the left of it, a whole one.
+    let polyp = mask(None, square(10, 10, 5));
+    for (x, y, hit) in
+        [(9, 9, true), (9, 11, true), (11, 9, true), (8, 9, false), (9, 8, false), (14, 13, false)]
+    {
+        assert_eq!(HitRule::Centre.hits(&square(x, y, 2), &polyp), hit, "{x}, {y}");
+    }
+}
+
+#[test]
+fn exactly_what_a_rule_asks_for_is_enough() {
+    let truth = mask(None, square(10, 10, 10));
+    assert!(HitRule::Iou(1.0).hits(&square(10, 10, 10), &truth));
+    assert!(HitRule::Cover(1.0).hits(&square(10, 10, 10), &truth));
+    // Nothing is covered of nothing.
+    assert!(!HitRule::Cover(0.1).hits(&square(10, 10, 10), &mask(None, Region::default())));
+    // An L: its box covers the polyp, its pixels do not. A box is compared with a box.
+    let l = Region::union([
+        &square(0, 0, 9),
+        &Region::from_bounds(Bounds { x0: 0, y0: 8, x1: 9, y1: 21 }),
+        &square(20, 20, 1),
+    ]);
+    let boxed = TruthObject { is_box: true, ..truth.clone() };
+    assert_eq!([&truth, &boxed].map(|t| HitRule::Cover(1.0).hits(&l, t)), [false, true]);
+
+    let at = |x: i32, y: i32| Bounds { x0: x, y0: y, x1: x + 3, y1: y + 4 };
+    // Both diagonals are 5.
+    assert_eq!(LinkRule::Near(1.0).distance(&at(0, 0), &at(3, 4)), Some(1.0));
+    assert_eq!(LinkRule::Near(2.0).distance(&at(0, 0), &at(6, 8)), Some(2.0));
+    assert_eq!(LinkRule::Near(1.0).distance(&at(0, 0), &at(4, 4)), None);
+    // The mean of the diagonals counts, not the larger.
+    let large = Bounds { x0: -3, y0: -4, x1: 6, y1: 8 };
+    assert_eq!(large.diagonal(), 15.0);
+    assert_eq!(LinkRule::Near(1.0).distance(&at(6, 8), &large), Some(1.0));
+    assert_eq!(LinkRule::Iou(1.0).distance(&at(0, 0), &at(0, 0)), Some(0.0));
+    assert_eq!(LinkRule::Iou(0.2).distance(&at(0, 0), &at(2, 0)), Some(0.8));
+    assert_eq!(LinkRule::Iou(0.3).distance(&at(0, 0), &at(2, 0)), None);
+}
+
+#[test]
+fn settings_are_taken_up_to_their_limits() {
+    assert!("near:100".parse::<LinkRule>().is_ok() && "near:100.5".parse::<LinkRule>().is_err());
+    let with = |change: fn(&mut VideoRules)| {
+        let mut rules = VideoRules::default();
+        change(&mut rules);
+        rules.validate().is_ok()
+    };
+    assert!(with(|r| (r.link_gap_ms, r.alarm_gap_ms) = (0.0, 0.0)));
+    assert!(!with(|r| r.link_gap_ms = -1.0) && !with(|r| r.alarm_gap_ms = -1.0));
+    assert!(!with(|r| r.link_gap_ms = f64::INFINITY) && !with(|r| r.alarm_gap_ms = f64::NAN));
+    assert!(with(|r| r.persistence = vec![1, 1000]) && with(|r| r.persistence = vec![]));
+    assert!(!with(|r| r.persistence = vec![1, 0]) && !with(|r| r.persistence = vec![1001, 1]));
+}
+
+#[test]
+fn the_rules_are_said_with_their_numbers() {
+    let said = |rules: VideoRules| rules.sentences().join("\n");
+    let one = said(VideoRules {
+        link: LinkRule::Near(1.25),
+        link_gap_ms: 321.0,
+        alarm_gap_ms: 54.0,
+        hit: HitRule::Cover(0.375),
+        ..VideoRules::default()
+    });
+    for words in [
+        "cover:0.375",
+        "at least 0.375 of it",
+        "near:1.25",
+        "within 1.25 mean",
+        "321 ms",
+        "54 ms",
+        "however small",
+    ] {
+        assert!(one.contains(words), "{words} in {one}");
+    }
+    let two = said(VideoRules {
+        link: LinkRule::Iou(0.625),
+        hit: HitRule::Iou(0.875),
+        min_area_px: 1,
+        ..VideoRules::default()
+    });
+    for words in
+        ["iou:0.625", "at least 0.625, best", "intersection over union is at least 0.875", "fewer than 1 px"]
+    {
+        assert!(two.contains(words), "{words} in {two}");
+    }
+    assert!(!two.contains("however small"));
+    assert!(said(VideoRules { link: LinkRule::All, ..VideoRules::default() }).contains("one polyp"));
+}
+
+#[test]
+fn detections_that_do_not_overlap_the_frame_befores_are_new() {
+    // Apart on each frame; then one that overlaps an old and a new one is as old as the old one.
+    let frames = [
+        vec![square(0, 0, 10)],
+        vec![square(20, 0, 10)],
+        vec![square(25, 0, 10), square(40, 0, 10)],
+        vec![square(30, 0, 12)],
+    ];
+    let mut scorer =
+        VideoScorer::new(VideoRules { persistence: vec![3, 2, 2, 1], ..VideoRules::default() }).unwrap();
+    for (frame, regions) in (0..).zip(&frames) {
+        scorer.frame(seen(frame, regions), Some(&[])).unwrap();
+    }
+    let report = scorer.report();
+    assert_eq!(report.persistence.iter().map(|p| p.frames).collect::<Vec<_>>(), [1, 2, 3]);
+    // Ages: 1; 1; 2 and 1; 3.
+    assert_eq!([1, 2, 3].map(|k| at(&report, k).false_positive_regions), [5, 2, 1]);
+}
+
+#[test]
+fn each_polyp_is_counted_once_however_often_it_is_hit() {
+    let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
+    let truth = [mask(Some(9), square(40, 40, 20)), mask(Some(2), square(0, 0, 20))];
+    // Two hit polyp 9, one polyp 2, one none.
+    let regions = [square(41, 41, 5), square(50, 50, 5), square(5, 5, 5), square(80, 0, 5)];
+    let judged = scorer.frame(seen(0, &regions), Some(&truth)).unwrap();
+    assert_eq!((judged.polyps, judged.hit), (vec![2, 9], vec![2, 9]));
+    assert_eq!((judged.detections, judged.false_positives, judged.judged), (4, 1, true));
+    assert_eq!(scorer.report().figures.per_appearance_sensitivity, Some(1.0));
+    // An identity twice is refused though another stands between.
+    let twice = [truth[0].clone(), truth[1].clone(), mask(Some(9), square(80, 80, 5))];
+    assert!(scorer.frame(seen(1, &[]), Some(&twice)).is_err());
+}
+
+#[test]
+fn everything_as_one_polyp_leaves_false_alarms_apart() {
+    for (link, alarms) in [(LinkRule::All, 2), (LinkRule::Near(0.1), 3), (LinkRule::Iou(0.5), 3)] {
+        let mut scorer = VideoScorer::new(VideoRules { link, ..VideoRules::default() }).unwrap();
+        let truth = [mask(None, square(0, 0, 10)), mask(None, square(30, 0, 10))];
+        // The second stray moves by 40 % of its width, which only the default takes for the same.
+        scorer.frame(seen(0, &[square(50, 50, 10), square(90, 50, 10)]), Some(&truth)).unwrap();
+        scorer.frame(seen(1, &[square(50, 50, 10), square(94, 50, 10)]), Some(&truth)).unwrap();
+        let report = scorer.report();
+        assert_eq!(report.polyps, if link == LinkRule::All { 1 } else { 2 });
+        assert_eq!(report.figures.false_positives, alarms, "{link}");
+        assert_eq!(report.figures.false_alarms.runs, alarms, "{link}");
+    }
+}
+
+#[test]
+fn a_frame_nobody_judged_parts_the_masks_before_and_after_it() {
+    let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
+    let at = |x: i32| square(x, 0, 10);
+    for (frame, x, judged) in [(0, 0, true), (1, 0, true), (2, 0, false), (3, 30, true), (4, 30, true)] {
+        let truth = [mask(Some(1), at(x))];
+        scorer.frame(seen(frame, &[at(x)]), judged.then_some(&truth)).unwrap();
+    }
+    let report = scorer.report();
+    assert_eq!((report.figures.flicker, report.figures.flicker_pairs), (Some(0.0), 2));
+    assert_eq!(report.flicker_truth, Some(0.0));
+}
+
+#[test]
+fn a_step_of_up_to_five_seconds_is_time_and_a_longer_one_a_fault() {
+    for (step_ns, irregular, judged_ms) in [(5_000_000_000u64, 0, 2.0 * 5000.0), (5_000_000_001, 1, 0.0)] {
+        let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
+        for pts_ns in [0, step_ns] {
+            let detected = FrameDetections { frame: pts_ns.min(1), pts_ns, regions: vec![square(0, 0, 5)] };
+            scorer.frame(detected, Some(&[])).unwrap();
+        }
+        let report = scorer.report();
+        assert_eq!((report.frames.irregular_timestamps, report.judged_ms), (irregular, judged_ms));
+        // Five seconds later it is another alarm. Without any time nothing is a rate.
+        let rate = report.figures.false_positives_per_minute;
+        assert_eq!(rate, (irregular == 0).then(|| 2.0 * 60_000.0 / judged_ms));
+        assert_eq!(report.figures.switches_per_minute, None);
+    }
+}
+
+#[test]
+fn the_first_detections_are_described_by_their_mean_and_ranks() {
+    // Polyp n comes into view on frame n and is hit for the first time some frames later, each by another number of frames.
+    let count = 12;
+    let later = |n: u64| 5 * n % count;
+    let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
+    for frame in 0..2 * count {
+        let in_view: Vec<u64> = (0..count).filter(|n| frame >= *n).rev().collect();
+        let place = |n: u64| square(20 * n as i32, 0, 10);
+        let truth: Vec<_> = in_view.iter().map(|&n| mask(Some(n), place(n))).collect();
+        let regions: Vec<_> = in_view.iter().filter(|&&n| frame >= n + later(n)).map(|&n| place(n)).collect();
+        scorer.frame(seen(frame, &regions), Some(&truth)).unwrap();
+    }
+    let report = scorer.report();
+    let delays: Vec<f64> = (0..count).map(|n| n as f64 * 40.0).collect();
+    let mean = delays.iter().sum::<f64>() / count as f64;
+    let variance = delays.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / count as f64;
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    let d = report.figures.first_detection;
+    assert!(near(report.figures.first_detection_ms.unwrap(), mean), "{:?}", report.figures);
+    assert_eq!(d.count, count);
+    assert!(near(d.mean, mean) && near(d.stddev, variance.sqrt()), "{d:?}");
+    // The smallest value that so many do not exceed.
+    for (p, got) in [(10, d.p10), (50, d.p50), (90, d.p90), (95, d.p95), (99, d.p99)] {
+        let wanted = delays
+            .iter()
+            .find(|v| 100 * delays.iter().filter(|w| w <= v).count() >= p * delays.len())
+            .unwrap();
+        assert!(near(got, *wanted), "{p}: {d:?}");
+    }
+    assert!(near(d.min, 0.0) && near(d.max, 440.0) && near(d.p999, 440.0), "{d:?}");
+    for polyp in &report.per_polyp {
+        assert!(near(polyp.first_detection_ms.unwrap(), later(polyp.id) as f64 * 40.0), "{polyp:?}");
+    }
+    assert_eq!(at(&report, 1).false_alarms, AlarmCounts::default());
+}
+
+#[test]
+fn false_alarms_are_counted_by_how_long_they_last() {
+    let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
+    for frame in 0..60 {
+        // 13 frames of 40 ms, and one.
+        let regions = if frame < 13 || frame == 40 { vec![square(0, 0, 5)] } else { vec![] };
+        scorer.frame(seen(frame, &regions), Some(&[])).unwrap();
+    }
+    let alarms = scorer.report().figures.false_alarms;
+    let wanted = AlarmCounts {
+        marked_frames: 14,
+        runs: 2,
+        more_than_6_frames: 1,
+        at_least_500_ms: 1,
+        ..AlarmCounts::default()
+    };
+    assert_eq!(alarms, wanted);
+}
+
+#[test]
+fn a_report_says_its_figures_under_their_headings() {
+    let figures = VideoFigures {
+        per_polyp_sensitivity: Some(0.5),
+        per_frame_sensitivity: Some(0.25),
+        per_frame_specificity: Some(0.75),
+        first_detection_ms: Some(120.0),
+        false_positives_per_minute: Some(3.0),
+        flicker: Some(0.125),
+        switches_per_minute: Some(7.0),
+        false_alarms: AlarmCounts { marked_frames: 90, runs: 9, ..AlarmCounts::default() },
+        ..VideoFigures::default()
+    };
+    let row = |name: &str| ConfirmFigures {
+        name: name.into(),
+        numbers: None,
+        figures: figures.clone(),
+        per_polyp: vec![],
+    };
+    let mut report = VideoReport {
+        polyps: 2,
+        figures: figures.clone(),
+        persistence: vec![PersistenceFigures { frames: 3, delay_ms: 80.0, figures: figures.clone() }],
+        confirm: vec![row("off"), row("balanced,again=0")],
+        gates: [("blurred", GateCounts { frames: 4, with_polyp: 1 }), ("bubbles", GateCounts::default())]
+            .into(),
+        flicker_truth: Some(0.0625),
+        frames: FrameTotals {
+            judged: 30,
+            with_polyp: 20,
+            without_polyp: 10,
+            unjudged: 5,
+            irregular_timestamps: 6,
+        },
+        judged_ms: 90_000.0,
+        per_polyp: vec![],
+        rules: vec!["the first rule".into(), "the second rule".into()],
+    };
+    let text = report.text();
+    assert_eq!(
+        text.lines().next(),
+        Some(
+            "2 polyps; 30 frames judged (20 with a polyp, 10 without), 90.0 s; 5 frames without truth; 6 irregular timestamps"
+        )
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    // Where the first line that begins so lies.
+    let line = |start: &str| {
+        lines.iter().position(|l| l.starts_with(start)).unwrap_or_else(|| panic!("{start} in {text}"))
+    };
+    // A figure ends within its heading's column, which ends where the next one begins.
+    let under = |heading: usize, value: usize, column: &str, next: &str, figure: &str| {
+        let (from, to) =
+            (lines[heading].find(column).unwrap(), lines[heading].find(next).unwrap_or(lines[value].len()));
+        let cell = lines[value].get(from..to.min(lines[value].len())).unwrap();
+        assert_eq!(cell.trim(), figure, "{column} in {text}");
+    };
+    let top = line("persistence");
+    assert_eq!(lines[top - 1], "", "a gap before the table");
+    assert_eq!(
+        lines[top + 2].split_whitespace().collect::<Vec<_>>(),
+        ["3", "80", "0.500", "0.250", "0.750", "120", "3.00", "0.125", "7.0"]
+    );
+    for (column, next, figure) in [
+        ("per-polyp", "per-frame", "0.500"),
+        ("per-frame", "specificity", "0.250"),
+        ("specificity", "first", "0.750"),
+        ("first detection", "false pos.", "120"),
+        ("false pos.", "flicker", "3.00"),
+        ("flicker", "switches", "0.125"),
+        ("switches", "\n", "7.0"),
+    ] {
+        under(top, top + 2, column, next, figure);
+    }
+    assert_eq!(lines[top + 3], "truth's own flicker 0.062");
+    let confirm = line("confirm");
+    assert_eq!((lines[confirm - 1], confirm), ("", top + 5));
+    for (k, name) in ["off", "balanced,again=0"].into_iter().enumerate() {
+        let value = lines[confirm + 2 + k];
+        assert!(value.starts_with(&format!("{name:<16}  ")), "{value}");
+        // Of a minute and a half, and of one recording.
+        assert!(
+            value.contains("60.00 |  90.0")
+                && value.contains("6.00 |   9.0")
+                && value.contains("0.00 |   0.0")
+        );
+        under(confirm, confirm + 2 + k, "per-polyp", "per-frame", "0.500");
+        under(confirm, confirm + 2 + k, "first alarm", "flicker", "120");
+        for (name, count) in figures.false_alarms.named() {
+            // A definition's name ends where its figures do, or a column before.
+            let end = lines[confirm + 1].find(name).unwrap() + name.len();
+            let cell = format!("| {:>5.1}", count as f64);
+            let ends = |at: usize| value.get(..at).is_some_and(|v| v.ends_with(&cell));
+            assert!(ends(end) || ends(end + 1), "{name} in {text}");
+        }
+    }
+    assert_eq!(lines[confirm + 4], "frames that start no track: blurred 4 (1 with a polyp)");
+    assert_eq!(lines[confirm + 5..], ["", "", "the first rule", "the second rule"]);
+
+    // What there is none of is not mentioned.
+    report.frames = FrameTotals { judged: 30, ..FrameTotals::default() };
+    report.gates.clear();
+    report.confirm.clear();
+    report.flicker_truth = None;
+    let text = report.text();
+    for word in ["without truth", "irregular", "start no track", "confirm", "own flicker"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+    // No time, no rate; a short name is as wide as its heading.
+    (report.confirm, report.judged_ms) = (vec![row("off")], 0.0);
+    let text = report.text();
+    assert!(text.contains("\noff      ") && text.contains("– |  90.0") && !text.contains("inf"), "{text}");
+}
+
+#[test]
+fn a_folder_of_maps_whose_names_are_frame_numbers_may_have_gaps() {
+    let frames = |names: &[&str]| {
+        let (_keep, path) = folder(&[]);
+        for name in names {
+            GrayImage::new(3, 2).save(path.join(format!("{name}.png"))).unwrap();
+        }
+        let mut maps = Detections::from_maps(&path, 0.5, None, 30.0).unwrap();
+        assert_eq!(maps.skipped(), None);
+        let found: Vec<_> = maps.by_ref().map(|d| d.unwrap()).map(|d| (d.frame, d.pts_ns)).collect();
+        (found, maps.skipped())
+    };
+    // Thirds of a second, to the nearest nanosecond.
+    let at = |n: u64| (n, (n * 1_000_000_000 + 15) / 30);
+    assert_eq!(frames(&["0", "1", "2"]), (vec![at(0), at(1), at(2)], None));
+    assert_eq!(frames(&["0", "3", "4", "8"]), (vec![at(0), at(3), at(4), at(8)], Some((5, 1))));
+    // Numbers that do not count from 0, or that repeat, are names.
+    assert_eq!(frames(&["1", "3"]), (vec![at(0), at(1)], None));
+    assert_eq!(frames(&["0", "00", "5"]), (vec![at(0), at(1), at(2)], None));
+}
+
+#[test]
+fn a_kept_map_marks_what_was_detected() {
+    use crate::frame::{FrameId, Pts, Rect};
+    let (_keep, path) = folder(&[]);
+    // Every level there is; the threshold on one of them, between two, below the first and above all but the last.
+    GrayImage::from_fn(32, 8, |x, y| Luma([(8 * x + y) as u8])).save(path.join("0.png")).unwrap();
+    for threshold in [100.0 / 255.0, 100.5 / 255.0, 0.001, 0.9999] {
+        let mut maps = Detections::from_maps(&path, threshold, None, 25.0).unwrap().with_maps();
+        let detected = maps.next().unwrap().unwrap();
+        let map = maps.map_of(&detected).unwrap();
+        assert_eq!((map.frame, map.pts, map.size, map.classes), (FrameId(0), Pts(0), (8, 32), 1));
+        assert_eq!((map.view, map.picture_size), (Rect::full(32, 8), (32, 8)));
+        for (i, &logit) in map.logits.iter().enumerate() {
+            let (x, y) = (i as i32 % 32, i as i32 / 32);
+            let level = 8 * x + y;
+            assert_eq!(
+                logit >= map.level,
+                detected.regions.iter().any(|r| r.contains(x, y)),
+                "level {level}"
+            );
+            assert_eq!(logit >= map.level, f64::from(level) >= threshold * 255.0, "level {level}");
+            // The logit is that of the map, which ends half a level before certainty, or the nearest that marks the same.
+            let p = (f64::from(level) / 255.0).clamp(0.5 / 255.0, 1.0 - 0.5 / 255.0);
+            let own = (p / (1.0 - p)).ln();
+            let nearest =
+                if logit >= map.level { own.max(map.level.into()) } else { own.min(map.level.into()) };
+            assert!((f64::from(logit) - nearest).abs() < 2e-3, "level {level}");
+        }
+        // Nobody asked for it.
+        let mut without = Detections::from_maps(&path, threshold, None, 25.0).unwrap();
+        let detected = without.next().unwrap().unwrap();
+        assert!(without.map_of(&detected).is_none());
+    }
+}
+
+#[test]
+fn rules_that_maps_and_masks_were_read_by_are_counted() {
+    use crate::evaluation::images::NoteKind;
+    let (_keep, path) = folder(&[]);
+    for name in ["0.png", "1.png"] {
+        let deep = image::ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(20, 20, |x, _| {
+            Luma([u16::from(x < 9) * 60_000])
+        });
+        deep.save(path.join(name)).unwrap();
+    }
+    let mut maps = Detections::from_maps(&path, 0.5, None, 25.0).unwrap();
+    assert!(maps.by_ref().all(|d| d.is_ok()));
+    assert_eq!(maps.notes().get(&NoteKind::SixteenBitPrediction), Some(&2));
+    let mut truth = Truth::open(&path).unwrap();
+    assert!((0..2).all(|n| truth.frame(n, None).unwrap().is_some()));
+    assert_eq!(truth.notes().get(&NoteKind::SixteenBitMask), Some(&2));
+}
+
+#[test]
+fn the_levels_of_a_truth_mask_are_those_asked_for() {
+    use crate::evaluation::images::MaskLevels;
+    let (_keep, path) = folder(&[]);
+    GrayImage::from_fn(20, 10, |x, _| Luma([[0, 60, 255, 0][x as usize / 5]]))
+        .save(path.join("0.png"))
+        .unwrap();
+    for (levels, area) in [(MaskLevels::Nonzero, 100), (MaskLevels::Half, 50)] {
+        let mut truth = Truth::open(&path).unwrap().with_levels(levels);
+        let objects = truth.frame(0, None).unwrap().unwrap();
+        assert_eq!(objects.iter().map(|o| o.region.area_px()).sum::<u64>(), area, "{levels:?}");
+    }
+}
+
+#[test]
+fn a_speck_is_smaller_than_the_least_polyp() {
+    let (_keep, path) = folder(&[]);
+    // 5x5 and 4x6 pixels.
+    GrayImage::from_fn(40, 20, |x, y| {
+        Luma([if (x < 5 && y < 5) || ((20..24).contains(&x) && y < 6) { 255 } else { 0 }])
+    })
+    .save(path.join("0.png"))
+    .unwrap();
+    let mut truth = Truth::open(&path).unwrap();
+    assert_eq!(truth.specks(), 0);
+    let objects = truth.frame(0, None).unwrap().unwrap();
+    assert_eq!(objects.iter().map(|o| o.region.area_px()).collect::<Vec<_>>(), [SPECK_PX]);
+    assert_eq!(truth.specks(), 1);
+}
+
+#[test]
+fn boxes_have_an_area_within_the_picture_and_are_rounded() {
+    let open = |b: &str, id: &str| {
+        let text = format!(
+            "{{\"width\":100,\"height\":50,\"frames\":[[{{\"bbox\":[1,2,3,4]}},{{\"bbox\":{b}{id}}}]]}}"
+        );
+        let (_keep, path) = folder(&[("boxes.json", text.as_bytes())]);
+        Truth::open(&path.join("boxes.json"))
+    };
+    for empty in ["[5,1,5,9]", "[1,5,9,5]", "[100,1,110,9]", "[1,50,9,60]", "[-9,1,0,9]", "[1,-9,9,0]"] {
+        assert!(open(empty, "").unwrap_err().to_string().contains("no box"), "{empty}");
+    }
+    let mut truth = open("[-3,1.5,2.4,99]", "").unwrap();
+    let objects = truth.frame(0, None).unwrap().unwrap();
+    assert_eq!(objects[1].region.bounds(), Bounds { x0: 0, y0: 2, x1: 2, y1: 50 });
+    // One identity is enough to say that there are some.
+    assert_eq!(truth.describe(), "boxes without identities");
+    assert_eq!(open("[1,2,3,4]", ",\"id\":7").unwrap().describe(), "boxes with identities");
+}
+
+#[test]
+fn a_line_that_is_no_frame_of_a_phantom_is_named() {
+    let (_keep, path) = folder(&[("truth.jsonl", b"{\"frame\":0}\n\n{\"frame\":-1}\n")]);
+    let said = Truth::open(&path).unwrap_err().to_string();
+    assert!(said.contains("truth.jsonl, line 3: is no truth"), "{said}");
+    let (_keep, path) = folder(&[("truth.jsonl", b"")]);
+    assert!(Truth::open(&path).unwrap().describe().contains("phantom"));
+}
+
+/// A map of two classes that covers the right lower part of a picture, with a polyp in the given class or none.
+fn half_map(polyp: Option<usize>) -> Vec<f32> {
+    // Three rows of five, two classes.
+    let mut logits = vec![-8.0; 30];
+    if let Some(class) = polyp {
+        for i in [6, 7, 8, 11, 12, 13] {
+            logits[class * 15 + i] = 8.0;
+        }
+    }
+    logits
+}
+
+#[test]
+fn settings_side_by_side_measure_what_each_of_them_draws() {
+    use crate::frame::{FrameId, Picture, PictureInfo, PixelFormat, Pts, Rect};
+    use crate::tracks::Variant;
+    let variants: Vec<Variant> = ["off", "balanced,again=0"].iter().map(|v| v.parse().unwrap()).collect();
+    let mut comparison = Comparison::new(&variants, &VideoRules::default()).unwrap();
+    // A white picture is over-exposed, none says nothing.
+    let info = PictureInfo::new(PixelFormat::Rgb, 640, 480);
+    let white = vec![255u8; crate::frame::packed_len(&info)];
+    let white = Picture::packed(info, &white).unwrap();
+    let view = Rect::new(140, 180, 500, 300);
+    let map = |frame: u64, logits: &'static [f32], picture| FrameMap {
+        frame: FrameId(frame),
+        pts: Pts(frame * PERIOD_NS),
+        picture,
+        picture_size: (640, 480),
+        view,
+        scenery: view,
+        logits,
+        classes: 2,
+        size: (3, 5),
+        level: 0.0,
+    };
+    // A hundred picture pixels a map pixel: the polyp is that of the map.
+    let polyp = [mask(Some(1), Region::from_bounds(Bounds { x0: 240, y0: 280, x1: 540, y1: 480 }))];
+    let (nothing, first, second) = (half_map(None), half_map(Some(0)), half_map(Some(1)));
+    let [nothing, first, second]: [&'static [f32]; 3] = [nothing, first, second].map(|m| &*m.leak());
+    for frame in 0..30 {
+        let (logits, truth) = match frame {
+            0..=2 => (nothing, &[][..]),
+            3..=7 => (first, &polyp[..]),
+            8..=12 => (second, &polyp[..]),
+            // Still in view and no longer seen, while it may still be drawn.
+            13..=16 => (nothing, &polyp[..]),
+            // One frame of nothing real, when the polyp's track has long ended.
+            27 => (first, &[][..]),
+            _ => (nothing, &[][..]),
+        };
+        let picture = matches!(frame, 0 | 17 | 18).then_some(&white);
+        comparison.frame(&map(frame, logits, picture), Some(truth)).unwrap();
+    }
+    // One with a polyp, and one of which nobody knows.
+    comparison.frame(&map(30, nothing, Some(&white)), Some(&polyp)).unwrap();
+    comparison.frame(&map(31, nothing, Some(&white)), None).unwrap();
+    let gates = comparison.gates();
+    assert_eq!(gates.len(), crate::frame::Gate::ALL.len());
+    let all: Vec<_> = gates.values().filter(|c| c.frames > 0).collect();
+    assert_eq!(all, [&GateCounts { frames: 4, with_polyp: 1 }]);
+
+    let rows = comparison.report();
+    assert_eq!(rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["off", "balanced,again=0"]);
+    let off = &rows[0].figures;
+    // Hit on ten of the fifteen frames, at once; marked wrongly on one of 16.
+    assert_eq!((off.per_polyp_sensitivity, off.first_detection_ms), (Some(1.0), Some(0.0)));
+    assert_eq!(off.per_frame_sensitivity, Some(10.0 / 15.0));
+    assert_eq!(off.per_frame_specificity, Some(15.0 / 16.0));
+    // It appears and vanishes, twice, and stands still between the classes.
+    assert_eq!(off.flicker, Some(4.0 / 13.0));
+    let balanced = &rows[1].figures;
+    assert!(balanced.first_detection_ms.unwrap() >= 80.0, "{balanced:?}");
+    assert_eq!((balanced.false_alarms.runs, balanced.per_polyp_sensitivity), (0, Some(1.0)));
+    assert_eq!(rows[1].per_polyp[0].id, 1);
+
+    // A map that is smaller than it says, or of no class, is refused.
+    for wrong in [
+        FrameMap { logits: &nothing[..29], ..map(32, nothing, None) },
+        FrameMap { classes: 0, ..map(32, nothing, None) },
+        FrameMap { size: (3, 6), ..map(32, nothing, None) },
+    ] {
+        assert!(comparison.frame(&wrong, None).is_err());
+    }
+    let mut empty = Comparison::new(&[], &VideoRules::default()).unwrap();
+    empty.frame(&FrameMap { classes: 0, ..map(0, nothing, None) }, None).unwrap();
+    assert!(empty.report().is_empty());
+}
+
 fn any_map() -> impl Strategy<Value = (usize, Vec<u8>)> {
     (1usize..14, 1usize..14, 0.0f64..1.0)
         .prop_flat_map(|(w, h, p)| (Just(w), proptest::collection::vec(proptest::bool::weighted(p), w * h)))
@@ -580,6 +1168,135 @@ proptest! {
             prop_assert!(b.per_frame_sensitivity <= a.per_frame_sensitivity);
             prop_assert!(b.per_frame_specificity >= a.per_frame_specificity);
             prop_assert!(b.false_positive_regions <= a.false_positive_regions);
+        }
+    }
+}
+
+/// Numbers for boxes by the definition: of all pairs of a thing and a box that are one, again and again the closest.
+struct PlainLinker(LinkRule, f64, Vec<(u64, Bounds, f64)>, u64);
+
+impl PlainLinker {
+    fn frame(&mut self, now: f64, boxes: &[Bounds]) -> Vec<u64> {
+        let Self(rule, gap, things, next) = self;
+        things.retain(|t| now - t.2 <= *gap);
+        let mut given = vec![None; boxes.len()];
+        let mut free: Vec<bool> = vec![true; things.len()];
+        loop {
+            let mut best: Option<(f64, usize, usize)> = None;
+            for t in (0..things.len()).filter(|&t| free[t]) {
+                for b in (0..boxes.len()).filter(|&b| given[b].is_none()) {
+                    let Some(distance) = rule.distance(&things[t].1, &boxes[b]) else { continue };
+                    if best.is_none_or(|best| distance < best.0) {
+                        best = Some((distance, t, b));
+                    }
+                }
+            }
+            let Some((_, t, b)) = best else { break };
+            free[t] = false;
+            given[b] = Some(things[t].0);
+            things[t] = (things[t].0, boxes[b], now);
+        }
+        let mut out = Vec::new();
+        for (number, &bounds) in given.into_iter().zip(boxes) {
+            out.push(number.unwrap_or_else(|| {
+                *next += 1;
+                things.push((*next, bounds, now));
+                *next
+            }));
+        }
+        out
+    }
+}
+
+fn any_boxes() -> impl Strategy<Value = Vec<Bounds>> {
+    let any = (0i32..60, 0i32..30, 1i32..20, 1i32..20);
+    proptest::collection::vec(
+        any.prop_map(|(x, y, w, h)| Bounds { x0: x, y0: y, x1: x + w, y1: y + h }),
+        0..5,
+    )
+}
+
+/// Whether a point lies strictly within a triangle, by whole numbers.
+fn within([a, b, c]: [[i32; 2]; 3], p: [i32; 2]) -> bool {
+    let side = |a: [i32; 2], b: [i32; 2]| (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]);
+    let sides = [side(a, b), side(b, c), side(c, a)];
+    sides.iter().all(|s| *s > 0) || sides.iter().all(|s| *s < 0)
+}
+
+/// Whether a pixel belongs to the line from one centre to another: no further from it than half a pixel, across the way it
+/// runs. `None` at exactly half a pixel, where one of two is as good as the other.
+fn on_line(a: [i32; 2], b: [i32; 2], p: [i32; 2]) -> Option<bool> {
+    let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
+    let inside = |k: usize| (a[k].min(b[k])..=a[k].max(b[k])).contains(&p[k]);
+    if !inside(0) || !inside(1) {
+        return Some(false);
+    }
+    let off = 2 * (dx * (p[1] - a[1]) - dy * (p[0] - a[0])).abs();
+    let half = dx.abs().max(dy.abs());
+    if off == half && half > 0 { None } else { Some(off <= half) }
+}
+
+proptest! {
+    #[test]
+    fn the_closest_pair_is_linked_first(
+        rule in prop_oneof![(0.2f64..2.0).prop_map(LinkRule::Near), (0.05f64..0.9).prop_map(LinkRule::Iou)],
+        frames in proptest::collection::vec((1u32..120, any_boxes()), 1..8),
+    ) {
+        let mut linker = Linker::new(rule, 100.0, 1);
+        let mut plain = PlainLinker(rule, 100.0, Vec::new(), 0);
+        let mut now = 0.0;
+        for (step, boxes) in frames {
+            now += f64::from(step);
+            prop_assert_eq!(linker.frame(now, &boxes), plain.frame(now, &boxes));
+        }
+    }
+
+    #[test]
+    fn runs_in_any_order_are_the_pixels_they_hold(runs in proptest::collection::vec((0i32..6, -4i32..20, -3i32..7), 0..20)) {
+        let runs: Vec<Run> = runs.into_iter().map(|(y, x0, n)| Run { y, x0, x1: x0 + n }).collect();
+        let region = Region::from_runs(runs.clone());
+        let wanted: std::collections::BTreeSet<_> = runs.iter().flat_map(|r| (r.x0..r.x1).map(|x| (r.y, x))).collect();
+        let got: Vec<_> = pixels(&region).into_iter().map(|(x, y)| (y, x)).collect();
+        prop_assert_eq!(&got, &wanted.iter().copied().collect::<Vec<_>>());
+        prop_assert_eq!(region.area_px(), wanted.len() as u64);
+        // Apart from each other within a row.
+        prop_assert!(region.runs().windows(2).all(|w| w[0].y < w[1].y || w[0].x1 < w[1].x0));
+        let xs = || wanted.iter().map(|p| p.1);
+        let bounds = xs().min().map_or(Bounds::default(), |x0| Bounds {
+            x0,
+            y0: wanted.first().unwrap().0,
+            x1: xs().max().unwrap() + 1,
+            y1: wanted.last().unwrap().0 + 1,
+        });
+        prop_assert_eq!(region.bounds(), bounds);
+    }
+
+    #[test]
+    fn a_map_lies_where_it_is_put((width, map) in any_map(), dx in -9i32..9, dy in -9i32..9) {
+        let here = Region::from_map(width, &map, (0, 0), |v| v != 0);
+        let there = Region::from_map(width, &map, (dx, dy), |v| v != 0);
+        let moved: Vec<_> = pixels(&here).into_iter().map(|(x, y)| (x + dx, y + dy)).collect();
+        prop_assert_eq!(pixels(&there), moved.clone());
+        let mut parts: Vec<_> = components(width, &map, (dx, dy)).unwrap().iter().flat_map(pixels).collect();
+        parts.sort_unstable_by_key(|&(x, y)| (y, x));
+        prop_assert_eq!(parts, moved);
+    }
+
+    #[test]
+    fn an_outline_is_its_line_and_what_lies_within(corners in any::<[[u8; 2]; 3]>()) {
+        let corners = corners.map(|p| p.map(|v| i32::from(v % 24)));
+        let [a, b, c] = corners;
+        let region = Region::from_outline(&corners);
+        for y in -1..25 {
+            for x in -1..25 {
+                let p = [x, y];
+                let lines = [on_line(a, b, p), on_line(b, c, p), on_line(c, a, p)];
+                if within(corners, p) || lines.contains(&Some(true)) {
+                    prop_assert!(region.contains(x, y), "{p:?} is missing of {corners:?}");
+                } else if !lines.contains(&None) {
+                    prop_assert!(!region.contains(x, y), "{p:?} is too much of {corners:?}");
+                }
+            }
         }
     }
 }

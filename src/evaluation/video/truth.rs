@@ -29,7 +29,7 @@ enum Kind {
     /// Frame → mask of identities.
     Phantom { folder: PathBuf, frames: u64, ids: Generations },
     /// Frame → mask, binary.
-    Masks { files: HashMap<u64, PathBuf>, frames: u64 },
+    Masks { files: HashMap<u64, PathBuf>, frames: u64, numbered: bool },
     /// Frame → boxes; `None` where nobody looked.
     Boxes { path: PathBuf, frames: Vec<Option<Box<[BoxLine]>>>, size: (usize, usize) },
     /// Frame → mask, binary; a frame without one has no polyp if `clean`, otherwise nobody knows.
@@ -159,6 +159,11 @@ impl Truth {
         }
     }
 
+    /// Whether the names of its files are the numbers of frames, counted from 0.
+    pub fn is_numbered(&self) -> bool {
+        matches!(self.kind, Kind::Masks { numbered: true, .. })
+    }
+
     /// Regions of truth masks that were too small to be polyps, so far.
     pub fn specks(&self) -> u64 {
         self.specks
@@ -222,18 +227,16 @@ impl Truth {
                 let Some(Some(boxes)) = usize::try_from(frame).ok().and_then(|i| frames.get(i)) else {
                     return Ok(None);
                 };
-                let within = |v: f64, end: usize| v.round().clamp(0.0, end as f64) as i32;
                 Ok(Some(
                     boxes
                         .iter()
                         .map(|b| TruthObject {
                             id: b.id,
-                            region: Region::from_bounds(Bounds {
-                                x0: within(b.bbox[0], *width),
-                                y0: within(b.bbox[1], *height),
-                                x1: within(b.bbox[2], *width),
-                                y1: within(b.bbox[3], *height),
-                            }),
+                            region: Region::from_bounds(Bounds::of_pixels(
+                                b.bbox,
+                                *width as f64,
+                                *height as f64,
+                            )),
                             is_box: true,
                         })
                         .collect(),
@@ -298,8 +301,22 @@ fn masks(folder: &Path) -> Result<Kind> {
             .remedy("give a phantom's truth, a folder of masks, or a file of boxes"));
     }
     let numbers: Option<Vec<u64>> = found.iter().map(|(stem, _)| stem.parse().ok()).collect();
+    let numbered = numbers.is_some();
     let files: HashMap<u64, PathBuf> = match numbers {
-        Some(numbers) => numbers.into_iter().zip(found.into_iter().map(|(_, path)| path)).collect(),
+        Some(numbers) => {
+            let mut files = HashMap::new();
+            for (number, (_, path)) in numbers.into_iter().zip(found) {
+                let shown = path.display().to_string();
+                if let Some(other) = files.insert(number, path) {
+                    return Err(Error::input(format!(
+                        "{shown} and {} are of the same frame",
+                        other.display()
+                    ))
+                    .remedy("keep one of them"));
+                }
+            }
+            files
+        }
         None => {
             let mut named = found;
             named.sort_by(|a, b| natural_order(&a.0, &b.0));
@@ -307,7 +324,7 @@ fn masks(folder: &Path) -> Result<Kind> {
         }
     };
     let frames = files.keys().max().map_or(0, |last| last.saturating_add(1));
-    Ok(Kind::Masks { files, frames })
+    Ok(Kind::Masks { files, frames, numbered })
 }
 
 fn boxes(path: &Path) -> Result<Kind> {

@@ -57,8 +57,7 @@ fn parse(text: &str) -> std::result::Result<Annotation, String> {
         if !(x0 < x1 && y0 < y1 && x0 < w && y0 < h && x1 > 0.0 && y1 > 0.0) {
             return Err(format!("{:?} is no box within {w}x{h}", [x0, y0, x1, y1]));
         }
-        let within = |v: f64, end: f64| v.round().clamp(0.0, end) as i32;
-        let bounds = Bounds { x0: within(x0, w), y0: within(y0, h), x1: within(x1, w), y1: within(y1, h) };
+        let bounds = Bounds::of_pixels([x0, y0, x1, y1], w, h);
         boxes.push((child(object, "unique_id").filter(|id| !id.is_empty()), bounds));
     }
     Ok(Annotation { size: (w as usize, h as usize), boxes })
@@ -145,5 +144,48 @@ mod tests {
             let e = parse(&text).unwrap_err();
             assert!(e.contains(says), "{e}");
         }
+    }
+
+    #[test]
+    fn sizes_are_from_one_pixel_to_the_widest_picture() {
+        let sized = |w: &str, h: &str| {
+            parse(&format!("<annotation><size><width>{w}</width><height>{h}</height></size></annotation>"))
+        };
+        for (w, h) in [("1", "1"), ("32767", "32767")] {
+            let size = (w.parse().unwrap(), h.parse().unwrap());
+            assert_eq!(sized(w, h).unwrap().size, size);
+        }
+        for bad in ["0", "0.5", "-3", "32768"] {
+            assert!(sized(bad, "9").unwrap_err().contains("size"), "{bad}");
+            assert!(sized("9", bad).unwrap_err().contains("size"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_box_has_an_area_within_the_picture_and_is_rounded() {
+        let boxed = |b: [&str; 4]| parse(&annotation(&object("", b)));
+        let bounds = |b: [&str; 4]| boxed(b).unwrap().boxes[0].1;
+        // Left, right, top, bottom.
+        for empty in [
+            ["5", "5", "1", "9"],
+            ["1", "9", "5", "5"],
+            ["1240", "1250", "1", "9"],
+            ["1", "9", "1080", "1090"],
+            ["-9", "0", "1", "9"],
+            ["1", "9", "-9", "0"],
+        ] {
+            assert!(boxed(empty).unwrap_err().contains("no box"), "{empty:?}");
+        }
+        assert_eq!(bounds(["-3", "1.5", "2.4", "2000"]), Bounds { x0: 0, y0: 2, x1: 2, y1: 1080 });
+        assert_eq!(bounds(["1239", "1241", "-1", "1"]), Bounds { x0: 1239, y0: 0, x1: 1240, y1: 1 });
+    }
+
+    #[test]
+    fn one_box_without_a_name_leaves_all_of_its_frame_without() {
+        let named = object("<unique_id>a</unique_id>", ["1", "9", "1", "9"]);
+        let nameless = object("", ["20", "29", "1", "9"]);
+        let mut lesions = Vec::new();
+        let objects = parse(&annotation(&[named, nameless].concat())).unwrap().objects(&mut lesions);
+        assert_eq!(objects.iter().map(|o| o.id).collect::<Vec<_>>(), [None, None]);
     }
 }
