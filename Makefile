@@ -119,7 +119,9 @@ SOAK_SECONDS := 600
 soak: build
 	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds $(SOAK_SECONDS) --summary soak.json --force
 	$(BIN) live --pipeline pipelines/phantom.toml --sink null --seconds 30 --no-ai --summary soak-without.json --force
-	@python3 -c "import json; s = json.load(open('soak.json')); f = s['frames']; r = s['rss_bytes']; 	print('dropped', f['dropped'], '· memory', r['start'] >> 20, '→', r['end'] >> 20, 'MB'); 	exit(f['dropped'] > 0 or s['events_lost'] > 0)"
+	@python3 -c "import json; s = json.load(open('soak.json')); f = s['frames']; r = s['rss_bytes']; \
+		print('dropped', f['dropped'], '· memory', r['start'] >> 20, '→', r['end'] >> 20, 'MB'); \
+		exit(f['dropped'] > 0 or s['events_lost'] > 0)"
 
 # Every boundary to C and C++ through growing and shrinking sizes under valgrind: a read beyond a buffer that ends no
 # process is seen here.
@@ -323,7 +325,8 @@ fuzz:
 MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
 mutants:
 	$(call tool,mutants)
-	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') --exclude '**/tests.rs' --features video-tests -- --lib
+	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') \
+		--exclude '**/tests.rs' --features video-tests -- --lib
 
 clean:
 	cargo clean

@@ -1,15 +1,16 @@
-//! Compiles the CUDA kernels where the feature `cuda` is on: machine code for the architectures below and PTX for later ones,
-//! in one fat binary that the engine embeds.
+//! Compiles the CUDA kernels where the feature `cuda` is on: machine code for the architectures below and PTX for later
+//! ones, in one fat binary that the engine embeds.
 
 #![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::Command;
 
-/// Ampere (A100; RTX 30xx; Orin), Ada (RTX 40xx), Hopper, Blackwell (B200, B300; Thor; RTX 50xx; GB10): those of them that the
-/// compiler knows.
+/// Ampere (A100; RTX 30xx; Orin), Ada (RTX 40xx), Hopper, Blackwell (B200, B300; Thor; RTX 50xx; GB10): those of them
+/// that the compiler knows.
 const MACHINE_CODE: [&str; 10] = ["80", "86", "87", "89", "90a", "100", "103", "110", "120", "121"];
-/// For cards to come: the oldest instructions that any of them has, and those from Hopper on, with launches that overlap.
+/// For cards to come: the oldest instructions that any of them has, and those from Hopper on, with launches that
+/// overlap.
 const PTX: [&str; 2] = ["80", "90"];
 
 fn main() {

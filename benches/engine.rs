@@ -1,6 +1,9 @@
 //! The engine's kernels one by one, at the shapes the network has at 352x352, and whole frames.
 //! `cargo bench --bench engine`; throughput is in multiply-accumulates a second.
 
+// The macro that collects the benches makes a public function.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 
 use candle_core::{Device, Tensor};

@@ -1,5 +1,8 @@
-//! Scoring: one pair of 1280x1024 under each protocol, its distance transform, and a folder of pairs on all cores and on two.
-//! `cargo bench --bench evaluation`
+//! Scoring: one pair of 1280x1024 under each protocol, its distance transform, and a folder of pairs on all cores and
+//! on two. `cargo bench --bench evaluation`
+
+// The macro that collects the benches makes a public function.
+#![allow(missing_docs)]
 
 use std::hint::black_box;
 use std::path::Path;

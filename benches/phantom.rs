@@ -1,5 +1,8 @@
 //! One frame of the phantom at 1280x720 on one thread: must stay below 33 ms. `cargo bench --bench phantom`
 
+// The macro that collects the benches makes a public function.
+#![allow(missing_docs)]
+
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use polypscope::phantom::{Phantom, Preset, Settings, Truth};
 

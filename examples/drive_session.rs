@@ -1,8 +1,8 @@
 //! Drives a live session from a program: `cargo run --release --example drive_session -- pipelines/phantom.toml`.
 //!
-//! In: a pipeline file. Out: ten seconds of its picture with marks, the overlay switched off and on again on the way, and the
-//! session's summary as JSON. The sink throws the picture away; give another one's name as the second argument, and another
-//! number of seconds as the third.
+//! In: a pipeline file. Out: ten seconds of its picture with marks, the overlay switched off and on again on the way,
+//! and the session's summary as JSON. The sink throws the picture away; give another one's name as the second argument,
+//! and another number of seconds as the third.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Outlines polyps in a GStreamer pipeline of one's own, and follows its frames:
 //! `cargo run --release --example follow_frames -- 'filesrc location=procedure.mp4 ! decodebin ! videoconvert'`.
 //!
-//! In: a launch line that ends with raw video, and how many frames to follow (300). Out: a line for each of them: its number,
-//! the state, and how old the mask on it is. The picture goes to a sink that throws it away; put `autovideosink` there to see
-//! it.
+//! In: a launch line that ends with raw video, and how many frames to follow (300). Out: a line for each of them: its
+//! number, the state, and how old the mask on it is. The picture goes to a sink that throws it away; put
+//! `autovideosink` there to see it.
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Scores a predicted map against a mask: `cargo run --release --example score_masks -- prediction.png mask.png`.
 //!
-//! In: two grey pictures of any size. Out: the figures of the field, as `polypscope eval` computes them for folders. Needs
-//! neither GStreamer nor OpenCV (`--no-default-features`).
+//! In: two grey pictures of any size. Out: the figures of the field, as `polypscope eval` computes them for folders.
+//! Needs neither GStreamer nor OpenCV (`--no-default-features`).
 
 use std::io::Write;
 

@@ -26,8 +26,8 @@ pub enum Kind {
     Internal,
 }
 
-/// What broke, for those who act on a failure instead of reading it: the safety state, the figures of a session, whoever
-/// may try again. Set where the failure is noticed; nobody looks for it in the sentence.
+/// What broke, for those who act on a failure instead of reading it: the safety state, the figures of a session,
+/// whoever may try again. Set where the failure is noticed; nobody looks for it in the sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The network gave NaN or infinity.
@@ -169,8 +169,8 @@ fn plain(e: &std::io::Error) -> String {
     }
 }
 
-/// A sentence with its middle left out where it is longer than anybody reads: a line of a foreign file may stand in it, and that
-/// may have megabytes.
+/// A sentence with its middle left out where it is longer than anybody reads: a line of a foreign file may stand in it,
+/// and that may have megabytes.
 fn brief(what: &str) -> Cow<'_, str> {
     const MOST: usize = 4000;
     const END: usize = 500;

@@ -1,7 +1,7 @@
 //! Paths in JSON.
 //!
-//! In: a path, which on Unix is any bytes. Out: a string, which JSON can hold. serde refuses paths that are not UTF-8, so
-//! every path of an answer, a summary or a line goes through [`JsonPath`].
+//! In: a path, which on Unix is any bytes. Out: a string, which JSON can hold. serde refuses paths that are not UTF-8,
+//! so every path of an answer, a summary or a line goes through [`JsonPath`].
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

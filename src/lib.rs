@@ -1,7 +1,7 @@
 //! Polypscope: polyp segmentation on live and recorded colonoscopy video.
 //!
-//! Data flows left to right through these modules, and none of them knows the next one's user: `replay` and `live` tie them
-//! together, `safety`, `telemetry` and `control` watch, `evaluation`, `phantom` and `bench` measure.
+//! Data flows left to right through these modules, and none of them knows the next one's user: `replay` and `live` tie
+//! them together, `safety`, `telemetry` and `control` watch, `evaluation`, `phantom` and `bench` measure.
 //!
 //! ```text
 //! capture ─▶ mailbox ─▶ worker (preprocess ─▶ engine | model ─▶ postprocess) ─▶ mask_slot ─▶ overlay ─▶ capture
@@ -9,8 +9,8 @@
 //!
 //! Which module may use which is in ARCHITECTURE.md, and `tests/rooms` holds them to it.
 //!
-//! The crate as it is published carries no checkpoint: set `POLYPSCOPE_WEIGHTS` to one, or lay the repository's `weights/`
-//! beside the program. What opens without a path looks there.
+//! The crate as it is published carries no checkpoint: set `POLYPSCOPE_WEIGHTS` to one, or lay the repository's
+//! `weights/` beside the program. What opens without a path looks there.
 //!
 //! A library's user opens a checkpoint, has a network built for this machine, and asks for the probability of a polyp
 //! at each pixel of a picture ([`segment::Probabilities`]); with the feature `video` also for masks with their polyps

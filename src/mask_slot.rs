@@ -1,8 +1,8 @@
 //! The newest finished mask, from the workers to the video path.
 //!
 //! In: finished masks from any number of workers, in any order. Out: the newest one by frame, to the one thread that
-//! composites. Neither side ever waits; a mask of an older frame never replaces a newer one, whichever was finished first.
-//! Masks that were shown or overtaken go back to the workers, whose buffers they are.
+//! composites. Neither side ever waits; a mask of an older frame never replaces a newer one, whichever was finished
+//! first. Masks that were shown or overtaken go back to the workers, whose buffers they are.
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
@@ -114,8 +114,8 @@ impl MaskReceiver {
         self.current.as_deref()
     }
 
-    /// Waits up to `patience` for the mask of that frame or of a later one; says whether there is one. For those who want
-    /// each frame's own: the video path of a live picture never waits.
+    /// Waits up to `patience` for the mask of that frame or of a later one; says whether there is one. For those who
+    /// want each frame's own: the video path of a live picture never waits.
     pub fn wait_for(&mut self, frame: FrameId, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         while self.current.as_ref().is_none_or(|c| c.frame() < frame) {

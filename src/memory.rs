@@ -74,8 +74,8 @@ fn kilobytes(text: &str, key: &str) -> Option<u64> {
     value.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The least that any of this process's control groups leaves, of either version. Inside a container the path may be the
-/// host's and not exist here; then the container's own group is at the root.
+/// The least that any of this process's control groups leaves, of either version. Inside a container the path may be
+/// the host's and not exist here; then the container's own group is at the root.
 fn left_in_groups(root: &Path, membership: &str) -> Option<u64> {
     let mut least: Option<u64> = None;
     for line in membership.lines() {

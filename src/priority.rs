@@ -26,9 +26,9 @@ pub(crate) fn lower(nice: i32) {
 }
 
 /// Puts the calling thread before all ordinary ones (`SCHED_RR`, lowest priority), once; where that is not allowed
-/// (`LimitRTPRIO=` of the unit, or CAP_SYS_NICE) it stays as it is. For the video path: even a thread that runs only where
-/// a processor would idle gets a time slice now and then, which is 4 ms on many systems. Threads that it starts are
-/// ordinary again.
+/// (`LimitRTPRIO=` of the unit, or CAP_SYS_NICE) it stays as it is. For the video path: even a thread that runs only
+/// where a processor would idle gets a time slice now and then, which is 4 ms on many systems. Threads that it starts
+/// are ordinary again.
 #[cfg(feature = "video")]
 pub(crate) fn come_first() {
     thread_local! {

@@ -1,8 +1,8 @@
 //! Text from elsewhere on a terminal.
 //!
 //! In: sentences with names of files, tensors and devices in them. Out: the same text without anything that moves the
-//! cursor, starts a line or changes the order of what is read: a name must not clear the screen, add a line of its own or
-//! pass for another name. Used where text is shown, not where it is made; JSON stays exact.
+//! cursor, starts a line or changes the order of what is read: a name must not clear the screen, add a line of its own
+//! or pass for another name. Used where text is shown, not where it is made; JSON stays exact.
 
 use std::fmt::{self, Write};
 

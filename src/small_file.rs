@@ -3,8 +3,8 @@
 //!
 //! In: a path, a limit, and what the file should be, in words for errors. Out: its bytes, its text or its lines.
 //!
-//! A length that was asked for is not the length that is read: the file may grow, and a link to a device has length 0 and
-//! no end. So the limit is put on the reading itself, and what was opened is asked what it is.
+//! A length that was asked for is not the length that is read: the file may grow, and a link to a device has length 0
+//! and no end. So the limit is put on the reading itself, and what was opened is asked what it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,8 @@ use crate::{Error, Result};
 /// Settings, descriptions, pipelines, summaries: written by hand or by us, some kilobytes long.
 pub const SMALL: u64 = 1 << 20;
 
-/// Results that grow with what was measured, such as the runs of a comparison. Read as JSON they take twenty times as much.
+/// Results that grow with what was measured, such as the runs of a comparison. Read as JSON they take twenty times as
+/// much.
 pub const LARGE: u64 = 16 << 20;
 
 /// The longest line of a file of records: a frame with many outlines has some ten kilobytes.

@@ -1,4 +1,5 @@
-//! Checkpoints in every form: read, written, refused. Parameters come from the generator, so that no download is needed.
+//! Checkpoints in every form: read, written, refused. Parameters come from the generator, so that no download is
+//! needed.
 
 mod common;
 
@@ -609,8 +610,8 @@ fn torch_files_are_read_in_every_wrapping() {
     std::fs::write(&path, torch_file::zip(&Object::StateDict(items))).unwrap();
     holds_generated(&path, |_, x| x);
 
-    // A training checkpoint of a DataParallel model in half precision, kernels in channels_last. Running variances of the
-    // shared norms are beyond f16.
+    // A training checkpoint of a DataParallel model in half precision, kernels in channels_last. Running variances of
+    // the shared norms are beyond f16.
     let items = torch_tensors(|key, shape, values| {
         if key.starts_with("conv_") {
             return TorchTensor { parameter: true, ..TorchTensor::f32(shape, values) };

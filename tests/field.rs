@@ -1,7 +1,7 @@
 //! Everything in ../shared/field through the program, as a user runs it: recordings, pictures and masks as people have
-//! them. In: those files, where they are. Out: a table on the terminal with what the program says of each now, and a failed
-//! test where that is not what it should be. What needs a camera's network, a proxy or a card is tested elsewhere
-//! (`tests/live`), with what stands in for them.
+//! them. In: those files, where they are. Out: a table on the terminal with what the program says of each now, and a
+//! failed test where that is not what it should be. What needs a camera's network, a proxy or a card is tested
+//! elsewhere (`tests/live`), with what stands in for them.
 #![cfg(feature = "video")]
 
 mod common;
@@ -72,8 +72,8 @@ fn replay(folder: &Path, field: &Path, name: &str) -> (Outcome, serde_json::Valu
     (outcome, summary, video)
 }
 
-/// Frames of a recording and what its first frame says of its colours: whether the range is full, and the medians of luma
-/// and chroma.
+/// Frames of a recording and what its first frame says of its colours: whether the range is full, and the medians of
+/// luma and chroma.
 fn first_frame(path: &Path) -> Option<(bool, [u8; 3])> {
     use polypscope::capture::{Facts, Next, Recording, Source, Span};
     let mut source = Facts::discover(path).and_then(|f| Recording::open(f, Span::default(), None)).ok()?;

@@ -200,8 +200,8 @@ fn v210_samples_outside_the_marks_are_the_sources() {
     assert_ne!(before, bytes);
 }
 
-/// What is marked looks alike in every layout: the contour has the style's colour.
-/// A sample is painted if all pixels that it serves are marked, and by an opaque ink wholly: what was beneath leaves no trace.
+/// What is marked looks alike in every layout: the contour has the style's colour. A sample is painted if all pixels
+/// that it serves are marked, and by an opaque ink wholly: what was beneath leaves no trace.
 #[test]
 fn every_sample_of_marked_pixels_alone_is_painted() {
     for (w, h, seed) in [(48, 32, 1), (47, 33, 2), (46, 34, 3), (33, 47, 4), (64, 30, 5), (30, 31, 6)] {
@@ -371,8 +371,8 @@ fn no_fitting_mask_no_marks() {
     }
 }
 
-/// A pixel of the plain definition: nothing, fill, or contour, which is whatever has a pixel that is not inside within the
-/// line's width in one of eight directions.
+/// A pixel of the plain definition: nothing, fill, or contour, which is whatever has a pixel that is not inside within
+/// the line's width in one of eight directions.
 fn level_of(mask: &Mask, x: u32, y: u32, width: i64) -> u8 {
     let inside = |dx: i64, dy: i64| {
         let (x, y) = (i64::from(x) + dx, i64::from(y) + dy);

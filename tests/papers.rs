@@ -196,3 +196,25 @@ fn variables_that_tests_heed_are_explained() {
 fn in_the_program(name: &str) -> bool {
     files("src", "rs").iter().any(|f| read(f).contains(&format!("\"{name}\"")))
 }
+
+/// Comments and documents are read in windows of any width, but their lines are looked at in reviews.
+#[test]
+fn lines_of_prose_are_short() {
+    let long = |line: &str, most: usize| line.chars().count() > most && !line.contains("http");
+    for file in ["src", "tests", "benches", "examples", "fuzz"].iter().flat_map(|f| files(f, "rs")) {
+        let mut code = false;
+        for (number, line) in read(&file).lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            code ^= comment.trim_start_matches(['/', '!']).trim_start().starts_with("```");
+            assert!(code || !long(line, 120), "{file}:{}: the comment has more than 120 columns", number + 1);
+        }
+    }
+    for paper in papers() {
+        let mut code = false;
+        for (number, line) in read(&paper).lines().enumerate() {
+            code ^= line.starts_with("```");
+            let table_or_code = code || line.starts_with(['|', '!', '#']) || line.starts_with("    ");
+            assert!(table_or_code || !long(line, 140), "{paper}:{}: more than 140 columns", number + 1);
+        }
+    }
+}

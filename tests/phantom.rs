@@ -231,8 +231,8 @@ fn the_picture_moves_as_the_motion_says() {
     assert!(with < 0.75 * still, "{with} moved, {still} unmoved");
 }
 
-/// Mean length of the motion over the field of view in pixels of a 1280x720 frame, and what is left of an unmoved mask's
-/// overlap after 100 ms.
+/// Mean length of the motion over the field of view in pixels of a 1280x720 frame, and what is left of an unmoved
+/// mask's overlap after 100 ms.
 fn pace(preset: Preset) -> (f64, f64) {
     let mut film = Film::new(Settings { polyps_per_minute: Some(8.0), ..small(preset, 900) });
     let (mut length, mut n) = (0.0, 0.0);

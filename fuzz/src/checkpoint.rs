@@ -1,8 +1,8 @@
-//! Checkpoints: a pickle in a zip, a bare pickle, safetensors. None is executed, and none takes more memory than its size
-//! warrants (`-rss_limit_mb`).
+//! Checkpoints: a pickle in a zip, a bare pickle, safetensors. None is executed, and none takes more memory than its
+//! size warrants (`-rss_limit_mb`).
 //!
-//! A whole network has 28 MB, with which a fuzzer gets nowhere. So the file is also read as the few tensors of the seeds, which
-//! goes through the same containers down to the values, and as frames with known maps.
+//! A whole network has 28 MB, with which a fuzzer gets nowhere. So the file is also read as the few tensors of the
+//! seeds, which goes through the same containers down to the values, and as frames with known maps.
 
 use polypscope::model::Checkpoint;
 use polypscope::model::checkpoint::{foreign, read_expected};

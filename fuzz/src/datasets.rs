@@ -1,5 +1,5 @@
-//! Published sets of videos: an annotation of REAL-Colon (XML), and the tables beside it. How the files of the other sets are
-//! named is the target `names`', their masks are the targets `still`'s and `truth`'s.
+//! Published sets of videos: an annotation of REAL-Colon (XML), and the tables beside it. How the files of the other
+//! sets are named is the target `names`', their masks are the targets `still`'s and `truth`'s.
 
 use polypscope::evaluation::video::{Layout, Set};
 

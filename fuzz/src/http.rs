@@ -1,5 +1,6 @@
-//! Requests to the control page, byte for byte, over loopback, to two listeners: one whose token is in no input, which goes on
-//! and shows nothing of the session; and one whose token is put into each request, which may be steered and never fails.
+//! Requests to the control page, byte for byte, over loopback, to two listeners: one whose token is in no input, which
+//! goes on and shows nothing of the session; and one whose token is put into each request, which may be steered and
+//! never fails.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
-//! What the targets do, a module each: `run` reads foreign bytes as the program would and says whether a reader took them. What
-//! is taken as well as what is refused must hold what the module states. `tests/fuzz_seeds` holds the seeds to the same `run`.
+//! What the targets do, a module each: `run` reads foreign bytes as the program would and says whether a reader took
+//! them. What is taken as well as what is refused must hold what the module states. `tests/fuzz_seeds` holds the seeds
+//! to the same `run`.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! How the files of a data set are named: each line of the input is a file of one and the same mask. Frames and masks pair by
-//! their names, as SUN-SEG and CVC-VideoClinicDB have them, as masks of a video, and as pictures to train on.
+//! How the files of a data set are named: each line of the input is a file of one and the same mask. Frames and masks
+//! pair by their names, as SUN-SEG and CVC-VideoClinicDB have them, as masks of a video, and as pictures to train on.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

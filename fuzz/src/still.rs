@@ -1,4 +1,5 @@
-//! Picture files: as pictures for the network, and as masks for the scoring, of one class, of several values, of several colours.
+//! Picture files: as pictures for the network, and as masks for the scoring, of one class, of several values, of
+//! several colours.
 
 use polypscope::evaluation::images::{Classes, MaskLevels, read_masks};
 use polypscope::still::Still;

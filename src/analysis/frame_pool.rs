@@ -1,7 +1,7 @@
 //! Copies of frames for the workers.
 //!
-//! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is done.
-//! Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
+//! In: a picture on the video path. Out: a copy of its bytes in a buffer of ours, which comes back when the worker is
+//! done. Capture buffers themselves are never held: V4L2 and DeckLink have few of them.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;

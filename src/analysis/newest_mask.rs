@@ -1,7 +1,7 @@
 //! The newest mask on the frame that passes.
 //!
-//! In: a picture and its [`Stamp`]. Out: [`Found`]. Steps, in order: hand a copy over, follow the motion, take the newest mask,
-//! judge its age, move it. Nothing is allocated once the picture's size is known.
+//! In: a picture and its [`Stamp`]. Out: [`Found`]. Steps, in order: hand a copy over, follow the motion, take the
+//! newest mask, judge its age, move it. Nothing is allocated once the picture's size is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ use crate::worker::MAX_HUNG_WORKERS;
 pub enum Ages {
     /// By the clock, from its frame's capture to now: for sources that deliver at their own pace.
     Clock,
-    /// By the clock or by the timestamps, whichever says more: for streams that may run faster than they would be shown.
+    /// By the clock or by the timestamps, whichever says more: for streams that may run faster than they would be
+    /// shown.
     ClockAndStream,
     /// By the timestamps alone: where frames wait for their masks, the clock says nothing.
     Stream,

@@ -1,5 +1,5 @@
-//! Everything under measurement: the network alone, the motion of masks, the whole pipeline, and what changed between two
-//! sets of its runs.
+//! Everything under measurement: the network alone, the motion of masks, the whole pipeline, and what changed between
+//! two sets of its runs.
 //!
 //! In: settings of a run. Out: records of runs as JSON, CSV, a table and a page; and a verdict on two files of them.
 //! What is measured lives elsewhere.

@@ -1,7 +1,8 @@
 //! How well moved masks stay on their polyps, apart from any network.
 //!
-//! In: phantoms, whose truth is known, or frames with masks in time order. A stand-in worker returns the true mask late.
-//! Out: the mean IoU of the shown mask with the truth of the shown frame, with and without motion, and what it costs.
+//! In: phantoms, whose truth is known, or frames with masks in time order. A stand-in worker returns the true mask
+//! late. Out: the mean IoU of the shown mask with the truth of the shown frame, with and without motion, and what it
+//! costs.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The runs as a page: one file that needs nothing else and runs no script.
 //!
-//! In: the record of runs. Out: HTML in the look of the replay's report: the delays against their limits, a waterfall of
-//! the stages, the cumulative curve of every delay, stage and queue with one line a run, and all percentiles.
+//! In: the record of runs. Out: HTML in the look of the replay's report: the delays against their limits, a waterfall
+//! of the stages, the cumulative curve of every delay, stage and queue with one line a run, and all percentiles.
 
 use std::fmt::Write;
 

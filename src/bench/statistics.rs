@@ -3,12 +3,12 @@
 //! In: one figure of a few runs on either side. Out: how far their medians lie apart, measured by the larger range
 //! (largest minus smallest) within a side, and how far chance alone would carry that.
 //!
-//! With three runs a side no test of ranks can be surer than 1 in 10, which over the dozens of figures of a report would
-//! cry wolf every time. So the ratio `|median(b) − median(a)| / max(range(a), range(b))` is held against its own
+//! With three runs a side no test of ranks can be surer than 1 in 10, which over the dozens of figures of a report
+//! would cry wolf every time. So the ratio `|median(b) − median(a)| / max(range(a), range(b))` is held against its own
 //! distribution under "both sides are the same, runs scatter normally", which depends on nothing but the numbers of
-//! runs, and is found here by simulation. The level is divided by the number of figures looked at (Bonferroni), so
-//! that one comparison in twenty of the same build against itself flags anything. In addition the ranks must agree:
-//! every run of one side beyond every run of the other (up to four runs a side), or a Mann–Whitney p below 0.02.
+//! runs, and is found here by simulation. The level is divided by the number of figures looked at (Bonferroni), so that
+//! one comparison in twenty of the same build against itself flags anything. In addition the ranks must agree: every
+//! run of one side beyond every run of the other (up to four runs a side), or a Mann–Whitney p below 0.02.
 
 /// Chance that a comparison of the same with the same flags anything.
 pub(super) const LEVEL: f64 = 0.05;

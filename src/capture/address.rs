@@ -1,6 +1,7 @@
 //! Addresses of network sources, and text without the passwords they hold.
 //!
-//! In: an address as a user wrote it, or any text of GStreamer's. Out: host and port, and the same text as it may be shown.
+//! In: an address as a user wrote it, or any text of GStreamer's. Out: host and port, and the same text as it may be
+//! shown.
 
 /// Keys of an address's query whose values nobody else may read.
 const SECRET_KEYS: &[&str] = &[
@@ -93,7 +94,8 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// The host, with its brackets, of an authority that can be nothing else but a host and a port with one colon between them.
+/// The host, with its brackets, of an authority that can be nothing else but a host and a port with one colon between
+/// them.
 fn host_before_port(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;
     let is_host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {

@@ -1,8 +1,9 @@
 //! GStreamer's own metadata for what networks find (`GstAnalyticsRelationMeta`, with segmentation from 1.26 on).
 //!
-//! In: what was found on a frame. Out: a segmentation with its classes, one detection a region and its track, all related; and
-//! the other way, the segmentation masks that any element attached. The library is looked for when the first frame needs it, so
-//! that one plugin serves Debian 12, which has none, and everything newer; where it is not there, nothing is attached or found.
+//! In: what was found on a frame. Out: a segmentation with its classes, one detection a region and its track, all
+//! related; and the other way, the segmentation masks that any element attached. The library is looked for when the
+//! first frame needs it, so that one plugin serves Debian 12, which has none, and everything newer; where it is not
+//! there, nothing is attached or found.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
@@ -123,9 +124,9 @@ pub fn attach(buffer: &mut gst::BufferRef, entry: &MaskEntry, regions: &[Region]
     let (Some(lib), Some(pixels)) = (library(), &entry.pixels) else { return };
     let at = buffer.as_mut_ptr();
     let detected = glib::Quark::from_str(REGION).into_glib();
-    // SAFETY: `at` is a writable buffer, since it came as a mutable reference; the relations belong to it and are used only
-    // while it is borrowed. Every other pointer is to a local variable, or to a constant, of the length that is given. The
-    // mask's buffer has a video meta, and the reference that is handed over is one of its own.
+    // SAFETY: `at` is a writable buffer, since it came as a mutable reference; the relations belong to it and are used
+    // only while it is borrowed. Every other pointer is to a local variable, or to a constant, of the length that is
+    // given. The mask's buffer has a video meta, and the reference that is handed over is one of its own.
     unsafe {
         let mut relations = (lib.get)(at);
         if relations.is_null() {
@@ -185,8 +186,8 @@ pub fn attach(buffer: &mut gst::BufferRef, entry: &MaskEntry, regions: &[Region]
 /// Every segmentation mask on a buffer, whoever attached it.
 pub fn each_mask(buffer: &gst::BufferRef, mut see: impl FnMut(MaskPixels)) {
     let Some(lib) = library() else { return };
-    // SAFETY: only reads: the library takes a plain pointer where it means a constant one. Relations and handles are used while
-    // the buffer is borrowed; what the mask's function returns is a reference of ours.
+    // SAFETY: only reads: the library takes a plain pointer where it means a constant one. Relations and handles are
+    // used while the buffer is borrowed; what the mask's function returns is a reference of ours.
     unsafe {
         let relations = (lib.get)(buffer.as_ptr().cast_mut());
         if relations.is_null() {

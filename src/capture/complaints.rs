@@ -4,8 +4,8 @@
 //! conceal a damaged picture and give it out as if it were whole. Out: how many complaints a recording has caused, and
 //! where.
 //!
-//! libav's log does not say which decoder speaks, so it is heard only in a process that says that it reads one recording
-//! after the other and decodes nothing else, as the command line does.
+//! libav's log does not say which decoder speaks, so it is heard only in a process that says that it reads one
+//! recording after the other and decodes nothing else, as the command line does.
 
 use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,8 +27,8 @@ pub(super) struct Complaints {
 /// Set by [`hear_decoders`].
 static ALONE: AtomicBool = AtomicBool::new(false);
 
-/// Takes everything that libav's decoders log as said of the recording being read. For processes that read one recording
-/// after the other and decode nothing else meanwhile.
+/// Takes everything that libav's decoders log as said of the recording being read. For processes that read one
+/// recording after the other and decode nothing else meanwhile.
 pub fn hear_decoders() {
     ALONE.store(true, Ordering::Relaxed);
 }
@@ -63,7 +63,8 @@ impl Complaints {
     }
 }
 
-/// Hooks into GStreamer's log once. Its default writer, which prints to the terminal, stays only if the user asked for it.
+/// Hooks into GStreamer's log once. Its default writer, which prints to the terminal, stays only if the user asked for
+/// it.
 fn listen() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {

@@ -1,7 +1,7 @@
 //! Whether a file holds a video, told from its first bytes.
 //!
-//! In: a file. Out: [`Content`]. Recorders write dozens of endings for a handful of containers, and some are also used for
-//! other things, so that the ending says little.
+//! In: a file. Out: [`Content`]. Recorders write dozens of endings for a handful of containers, and some are also used
+//! for other things, so that the ending says little.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! Frames into a file.
 //!
-//! In: drawn frames and the recording's own encoded sound. Out: an H.264 file with the source's timestamps, colorimetry,
-//! pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is complete.
+//! In: drawn frames and the recording's own encoded sound. Out: an H.264 file with the source's timestamps,
+//! colorimetry, pixel shape, interlacing and bit depth. It is written aside and takes its name only when it is
+//! complete.
 //!
 //! ```text
 //! appsrc ─▶ videoconvert ─▶ capsfilter ─▶ x264enc ─▶ queue ─▶ mp4mux | qtmux | matroskamux ─▶ filesink
@@ -158,8 +159,8 @@ impl Encoder {
             "interlaced",
             canvas.info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive,
         );
-        // No parser behind the encoder: where the frame rate is variable it forgets how long the last frame is shown, and a
-        // frame that lasts no time is left out by players.
+        // No parser behind the encoder: where the frame rate is variable it forgets how long the last frame is shown,
+        // and a frame that lasts no time is left out by players.
         let queue = unlimited_queue()?;
         let mux = element(settings.muxer()?)?;
         let sink = element("filesink")?;
@@ -218,8 +219,8 @@ impl Encoder {
     pub fn frame(&mut self, frame: Frame) -> Result<()> {
         let before = self.clock.last.map(|(at, _)| at);
         let at = self.clock.place(frame.pts.0, frame.duration.map_or(0, |d| d.0));
-        // Where nobody says how long a frame is shown (parsers then say a nanosecond), as long as the one before: the next
-        // frame's time corrects that, and the last frame has some time at all.
+        // Where nobody says how long a frame is shown (parsers then say a nanosecond), as long as the one before: the
+        // next frame's time corrects that, and the last frame has some time at all.
         let said = frame.duration.map(|d| d.0).filter(|d| *d > u64::from(1_000_000_000 / TICKS));
         let duration = said.unwrap_or_else(|| before.map_or(USUAL, |b| at - b));
         let mut buffer = self.canvas.fill(frame)?;
@@ -343,8 +344,8 @@ impl OutputClock {
     }
 }
 
-/// The picture as x264 takes it. Sides that chroma halves must be even, and of interlaced frames each field's: a picture
-/// whose are not gains columns or lines that repeat its last one.
+/// The picture as x264 takes it. Sides that chroma halves must be even, and of interlaced frames each field's: a
+/// picture whose are not gains columns or lines that repeat its last one.
 struct Canvas {
     /// Caps of what is pushed.
     info: gst_video::VideoInfo,
@@ -426,8 +427,8 @@ impl Drop for Encoder {
     }
 }
 
-/// Caps of the stream `first` begins. Where only the frames themselves say which field comes first, or some are interlaced
-/// and some are not, the caps say it, because that is where x264 looks.
+/// Caps of the stream `first` begins. Where only the frames themselves say which field comes first, or some are
+/// interlaced and some are not, the caps say it, because that is where x264 looks.
 fn stream_caps(canvas: &Canvas, first: &Frame) -> Result<gst::Caps> {
     let mut caps = canvas.info.to_caps().map_err(|e| Error::internal("caps cannot be made").because(e))?;
     let rate = caps.structure(0).and_then(|s| s.get::<gst::Fraction>("framerate").ok());

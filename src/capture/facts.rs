@@ -116,8 +116,8 @@ impl Facts {
     }
 }
 
-/// A file whose streams are found but whose picture no decoder here can give: says what it is. `None` if the failure is of
-/// another kind.
+/// A file whose streams are found but whose picture no decoder here can give: says what it is. `None` if the failure is
+/// of another kind.
 fn undecodable(e: &gst::glib::Error, path: &Path) -> Option<Error> {
     let by_decoder = e.matches(gst::CoreError::Negotiation)
         || e.matches(gst::StreamError::Failed)

@@ -1,11 +1,11 @@
 //! Encoded packets against decoded frames.
 //!
 //! In: the position in the recording of every packet that is a picture, as it leaves the container, and of every frame
-//! as it leaves the decoder. Out: which pictures never came, so that they keep their numbers. A frame leaves the decoder
-//! after every packet that is shown before it has entered, so whatever lies before it and has not come is lost.
+//! as it leaves the decoder. Out: which pictures never came, so that they keep their numbers. A frame leaves the
+//! decoder after every packet that is shown before it has entered, so whatever lies before it and has not come is lost.
 //!
-//! What is not a loss: packets before the first key frame or shown before it (a recording that begins in the middle of a
-//! group of pictures), the second field of a picture that is stored as two packets, packets outside the presentation
+//! What is not a loss: packets before the first key frame or shown before it (a recording that begins in the middle of
+//! a group of pictures), the second field of a picture that is stored as two packets, packets outside the presentation
 //! (an edit list), and time without packets in a recording whose frame rate is variable.
 
 use std::collections::BTreeMap;
@@ -59,8 +59,8 @@ pub(super) struct Stretch {
 /// What a decoded frame tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// None of the recording's frames: it began before the presentation does, or a decoder that conceals damage made it up
-    /// at a time that has been shown.
+    /// None of the recording's frames: it began before the presentation does, or a decoder that conceals damage made it
+    /// up at a time that has been shown.
     pub surplus: bool,
     /// What was lost between the frame before and this one.
     pub lost: Vec<Stretch>,
@@ -153,9 +153,9 @@ impl Ledger {
         self.last.is_some() && (self.key_packets > 1 || (self.key.is_some() && !self.leading))
     }
 
-    /// Whether a position lies before the first key frame. What is shown there of a recording that begins in the middle of a
-    /// group of pictures is what a decoder makes of less than it needs: some give it out and say that it is damaged, some
-    /// leave part of it out, and neither is a loss.
+    /// Whether a position lies before the first key frame. What is shown there of a recording that begins in the middle
+    /// of a group of pictures is what a decoder makes of less than it needs: some give it out and say that it is
+    /// damaged, some leave part of it out, and neither is a loss.
     pub fn before_key(&self, at: u64) -> bool {
         matches!(self.key, Some(Some(key)) if at + SAME < key)
     }
@@ -370,7 +370,8 @@ mod tests {
         assert!(open.frame(200 * MS, PACE).lost.is_empty());
         assert!(open.frame(240 * MS, PACE).lost.is_empty());
         assert!(open.finish(None, PACE).is_empty());
-        // A decoder that gives out some pictures from before the key frame, leaves one out, and is far behind the packets.
+        // A decoder that gives out some pictures from before the key frame, leaves one out, and is far behind the
+        // packets.
         let mut open = l();
         for at in [80, 0, 40] {
             packet(&mut open, at, false);

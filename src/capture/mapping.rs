@@ -1,8 +1,8 @@
 //! A buffer's bytes as a picture, to read and to draw on.
 //!
-//! In: a buffer and the description of its picture. Out: the planes, each row a stride after the one above. A buffer whose
-//! rows run upwards (a negative stride, as some cards and converters store them) is turned in a copy and, if it was drawn
-//! on, turned back.
+//! In: a buffer and the description of its picture. Out: the planes, each row a stride after the one above. A buffer
+//! whose rows run upwards (a negative stride, as some cards and converters store them) is turned in a copy and, if it
+//! was drawn on, turned back.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;

@@ -1,9 +1,9 @@
 //! Masks on buffers, as metadata that every language with GStreamer's bindings can read.
 //!
-//! In: what was found on a frame. Out: a custom meta on its buffer (see `pipelines/elements/metadata.md` for its fields), and one
-//! `GstVideoRegionOfInterestMeta` a region. The mask itself is a buffer of one GRAY8 picture, 0 outside, that covers a rectangle
-//! of the frame. A meta goes with its buffer through copies, conversions and scaling: it says the size of the picture it
-//! belongs to, so a reader of another size can tell.
+//! In: what was found on a frame. Out: a custom meta on its buffer (see `pipelines/elements/metadata.md` for its
+//! fields), and one `GstVideoRegionOfInterestMeta` a region. The mask itself is a buffer of one GRAY8 picture, 0
+//! outside, that covers a rectangle of the frame. A meta goes with its buffer through copies, conversions and scaling:
+//! it says the size of the picture it belongs to, so a reader of another size can tell.
 
 use std::sync::Once;
 
@@ -137,8 +137,9 @@ pub struct MaskRead {
     pub state: Option<State>,
 }
 
-/// Reads what any element attached under this name; `None` where there is nothing, or nothing we understand. Only `width`,
-/// `height` and `mask` are needed: whoever attaches the masks of another network may leave out everything else.
+/// Reads what any element attached under this name; `None` where there is nothing, or nothing we understand. Only
+/// `width`, `height` and `mask` are needed: whoever attaches the masks of another network may leave out everything
+/// else.
 pub fn read(buffer: &gst::BufferRef, name: &str) -> Option<MaskRead> {
     let meta = gst::meta::CustomMeta::from_buffer(buffer, name).ok()?;
     let s = meta.structure();
@@ -162,9 +163,9 @@ pub fn read(buffer: &gst::BufferRef, name: &str) -> Option<MaskRead> {
     })
 }
 
-/// Every region's own mask: a parameter of this name, with a field `mask`, in a `GstVideoRegionOfInterestMeta`. Python, which cannot
-/// write into a custom meta, attaches masks so. `mask-width` and `mask-height` are the mask's size where its buffer has no
-/// video meta and it is not the region's; `age` is as in the custom meta.
+/// Every region's own mask: a parameter of this name, with a field `mask`, in a `GstVideoRegionOfInterestMeta`. Python,
+/// which cannot write into a custom meta, attaches masks so. `mask-width` and `mask-height` are the mask's size where
+/// its buffer has no video meta and it is not the region's; `age` is as in the custom meta.
 pub fn each_region_mask(buffer: &gst::BufferRef, name: &str, mut see: impl FnMut(MaskPixels, Nanos)) {
     for roi in buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>() {
         for param in roi.params().filter(|p| p.name() == name) {

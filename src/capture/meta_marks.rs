@@ -1,7 +1,7 @@
 //! Marks drawn from what a buffer carries, whoever attached it.
 //!
-//! In: a buffer with masks as metadata. Out: the same picture with them drawn by [`Overlay`], or a key of them. A picture
-//! without such metadata, or whose mask is too old, stays byte for byte as it came.
+//! In: a buffer with masks as metadata. Out: the same picture with them drawn by [`Overlay`], or a key of them. A
+//! picture without such metadata, or whose mask is too old, stays byte for byte as it came.
 
 use std::sync::Arc;
 
@@ -186,7 +186,8 @@ impl Canvas {
         self.add(of, pixels.place, Values { bytes, stride, width, height });
     }
 
-    /// Marks where `values`, which cover `place` of a picture of size `of`, are not 0. What does not fit together is left out.
+    /// Marks where `values`, which cover `place` of a picture of size `of`, are not 0. What does not fit together is
+    /// left out.
     pub fn add(&mut self, of: (u32, u32), place: Rect, values: Values) {
         let whole = (self.mask.width, self.mask.height);
         let sizes = [of.0, of.1, place.w, place.h, values.width, values.height];
@@ -261,7 +262,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is said of a mask: nothing panics, nothing is marked outside, areas are right, and the next begin wipes all.
+        /// Whatever is said of a mask: nothing panics, nothing is marked outside, areas are right, and the next begin
+        /// wipes all.
         #[test]
         fn nothing_that_is_said_of_a_mask_breaks_anything(
             size in (1u32..40, 1u32..40), of in (0u32..3000, 0u32..3000), place in (0u32..3000, 0u32..3000, 0u32..4000, 0u32..4000),

@@ -1,8 +1,8 @@
 //! Everything GStreamer: recordings, folders of pictures and live pipelines in, encoded video out.
 //!
-//! In: files and cameras. Out: decoded frames in the source's own pixel layout, each with its identity and time; and, the
-//! other way, frames into an encoded file with the source's timestamps and sound. What is to be done with a live frame
-//! comes in as a [`FrameHook`]. Knows nothing of the network.
+//! In: files and cameras. Out: decoded frames in the source's own pixel layout, each with its identity and time; and,
+//! the other way, frames into an encoded file with the source's timestamps and sound. What is to be done with a live
+//! frame comes in as a [`FrameHook`]. Knows nothing of the network.
 
 // Nothing panics on a streaming thread.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]

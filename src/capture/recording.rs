@@ -1,7 +1,8 @@
 //! A recorded file, decoded.
 //!
 //! In: a file GStreamer can play. Out: its frames in the source's own layout (converted only if it is none of ours),
-//! upright, all of the first frame's size, with their timestamps; its sound, still encoded; and what was lost on the way.
+//! upright, all of the first frame's size, with their timestamps; its sound, still encoded; and what was lost on the
+//! way.
 //!
 //! ```text
 //! filesrc ─▶ parsebin ─▶ decodebin ─▶ videoconvert ─▶ videoscale ─▶ capsfilter ─▶ (videoflip) ─▶ appsink
@@ -238,8 +239,8 @@ impl Recording {
             // Seeking saves decoding what is not wanted; where it is not possible, frames are skipped one by one.
             let (settled, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(30));
             settled.map_err(refused)?;
-            // The frame shown at the seek's target is cut to begin there, which is a time no frame has: so the target lies
-            // before the span.
+            // The frame shown at the seek's target is cut to begin there, which is a time no frame has: so the target
+            // lies before the span.
             let seeked = self.pipeline.seek_simple(
                 gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
                 gst::ClockTime::from_nseconds(from.0.saturating_sub(LEAD)),

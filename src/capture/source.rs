@@ -254,8 +254,8 @@ pub fn discover_inputs(paths: &[PathBuf]) -> Result<Vec<Input>> {
     Ok(discover(paths)?.inputs)
 }
 
-/// What the named paths hold: files are recordings; a folder is all its videos, told by their content, or, if it has none,
-/// its pictures. What else the folder holds is named once.
+/// What the named paths hold: files are recordings; a folder is all its videos, told by their content, or, if it has
+/// none, its pictures. What else the folder holds is named once.
 ///
 /// # Errors
 /// A path that does not exist or is a pipe or a device, a folder with neither.

@@ -217,11 +217,12 @@ mod tests {
 #[cfg(feature = "video")]
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ConfirmArgs {
-    /// How long a detection must last before it is shown: off (every frame stands alone), sensitive (shown at once, specks left
-    /// out), balanced (120 ms) or quiet (240 ms), and up to 4 s what is not round or hardly marked
+    /// How long a detection must last before it is shown: off (every frame stands alone), sensitive (shown at once,
+    /// specks left out), balanced (120 ms) or quiet (240 ms), and up to 4 s what is not round or hardly marked
     #[arg(long, value_name = "SETTING", default_value_t)]
     pub confirm: Confirm,
-    /// Share of the field of view that a region must have to be shown (default: the setting's own, 0.0005; not with off)
+    /// Share of the field of view that a region must have to be shown (default: the setting's own, 0.0005; not with
+    /// off)
     #[arg(long, value_name = "SHARE", value_parser = least_share)]
     pub least_region: Option<f32>,
 }

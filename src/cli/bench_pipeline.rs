@@ -59,7 +59,8 @@ pub struct Args {
     /// Replace files that are there
     #[arg(long)]
     force: bool,
-    /// Side of the network's input in paced runs, a multiple of 32 (default: the largest that meets the annotation delay)
+    /// Side of the network's input in paced runs, a multiple of 32 (default: the largest that meets the annotation
+    /// delay)
     #[arg(long, value_name = "PIXELS", value_parser = input_size)]
     input_size: Option<usize>,
     #[command(flatten)]

@@ -1,9 +1,9 @@
 //! `polypscope bench train`: how long a training step takes, and what it holds in memory.
 //!
 //! In: sizes and batches. Out: for each the median time of a whole step (forward, loss, backward, optimiser) in f32 on
-//! random pictures and random parameters, and the process's largest memory; as a table or JSON. On a card also how far its
-//! first pass is from the processor's: TF32 on parameters that have learnt nothing turns the gradient visibly. The yardstick
-//! beside it is PyTorch with the published network, measured in the same run by its own script.
+//! random pictures and random parameters, and the process's largest memory; as a table or JSON. On a card also how far
+//! its first pass is from the processor's: TF32 on parameters that have learnt nothing turns the gradient visibly. The
+//! yardstick beside it is PyTorch with the published network, measured in the same run by its own script.
 
 use std::time::Instant;
 

@@ -20,8 +20,8 @@ use crate::preprocess::FieldOfView;
 use crate::result_file::{Outputs, ResultFile, write_whole};
 use crate::{Error, Result};
 
-/// Predictions come from --predictions, or from the network over --images. Several data sets: repeat the folders, in the
-/// same order. Files pair by their name without extension; what does not fit is named and counted.
+/// Predictions come from --predictions, or from the network over --images. Several data sets: repeat the folders, in
+/// the same order. Files pair by their name without extension; what does not fit is named and counted.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Ground truth: a mask per picture

@@ -80,7 +80,8 @@ pub struct Args {
     /// Probability from which on a pixel is marked (default: the checkpoint's, or 0.5 for --predictions)
     #[arg(long, value_name = "P", value_parser = threshold, conflicts_with = "detections")]
     threshold: Option<f64>,
-    /// Value of a map of --predictions that means certain (default: 255; 65535 in 16-bit files, 1 in floating-point ones)
+    /// Value of a map of --predictions that means certain (default: 255; 65535 in 16-bit files, 1 in floating-point
+    /// ones)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), requires = "predictions")]
     prediction_max: Option<u16>,
     /// Levels of a truth mask that are polyp, where it has more than two
@@ -463,7 +464,8 @@ impl Marker {
     }
 }
 
-/// Goes through the video, every frame, with the network or with what was said of it before. Says why not to its end, if so.
+/// Goes through the video, every frame, with the network or with what was said of it before. Says why not to its end,
+/// if so.
 #[cfg(feature = "video")]
 fn infer(
     video: &Path,
@@ -663,8 +665,8 @@ mod tests {
         assert!(execute(&format!("{line} --force")).0.unwrap_err().to_string().contains("41x30"));
     }
 
-    /// A phantom with one polyp in view all the time: its pictures, the first eight of them white, its truth, and the truth
-    /// once more as the maps of some program.
+    /// A phantom with one polyp in view all the time: its pictures, the first eight of them white, its truth, and the
+    /// truth once more as the maps of some program.
     #[cfg(feature = "video")]
     fn phantom(folder: &Path) {
         use crate::frame::Rate;

@@ -1,8 +1,8 @@
 //! `polypscope fleet`: an archive's recordings, worked through by an engine that exists.
 //!
-//! In: recordings, a manifest, a store. Out: a manifest (`plan`), results (`run`), how far it is (`status`), tables and a page
-//! (`merge`). Exit codes of `run` say what the engine is to do: 0 all results stand and are whole, 1 try again, 2 never try again, 3
-//! all has been dealt with and not all is whole: one more try at most.
+//! In: recordings, a manifest, a store. Out: a manifest (`plan`), results (`run`), how far it is (`status`), tables and
+//! a page (`merge`). Exit codes of `run` say what the engine is to do: 0 all results stand and are whole, 1 try again,
+//! 2 never try again, 3 all has been dealt with and not all is whole: one more try at most.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,8 @@ use crate::result_file::Outputs;
 use crate::segment::Segmenter;
 use crate::{Error, Result};
 
-/// Thousands of recordings, on an engine that exists: Slurm, Kubernetes, HyperQueue, GNU parallel, Ray (see pipelines/fleet).
+/// Thousands of recordings, on an engine that exists: Slurm, Kubernetes, HyperQueue, GNU parallel, Ray (see
+/// pipelines/fleet).
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -66,7 +67,8 @@ struct PlanArgs {
     /// Recordings, folders with the folders in them, s3://BUCKET/PREFIX
     #[arg(value_name = "INPUT", required_unless_present = "list")]
     inputs: Vec<PathBuf>,
-    /// File with a recording a line: a path, or {"path", "sha256", "frames", "seconds", "bytes"} with what is known of it
+    /// File with a recording a line: a path, or {"path", "sha256", "frames", "seconds", "bytes"} with what is known of
+    /// it
     #[arg(long, value_name = "FILE")]
     list: Vec<PathBuf>,
     /// Where results go: a folder all workers reach, or s3://BUCKET/PREFIX
@@ -125,7 +127,8 @@ struct RunArgs {
     /// What `fleet plan` has written
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// Which part of the work, I from 0 to N-1; without it taken from Slurm, Kubernetes, AWS Batch, HyperQueue or GNU parallel
+    /// Which part of the work, I from 0 to N-1; without it taken from Slurm, Kubernetes, AWS Batch, HyperQueue or GNU
+    /// parallel
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// The store, where this machine has it under another name

@@ -1,7 +1,7 @@
 //! Where a live session listens: its control page and Prometheus' figures.
 //!
-//! In: addresses, tokens and origins from the command line. Out: running listeners, and the page's address with the token
-//! in it for whoever started the session.
+//! In: addresses, tokens and origins from the command line. Out: running listeners, and the page's address with the
+//! token in it for whoever started the session.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use crate::{Error, Result};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct ListenArgs {
-    /// Steer and watch the session over HTTP at this address, such as 127.0.0.1:7700. The page's address is printed with
-    /// a token made for this session, without which neither picture nor state is given
+    /// Steer and watch the session over HTTP at this address, such as 127.0.0.1:7700. The page's address is printed
+    /// with a token made for this session, without which neither picture nor state is given
     #[arg(long, value_name = "ADDR")]
     control: Option<SocketAddr>,
     /// File with a token of your own; without it one is made at every start

@@ -283,8 +283,8 @@ mod tests {
             || (word.contains(|c: char| c.is_ascii_uppercase()) && word.chars().all(name))
     }
 
-    /// Commands of a paper: lines of code that begin with the program's name (one line continues behind a backslash), and
-    /// what stands in backquotes within a line of text.
+    /// Commands of a paper: lines of code that begin with the program's name (one line continues behind a backslash),
+    /// and what stands in backquotes within a line of text.
     fn commands(text: &str) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let lines: Vec<&str> = text.lines().collect();

@@ -50,8 +50,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Find out how large the activations are on pictures, so that the network can run in 8-bit integers, and write that
-    /// into the checkpoint's description.
+    /// Find out how large the activations are on pictures, so that the network can run in 8-bit integers, and write
+    /// that into the checkpoint's description.
     Quantise {
         /// Checkpoint to read.
         file: PathBuf,

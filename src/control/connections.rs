@@ -1,7 +1,7 @@
 //! Who is connected, and who has to go.
 //!
-//! In: newcomers, and what becomes of their requests. Out: a time by which each connection must have got further, and the
-//! one that gives up its place when there are too many.
+//! In: newcomers, and what becomes of their requests. Out: a time by which each connection must have got further, and
+//! the one that gives up its place when there are too many.
 //!
 //! Every connection is in one phase with one deadline, whatever trickles in the meantime:
 //!
@@ -9,9 +9,9 @@
 //! begin ─▶ Head ─(request complete)─▶ Answer ─(all of it written)─▶ Idle ─(first byte)─▶ Head …
 //! ```
 //!
-//! A newcomer always finds a place, so that the page and the scraper do too: if there is none, the connection that has got
-//! least far from the address with the most of them is given up. Who has brought the token is never given up for somebody
-//! who has not.
+//! A newcomer always finds a place, so that the page and the scraper do too: if there is none, the connection that has
+//! got least far from the address with the most of them is given up. Who has brought the token is never given up for
+//! somebody who has not.
 
 use crate::lock::lock;
 use std::cmp::Reverse;

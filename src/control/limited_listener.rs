@@ -1,8 +1,8 @@
 //! The control's listener: deadlines for every connection, and room for every newcomer.
 //!
 //! In: TCP connections. Out: their requests answered by the router, each connection closed when it overstays (see
-//! [`super::crowd`]). The deadlines run beside the connection, not inside its reading: a client that never reads holds up
-//! writing, and then nobody reads from it either.
+//! [`super::crowd`]). The deadlines run beside the connection, not inside its reading: a client that never reads holds
+//! up writing, and then nobody reads from it either.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
@@ -27,7 +27,8 @@ use super::connections::{Connection, ConnectionGuard, Connections, Limits, Owed}
 /// What a connection may make us keep of a request: its head, and as much of its body.
 const BUFFER: usize = 32 << 10;
 
-/// What the kernel may keep of answers that a connection has not read: it is memory too, which others could have us use.
+/// What the kernel may keep of answers that a connection has not read: it is memory too, which others could have us
+/// use.
 const UNREAD: u32 = 128 << 10;
 /// Connections that the kernel keeps until they are accepted.
 const WAITING: u32 = 1024;

@@ -1,9 +1,9 @@
 //! Steering and watching a live session over HTTP.
 //!
-//! In: requests that bring the session's token. Out: the session's state and figures, a page that shows them, and changes
-//! through [`SessionControl`]. `API.md` beside this file is the reference. Requests another site's page could cause a
-//! browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens apart:
-//! it shows no patient and steers nothing.
+//! In: requests that bring the session's token. Out: the session's state and figures, a page that shows them, and
+//! changes through [`SessionControl`]. `API.md` beside this file is the reference. Requests another site's page could
+//! cause a browser to send are refused: by Host (DNS rebinding), Origin and Sec-Fetch-Site. [`Routes::Metrics`] listens
+//! apart: it shows no patient and steers nothing.
 
 mod api;
 mod connections;

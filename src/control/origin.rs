@@ -29,7 +29,8 @@ impl HostPort {
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host)? {
             "" => None,
-            // A port that is no number is not taken for no port. User names do not begin with the host and end here too.
+            // A port that is no number is not taken for no port. User names do not begin with the host and end here
+            // too.
             rest => Some(rest.strip_prefix(':')?.parse().ok()?),
         };
         let name = match host.strip_prefix('[') {

@@ -21,7 +21,8 @@ pub(super) struct Guard {
 /// Status and sentence of a refusal.
 pub(super) type Refusal = (StatusCode, String);
 
-/// The value of a header that must not come twice, nor in letters nobody can read: either could be taken for its absence.
+/// The value of a header that must not come twice, nor in letters nobody can read: either could be taken for its
+/// absence.
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let unclear =
@@ -93,8 +94,8 @@ impl Guard {
         Err((StatusCode::UNAUTHORIZED, words.into()))
     }
 
-    /// Whether a Host header names the address listened at, or the proxy's before it. Beyond loopback the token decides,
-    /// since a machine has many names.
+    /// Whether a Host header names the address listened at, or the proxy's before it. Beyond loopback the token
+    /// decides, since a machine has many names.
     fn is_ours(&self, host: &HostPort) -> bool {
         !self.addr.ip().is_loopback() || host.is_of(self.addr) || self.is_published(host)
     }

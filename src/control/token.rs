@@ -1,8 +1,8 @@
 //! What a request must bring to see the picture or to steer it.
 //!
-//! In: the system's randomness, or a file of the owner's. Out: a word that travels in a header and behind the `#` of the
-//! page's address. An address proves nothing about who asks: every program of every user of the machine can connect to
-//! loopback, and a tunnel ends there.
+//! In: the system's randomness, or a file of the owner's. Out: a word that travels in a header and behind the `#` of
+//! the page's address. An address proves nothing about who asks: every program of every user of the machine can connect
+//! to loopback, and a tunnel ends there.
 
 use std::fmt;
 use std::io::Read;

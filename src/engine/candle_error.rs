@@ -1,7 +1,7 @@
 //! What candle reports, as an error of this crate.
 //!
-//! In: an error of candle's, from the model or an engine. Out: one sentence, with the cause that the safety state acts on. It
-//! stands here and not beside [`Error`], so that rooms which only need errors are not linked to candle.
+//! In: an error of candle's, from the model or an engine. Out: one sentence, with the cause that the safety state acts
+//! on. It stands here and not beside [`Error`], so that rooms which only need errors are not linked to candle.
 
 use crate::error::{Error, Fault, Kind};
 

@@ -2,8 +2,8 @@
 //!
 //! In: a checkpoint's tensors by key. Out: [`Layer`]s, which each engine packs its own way.
 //!
-//! The scale stays out of the weights: it is applied to finished sums, where it costs nothing (a multiply-add instead of an
-//! add). Weights stored as I8 are therefore exact in bf16 and f16.
+//! The scale stays out of the weights: it is applied to finished sums, where it costs nothing (a multiply-add instead
+//! of an add). Weights stored as I8 are therefore exact in bf16 and f16.
 
 use crate::Result;
 use crate::model::Checkpoint;

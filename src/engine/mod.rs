@@ -1,8 +1,8 @@
 //! The network, ready to run: normalised pixels in, logits out.
 //!
-//! In: one frame of normalised RGB planes. Out: one map of logits per class at the same size.
-//! [`Reference`] runs the plain candle model and is what faster engines are measured against; [`cpu`] is the fused engine
-//! for processors, `cuda` the one for GPUs; [`open`] chooses.
+//! In: one frame of normalised RGB planes. Out: one map of logits per class at the same size. [`Reference`] runs the
+//! plain candle model and is what faster engines are measured against; [`cpu`] is the fused engine for processors,
+//! `cuda` the one for GPUs; [`open`] chooses.
 
 mod candle_error;
 pub mod cpu;
@@ -33,7 +33,8 @@ pub trait Network: Send {
     /// What it takes and gives.
     fn shape(&self) -> Shape;
 
-    /// Runs one frame: `input` is `[3, height, width]` normalised R, G, B planes; `logits` is `[classes, height, width]`.
+    /// Runs one frame: `input` is `[3, height, width]` normalised R, G, B planes; `logits` is
+    /// `[classes, height, width]`.
     ///
     /// # Errors
     /// Whatever the device says; a slice of the wrong length is [`crate::Kind::Internal`].
@@ -42,8 +43,8 @@ pub trait Network: Send {
     /// One line for logs and reports: device and precision.
     fn describe(&self) -> String;
 
-    /// What it is best given. There is no default: who wraps a network has to say that it takes what the wrapped one takes
-    /// (see [`Route`]), and whoever measures through the wrapper measures the same route.
+    /// What it is best given. There is no default: who wraps a network has to say that it takes what the wrapped one
+    /// takes (see [`Route`]), and whoever measures through the wrapper measures the same route.
     fn route(&mut self) -> Route<'_>;
 }
 
@@ -57,8 +58,8 @@ pub enum Route<'a> {
 
 /// An engine that converts, reduces and thresholds on its own device, so that planes never pass through the processor.
 pub trait Pictures {
-    /// Runs one frame of a picture's rectangle `view`, which lies in it and is not empty. `inside` receives 1 for each pixel
-    /// of the view whose enlarged logit reaches `level`, else 0; `logits` as in [`Network::run`].
+    /// Runs one frame of a picture's rectangle `view`, which lies in it and is not empty. `inside` receives 1 for each
+    /// pixel of the view whose enlarged logit reaches `level`, else 0; `logits` as in [`Network::run`].
     ///
     /// # Errors
     /// As [`Network::run`]; an output that is no number.

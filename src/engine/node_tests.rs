@@ -81,9 +81,9 @@ fn here(paths: impl IntoIterator<Item = KernelSet>) -> impl Iterator<Item = Kern
     })
 }
 
-/// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude. Random weights
-/// were not trained to be robust, and in bf16 the rounding of every layer adds up; a wrong wave, slice or sum is off by as much
-/// as the values themselves.
+/// How far a path may be from f64 at any value of the network, as a share of that value's largest magnitude. Random
+/// weights were not trained to be robust, and in bf16 the rounding of every layer adds up; a wrong wave, slice or sum
+/// is off by as much as the values themselves.
 fn tolerance(path: KernelSet) -> f64 {
     if path.is_bf16() { 0.12 } else { 1e-4 }
 }
@@ -308,8 +308,9 @@ fn calibrated(
     (plain.with_description(description).expect("it is sound"), program, input)
 }
 
-/// Integers are the same on every path, and what they lose against f32 is what eight bits lose. The published network's stem
-/// is f32, whose sums differ from path to path and with them a few integers behind it: there only the second is asked.
+/// Integers are the same on every path, and what they lose against f32 is what eight bits lose. The published network's
+/// stem is f32, whose sums differ from path to path and with them a few integers behind it: there only the second is
+/// asked.
 #[test]
 fn integer_paths_agree_to_the_bit() {
     let mut r = Random(127);

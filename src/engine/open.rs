@@ -58,8 +58,8 @@ impl FromStr for DeviceChoice {
 /// In which number format the network computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// The fastest the device has that keeps the mask: f16 on a GPU; on a processor i8 for checkpoints that say how large
-    /// their activations are, else bf16 where it has it and gains by it, else f32.
+    /// The fastest the device has that keeps the mask: f16 on a GPU; on a processor i8 for checkpoints that say how
+    /// large their activations are, else bf16 where it has it and gains by it, else f32.
     #[default]
     Auto,
     /// 32-bit floating point; on a GPU candle's own network (feature `candle-cuda`).
@@ -144,8 +144,8 @@ pub struct Options {
     pub size: Option<(usize, usize)>,
     /// Whether a GPU is kept busy between frames, so that its clock does not fall.
     pub keep_warm: bool,
-    /// Niceness of the engine's own threads; 0 leaves it, higher yields to the video path. The calling thread's own is its
-    /// owner's business.
+    /// Niceness of the engine's own threads; 0 leaves it, higher yields to the video path. The calling thread's own is
+    /// its owner's business.
     pub nice: i32,
 }
 

@@ -1,7 +1,7 @@
 //! Pictures of what was found, taken while a segment runs.
 //!
-//! In: frames that show a polyp (or an episode) best so far. Out: the picture of each one's best frame: the field of view alone,
-//! small, without marks. Pictures are compressed once nothing better came for a while.
+//! In: frames that show a polyp (or an episode) best so far. Out: the picture of each one's best frame: the field of
+//! view alone, small, without marks. Pictures are compressed once nothing better came for a while.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

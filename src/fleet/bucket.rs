@@ -1,7 +1,7 @@
 //! Buckets, where this program was built with them (feature `s3`).
 //!
-//! In: a bucket's name, and what the environment says of its server and credentials. Out: a store of objects, names, copies of
-//! objects. Without the feature: the sentence that says so.
+//! In: a bucket's name, and what the environment says of its server and credentials. Out: a store of objects, names,
+//! copies of objects. Without the feature: the sentence that says so.
 
 #[cfg(feature = "s3")]
 pub(super) use with::{copy, list, open};

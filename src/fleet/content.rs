@@ -1,7 +1,7 @@
 //! Which recording a file is, told by its bytes.
 //!
-//! In: a file. Out: a digest of all of it, or of its two ends and its length, which is read in no time and serves to notice that a
-//! file is another one by now.
+//! In: a file. Out: a digest of all of it, or of its two ends and its length, which is read in no time and serves to
+//! notice that a file is another one by now.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

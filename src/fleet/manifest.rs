@@ -1,7 +1,8 @@
 //! The manifest: which recordings there are, and what is to be computed of them.
 //!
-//! In: units as [`plan`](super::plan()) finds them. Out: a file of one JSON object a line, the first about the whole, the others a
-//! unit each. It is the only place that holds the recordings' names, so it stays with whoever may know them.
+//! In: units as [`plan`](super::plan()) finds them. Out: a file of one JSON object a line, the first about the whole,
+//! the others a unit each. It is the only place that holds the recordings' names, so it stays with whoever may know
+//! them.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What came of a unit: the object that makes its result stand.
 //!
-//! In: the segments of a recording, in order. Out: its findings as one object. Tracks and polyps are numbered through the whole
-//! recording, and a polyp that was in view where a segment had to end is joined to what it was before.
+//! In: the segments of a recording, in order. Out: its findings as one object. Tracks and polyps are numbered through
+//! the whole recording, and a polyp that was in view where a segment had to end is joined to what it was before.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,8 @@ pub struct Found {
     pub polyps: Vec<PolypRecord>,
     pub brief: Vec<PolypRecord>,
     pub episodes: Vec<Episode>,
-    /// Each of [`COURSE`] pieces of its length: the largest probability, in tenths, as a digit; `.` where there is no frame.
+    /// Each of [`COURSE`] pieces of its length: the largest probability, in tenths, as a digit; `.` where there is no
+    /// frame.
     pub course: String,
 }
 

@@ -1,7 +1,7 @@
 //! Which recordings an archive holds, and how long they are.
 //!
-//! In: folders, files, lists and buckets. Out: units in the order in which they were found, each looked into once. A recording that cannot be
-//! looked into is a unit too, with its problem, so that it is not forgotten.
+//! In: folders, files, lists and buckets. Out: units in the order in which they were found, each looked into once. A
+//! recording that cannot be looked into is a unit too, with its problem, so that it is not forgotten.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -211,7 +211,8 @@ impl Plan {
             && let Err(e) = self.inspect(candidate, &mut unit)
         {
             match e.kind() {
-                // Nothing that is wrong with one recording; or this machine cannot tell, and the one that works on it may.
+                // Nothing that is wrong with one recording; or this machine cannot tell, and the one that works on it
+                // may.
                 Kind::Usage | Kind::Output | Kind::Internal => return Err(e),
                 Kind::Machine if !unit.content.is_empty() => {
                     tracing::warn!("{}: {e}", unit.path);

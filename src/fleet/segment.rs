@@ -1,7 +1,7 @@
 //! Some minutes of a recording's frames, as one object of the store.
 //!
-//! In: frames in order, pictures of the best of them, and how the stretch ended. Out: JSON lines, compressed; and back. The lines
-//! are frames, then best frames, then the tail, so that an object that lacks its tail is not whole.
+//! In: frames in order, pictures of the best of them, and how the stretch ended. Out: JSON lines, compressed; and back.
+//! The lines are frames, then best frames, then the tail, so that an object that lacks its tail is not whole.
 
 use std::io::{BufRead, BufReader, Read, Write};
 

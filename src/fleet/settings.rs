@@ -1,7 +1,7 @@
 //! What a result depends on besides the recording and the checkpoint.
 //!
-//! In: the options of a plan. Out: the same as data, the digest that goes into every unit's key, and the parts a run is set up
-//! with. What does not change a result (the device, the number of threads) is no setting.
+//! In: the options of a plan. Out: the same as data, the digest that goes into every unit's key, and the parts a run is
+//! set up with. What does not change a result (the device, the number of threads) is no setting.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

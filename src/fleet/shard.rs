@@ -1,8 +1,8 @@
 //! Which part of the work is ours.
 //!
-//! In: `--shard I/N`, or what the engine that started us put into the environment. Out: the units of that shard. Shards are cut by
-//! frames, largest recording first onto the shard with the least, so that they end at about the same time; the cut depends on the
-//! manifest and N alone.
+//! In: `--shard I/N`, or what the engine that started us put into the environment. Out: the units of that shard. Shards
+//! are cut by frames, largest recording first onto the shard with the least, so that they end at about the same time;
+//! the cut depends on the manifest and N alone.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -36,8 +36,8 @@ impl FromStr for Shard {
     }
 }
 
-/// The engines that number their tasks, innermost first: an engine may itself run inside a task of another. The last says what
-/// the first number is.
+/// The engines that number their tasks, innermost first: an engine may itself run inside a task of another. The last
+/// says what the first number is.
 const ENGINES: &[(&str, &str, usize)] = &[
     ("PARALLEL_SEQ", "GNU parallel", 1),
     ("HQ_TASK_ID", "HyperQueue", 0),

@@ -1,6 +1,7 @@
 //! Recordings as files to read: those that are files already, and copies of those that lie in a bucket.
 //!
-//! In: a unit's address. Out: a path, and with it the copy's life. One copy is there at a time, and none larger than was allowed.
+//! In: a unit's address. Out: a path, and with it the copy's life. One copy is there at a time, and none larger than
+//! was allowed.
 
 use std::path::{Path, PathBuf};
 

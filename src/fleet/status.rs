@@ -1,7 +1,7 @@
 //! How far a fleet has come.
 //!
-//! In: a manifest and its store. Out: counts, the rate of the last hour and what is left at that rate, and why units failed. Nobody
-//! is asked: what stands in the store is all there is to know.
+//! In: a manifest and its store. Out: counts, the rate of the last hour and what is left at that rate, and why units
+//! failed. Nobody is asked: what stands in the store is all there is to know.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};

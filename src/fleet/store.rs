@@ -1,7 +1,7 @@
 //! Where results are kept: a folder, a network file system or a bucket, through one set of calls.
 //!
-//! In: names and bytes. Out: objects that are whole or not there, each created once and never changed. Calls wait; several reads
-//! are under way at a time where that helps.
+//! In: names and bytes. Out: objects that are whole or not there, each created once and never changed. Calls wait;
+//! several reads are under way at a time where that helps.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,7 +110,8 @@ impl Store {
         }
     }
 
-    /// Removes what killed workers have left of objects under a folder of the store (`NAME#1`); a bucket keeps nothing of that kind.
+    /// Removes what killed workers have left of objects under a folder of the store (`NAME#1`); a bucket keeps nothing
+    /// of that kind.
     pub(super) fn sweep(&self, name: &str) {
         let Some(folder) = self.folder.as_ref().map(|f| f.join(name)) else { return };
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,11 +1,12 @@
 //! One recording, segment by segment, until its result stands.
 //!
-//! In: a unit, a network, the store. Out: its outcome in the store, and what became of it. What a worker before us has left in the
-//! store is gone on from: the frames of its segments are decoded but not segmented again. Frames keep their numbers and the field of
-//! view follows them all, so that what comes out is the same whoever computed it.
+//! In: a unit, a network, the store. Out: its outcome in the store, and what became of it. What a worker before us has
+//! left in the store is gone on from: the frames of its segments are decoded but not segmented again. Frames keep their
+//! numbers and the field of view follows them all, so that what comes out is the same whoever computed it.
 //!
-//! *A segment ends* with the first frame after its length on which nothing is followed and nothing may be joined any more to what was
-//! followed; after twice its length it ends in any case, and what is in view then is joined by its place (see [`super::outcome`]).
+//! *A segment ends* with the first frame after its length on which nothing is followed and nothing may be joined any
+//! more to what was followed; after twice its length it ends in any case, and what is in view then is joined by its
+//! place (see [`super::outcome`]).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! A shard, unit by unit.
 //!
-//! In: a manifest, which shard of it, a store, and a way to a network. Out: the units' results in the store, and a tally that says
-//! whether another try is worth while.
+//! In: a manifest, which shard of it, a store, and a way to a network. Out: the units' results in the store, and a
+//! tally that says whether another try is worth while.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,8 @@ pub(super) fn outcome(bytes: &[u8], name: &str) -> Result<Outcome> {
 }
 
 impl Work<'_> {
-    /// Works through a shard. `progress` is told the unit, which one of the shard it is, and how many of its frames are done.
+    /// Works through a shard. `progress` is told the unit, which one of the shard it is, and how many of its frames are
+    /// done.
     ///
     /// # Errors
     /// What ends the whole shard: a store that cannot be written or read, a network that cannot be built.

@@ -1,5 +1,5 @@
-//! The connected components of a binary map: the one labeller of this crate, so that what is drawn, what is scored and what
-//! is taken for the endoscope's picture agree on what a region is.
+//! The connected components of a binary map: the one labeller of this crate, so that what is drawn, what is scored and
+//! what is taken for the endoscope's picture agree on what a region is.
 //!
 //! In: rows of pixels, 0 outside. Out: the runs of pixels inside, each with the number of its component. Components are
 //! numbered in reading order of their first pixels. Buffers are kept from map to map.

@@ -1,7 +1,7 @@
 //! A frame's identity and time, its picture, and the mask that belongs to it.
 //!
-//! In: nothing. Out: the vocabulary every other module speaks ([`FrameId`], [`Pts`], [`Nanos`], [`Picture`], [`Mask`]), and
-//! what can be done with a picture or a mask alone: read its [`colour`]s, [`resize`] it, find its connected
+//! In: nothing. Out: the vocabulary every other module speaks ([`FrameId`], [`Pts`], [`Nanos`], [`Picture`], [`Mask`]),
+//! and what can be done with a picture or a mask alone: read its [`colour`]s, [`resize`] it, find its connected
 //! [`components`]. This module knows neither GStreamer nor candle, and uses no other module of this crate but its
 //! errors.
 

@@ -79,8 +79,8 @@ pub enum Chroma {
 /// What a [`PixelFormat`] means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// Luma and chroma. `depth` bits a sample, stored shifted left by `shift` in 8- or 16-bit words; chroma is reduced by
-    /// `1 << sub_x` horizontally and `1 << sub_y` vertically.
+    /// Luma and chroma. `depth` bits a sample, stored shifted left by `shift` in 8- or 16-bit words; chroma is reduced
+    /// by `1 << sub_x` horizontally and `1 << sub_y` vertically.
     Yuv {
         /// Bits of a sample: 8 or 10.
         depth: u32,
@@ -236,8 +236,8 @@ impl Matrix {
     }
 }
 
-/// How code values become light: matrix and range. (Transfer and primaries do not concern us: the network was trained on
-/// gamma-coded R'G'B' of whatever primaries the processor had.)
+/// How code values become light: matrix and range. (Transfer and primaries do not concern us: the network was trained
+/// on gamma-coded R'G'B' of whatever primaries the processor had.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Colorimetry {
     /// How luma and chroma come from red, green and blue.
@@ -247,8 +247,8 @@ pub struct Colorimetry {
 }
 
 impl Colorimetry {
-    /// What is assumed of a source that does not say: BT.601 up to 576 lines, BT.709 above; YUV of limited range, RGB and
-    /// grey of full.
+    /// What is assumed of a source that does not say: BT.601 up to 576 lines, BT.709 above; YUV of limited range, RGB
+    /// and grey of full.
     pub const fn guess(format: PixelFormat, height: u32) -> Self {
         Self {
             matrix: if height > 576 { Matrix::Bt709 } else { Matrix::Bt601 },

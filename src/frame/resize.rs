@@ -1,8 +1,8 @@
 //! Bilinear reduction of a picture to the network's input size.
 //!
-//! In: a rectangle of a picture. Out: packed 8-bit RGB at another size. The antialiased filter is Pillow's `BILINEAR`: a
-//! triangle whose support widens with the reduction, applied horizontally and then vertically in fixed point, with 8-bit
-//! values in between; it gives the same bytes.
+//! In: a rectangle of a picture. Out: packed 8-bit RGB at another size. The antialiased filter is Pillow's `BILINEAR`:
+//! a triangle whose support widens with the reduction, applied horizontally and then vertically in fixed point, with
+//! 8-bit values in between; it gives the same bytes.
 
 use super::colour::RowReader;
 use super::{Picture, Rect};

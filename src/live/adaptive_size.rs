@@ -5,8 +5,8 @@
 //! warm processor may have taken a third of it. It only ever becomes smaller: a size that goes up and down would make
 //! polyps come and go.
 //!
-//! The smaller network is built by a thread of its own while the present one goes on: packing its weights takes seconds on
-//! a machine that is just then overloaded, and a worker that does not answer for so long is taken for stalled.
+//! The smaller network is built by a thread of its own while the present one goes on: packing its weights takes seconds
+//! on a machine that is just then overloaded, and a worker that does not answer for so long is taken for stalled.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,8 +20,8 @@ use crate::lock::lock;
 use crate::segment::Spans;
 use crate::worker::FrameAnalyzer;
 
-/// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at most
-/// so many.
+/// Frames whose median decides: at least so many, and so many seconds of work (a browser that starts takes less); at
+/// most so many.
 const LEAST: usize = 30;
 const WORK: Nanos = Nanos(5_000_000_000);
 const MOST: usize = 600;
@@ -34,8 +34,8 @@ pub type Build = dyn Fn(usize) -> Result<Built> + Send + Sync;
 
 /// The input sizes of a session's workers. Each worker has its own: devices differ in speed.
 ///
-/// They outlive the workers: one that is started anew begins with the size its predecessor had, and takes over the network
-/// that was being built for it.
+/// They outlive the workers: one that is started anew begins with the size its predecessor had, and takes over the
+/// network that was being built for it.
 pub struct Sides(Vec<WorkerSize>);
 
 /// What one worker runs.

@@ -1,7 +1,8 @@
 //! What a live session does with one frame inside its element.
 //!
-//! In: a buffer on the streaming thread. Out: the buffer with its marks, a copy of the clean picture in the mailbox, and a
-//! [`FrameEvent`] in the telemetry. [`Analysis`] hands over, follows the motion, takes the newest mask and judges it; here it is drawn.
+//! In: a buffer on the streaming thread. Out: the buffer with its marks, a copy of the clean picture in the mailbox,
+//! and a [`FrameEvent`] in the telemetry. [`Analysis`] hands over, follows the motion, takes the newest mask and judges
+//! it; here it is drawn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Who looks at the buffers themselves: snapshots and the recorder.
 //!
-//! In: every buffer before and after the overlay, on the streaming thread. Out: a picture for whoever asked for one, and
-//! copies for the recorder. Nothing waits.
+//! In: every buffer before and after the overlay, on the streaming thread. Out: a picture for whoever asked for one,
+//! and copies for the recorder. Nothing waits.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,7 +1,7 @@
 //! The overlay element with its mailbox, workers, mask slot, telemetry and stamps, before any source or sink is chosen.
 //!
-//! In: how to build an analyzer, limits, style. Out: an element to put between a source and a sink, and the events of what
-//! happens there.
+//! In: how to build an analyzer, limits, style. Out: an element to put between a source and a sink, and the events of
+//! what happens there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

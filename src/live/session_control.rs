@@ -1,7 +1,7 @@
 //! What the HTTP control may do with a session.
 //!
-//! In: calls from the control's threads. Out: changes of atomics that the video path and the workers read, and recorders
-//! that are started and stopped here, off the video path.
+//! In: calls from the control's threads. Out: changes of atomics that the video path and the workers read, and
+//! recorders that are started and stopped here, off the video path.
 
 use std::path::PathBuf;
 use std::sync::Arc;

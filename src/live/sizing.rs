@@ -1,9 +1,8 @@
 //! Which input size the network gets, so that a slow machine still meets the annotation delay.
 //!
 //! In: a checkpoint, the engine's options, the source's period and the delay aimed at. Out: the size, why, in words,
-//! and the network itself, which has just been built to be measured.
-//! The network is trained at one size but convolutional throughout: smaller inputs cost accuracy on small polyps and save
-//! time in proportion to their pixels.
+//! and the network itself, which has just been built to be measured. The network is trained at one size but
+//! convolutional throughout: smaller inputs cost accuracy on small polyps and save time in proportion to their pixels.
 
 use std::time::Instant;
 
@@ -35,8 +34,8 @@ pub struct Sizing {
     pub words: String,
 }
 
-/// The longest a frame of the network may take alone, so that its mask is on screen within `budget`: a frame waits up to a
-/// period for the worker only where the worker does not choose; its mask waits up to a period for the next frame.
+/// The longest a frame of the network may take alone, so that its mask is on screen within `budget`: a frame waits up
+/// to a period for the worker only where the worker does not choose; its mask waits up to a period for the next frame.
 fn longest(budget: Nanos, period: Nanos) -> f64 {
     (budget.0 as f64 - 1.5 * period.0 as f64).max(0.0) / BESIDE
 }

@@ -1,8 +1,8 @@
 //! Single pictures for whoever asks for one.
 //!
-//! In: requests from the control's threads, and every frame as it goes to the sink, on the streaming thread. Out: one PNG
-//! for all who were waiting when a frame came, with a text chunk that says which frame it is and which tracks are followed on
-//! it. The streaming thread only looks at a flag, and copies the frame that is asked for.
+//! In: requests from the control's threads, and every frame as it goes to the sink, on the streaming thread. Out: one
+//! PNG for all who were waiting when a frame came, with a text chunk that says which frame it is and which tracks are
+//! followed on it. The streaming thread only looks at a flag, and copies the frame that is asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -121,8 +121,8 @@ impl Stills {
         }
     }
 
-    /// How long a request waits on: its patience runs while it waits for another one, so that those who ask at the same time
-    /// are told at the same time.
+    /// How long a request waits on: its patience runs while it waits for another one, so that those who ask at the same
+    /// time are told at the same time.
     fn left(&self, asked: Instant, now: Instant) -> Duration {
         (asked + self.patience).saturating_duration_since(now)
     }

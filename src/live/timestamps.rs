@@ -1,9 +1,10 @@
 //! When each frame passed which place, found again by its timestamp.
 //!
 //! In: stamps from the source's pad and from the overlay element. Out: the same stamps to whoever sees the frame later.
-//! Buffers are remade on the way (decoders, converters), their timestamps are not; so the timestamp is the key. A ring of
-//! atomics: nobody waits, and what is overwritten is simply not found. Each entry counts how often it was written, and the count
-//! is odd while somebody writes: so what is read is of one frame even where the ring comes round in the middle of it.
+//! Buffers are remade on the way (decoders, converters), their timestamps are not; so the timestamp is the key. A ring
+//! of atomics: nobody waits, and what is overwritten is simply not found. Each entry counts how often it was written,
+//! and the count is odd while somebody writes: so what is read is of one frame even where the ring comes round in the
+//! middle of it.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 

@@ -3,8 +3,8 @@
 //! In: the sum of a map over its channels. Out: one map for each channel.
 //!
 //! All weights being one, every output channel of that convolution is the same plane, `S_k = box_k(Σ_c z_c)`. So a unit
-//! needs one channel sum and two box sums on a single plane for each operand: half of the published network's arithmetic is
-//! multiplication by one, and is not done here. The sums reach thousands and stay in f32.
+//! needs one channel sum and two box sums on a single plane for each operand: half of the published network's
+//! arithmetic is multiplication by one, and is not done here. The sums reach thousands and stay in f32.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;

@@ -72,8 +72,8 @@ impl M2SNet {
         self.forward_observed(x, &mut |_, _| Ok(()))
     }
 
-    /// As [`Self::forward`], showing every value of the program by its name as it arises: what golden values and node-wise
-    /// comparisons with the engines are taken from.
+    /// As [`Self::forward`], showing every value of the program by its name as it arises: what golden values and
+    /// node-wise comparisons with the engines are taken from.
     ///
     /// # Errors
     /// As [`Self::forward`], and what `see` returns.

@@ -27,7 +27,8 @@ pub(super) fn average_pool3(x: &Tensor, stride: usize) -> Result<Tensor> {
     pad(x, 1)?.avg_pool2d_with_stride(3, stride)
 }
 
-/// `MaxPool2d(3, 2, padding=1)` of values that are not negative (right after a ReLU), where a zero border changes nothing.
+/// `MaxPool2d(3, 2, padding=1)` of values that are not negative (right after a ReLU), where a zero border changes
+/// nothing.
 pub(super) fn max_pool3(x: &Tensor) -> Result<Tensor> {
     pad(x, 1)?.max_pool2d_with_stride(3, 2)
 }

@@ -1,7 +1,8 @@
 //! The network as published, candle's form of it, and the files its parameters come in.
 //!
-//! In: an architecture, a checkpoint file. Out: the network as a [`crate::program::Program`], its parameters by key, and
-//! [`M2SNet`], which candle runs: normalised RGB `[batch, 3, height, width]` to logits `[batch, classes, height, width]`.
+//! In: an architecture, a checkpoint file. Out: the network as a [`crate::program::Program`], its parameters by key,
+//! and [`M2SNet`], which candle runs: normalised RGB `[batch, 3, height, width]` to logits
+//! `[batch, classes, height, width]`.
 //!
 //! M²SNet: Zhao et al., "M²SNet: Multi-scale in Multi-scale Subtraction Network for Medical Image Segmentation", 2023,
 //! arXiv 2303.10894. MSNet: MICCAI 2021, arXiv 2108.05082. Backbone: Res2Net, Gao et al., TPAMI 2021, arXiv 1904.01169.
@@ -33,7 +34,8 @@ pub const fn is_side(n: usize) -> bool {
     n > 0 && n.is_multiple_of(32) && n <= LARGEST_SIDE
 }
 
-/// Bytes the plain network takes for a frame on a processor, at most: the maps it holds at once, measured, and the logits.
+/// Bytes the plain network takes for a frame on a processor, at most: the maps it holds at once, measured, and the
+/// logits.
 pub(crate) const fn frame_bytes(height: usize, width: usize, classes: usize) -> u64 {
     const MAPS_PER_PIXEL: u64 = 2000;
     (height * width) as u64 * (MAPS_PER_PIXEL + 8 * classes as u64)

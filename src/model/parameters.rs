@@ -11,7 +11,8 @@ use crate::program::{Op, Program};
 /// What a parameter is for; decides how it may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Convolution kernel `[out, in, kh, kw]`: may be stored in half precision or as I8 with a scale per output channel.
+    /// Convolution kernel `[out, in, kh, kw]`: may be stored in half precision or as I8 with a scale per output
+    /// channel.
     Kernel,
     /// Convolution bias `[out]`.
     Bias,

@@ -1,16 +1,17 @@
 //! Dense optical flow between successive small grey images.
 //!
-//! In: grey images in order, all of the size this object was made for. Out: for every pixel of the image before, how far it
-//! moved, in small pixels.
+//! In: grey images in order, all of the size this object was made for. Out: for every pixel of the image before, how
+//! far it moved, in small pixels.
 //!
-//! The method is dense inverse search (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016): from the
-//! coarsest image of a pyramid to the finest, square patches of the older image are searched in the newer one by gradient
-//! descent (Baker and Matthews, "Lucas-Kanade 20 Years On", 2004: the inverse compositional form), beginning where the
-//! coarser image or a neighbouring patch says; a pixel's flow is the mean over its patches, weighted by how well each fits.
+//! The method is dense inverse search (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016): from
+//! the coarsest image of a pyramid to the finest, square patches of the older image are searched in the newer one by
+//! gradient descent (Baker and Matthews, "Lucas-Kanade 20 Years On", 2004: the inverse compositional form), beginning
+//! where the coarser image or a neighbouring patch says; a pixel's flow is the mean over its patches, weighted by how
+//! well each fits.
 //!
 //! It is our own and safe Rust, because it runs on the thread of the picture: OpenCV's implementation reads memory of a
-//! former size when it is given images of another size (opencv#20185), which ends the process. An object here is made for
-//! one size and refuses every other.
+//! former size when it is given images of another size (opencv#20185), which ends the process. An object here is made
+//! for one size and refuses every other.
 
 /// Side of a patch, in pixels of its level.
 const PATCH: usize = 8;
@@ -24,8 +25,8 @@ const BORDER: usize = 16;
 const SHORTEST: usize = 18;
 /// Pixels of a patch.
 const AREA: f32 = (PATCH * PATCH) as f32;
-/// Determinant of a patch's structure tensor, for gradients in grey levels a pixel, below which the patch shows no pattern
-/// that could be found again.
+/// Determinant of a patch's structure tensor, for gradients in grey levels a pixel, below which the patch shows no
+/// pattern that could be found again.
 const FLAT: f32 = 1.0;
 /// Squared difference a pixel, in grey levels, up to which a patch counts as found exactly.
 const NOISE: f32 = 1.0;
@@ -301,8 +302,8 @@ impl Level {
             for column in 0..self.columns {
                 let (x, y) = self.origin(column, row);
                 let (flow, cost) = self.patches[row * self.columns + column];
-                // A patch that fits badly as a whole says little about any of its pixels. Measured on phantoms that move
-                // fast, this is worth 0.01 to 0.016 of the moved masks' IoU.
+                // A patch that fits badly as a whole says little about any of its pixels. Measured on phantoms that
+                // move fast, this is worth 0.01 to 0.016 of the moved masks' IoU.
                 let trust = 1.0 / (cost / (AREA * NOISE)).max(1.0).sqrt();
                 let found = self.to.patch(x as f32 + flow[0], y as f32 + flow[1]);
                 let mut difference = [[0.0f32; PATCH]; PATCH];
@@ -367,8 +368,8 @@ impl Flow {
         Some(Self { width, height, levels, seen: 0 })
     }
 
-    /// Takes the next image (`width` · `height` bytes). The flow from the one before, `[dx, dy]` for each of its pixels in
-    /// row order; `None` for the first image and for one of another size.
+    /// Takes the next image (`width` · `height` bytes). The flow from the one before, `[dx, dy]` for each of its pixels
+    /// in row order; `None` for the first image and for one of another size.
     pub(super) fn next(&mut self, image: &[u8]) -> Option<&[[f32; 2]]> {
         if image.len() != self.width * self.height {
             self.seen = 0;

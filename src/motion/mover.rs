@@ -1,7 +1,7 @@
 //! Moving a mask.
 //!
-//! In: a mask, and how the picture moved since its frame. Out: the mask as it lies on the newest frame, each polyp moved
-//! along with its own surroundings. Pixels that leave the field of view are lost.
+//! In: a mask, and how the picture moved since its frame. Out: the mask as it lies on the newest frame, each polyp
+//! moved along with its own surroundings. Pixels that leave the field of view are lost.
 
 use super::{Affine, Tracker};
 use crate::frame::{Mask, Polyp, Rect};

@@ -1,13 +1,13 @@
 //! A frame as a small grey image.
 //!
-//! In: a picture and the part of it to look at. Out: its luma averaged over square blocks (green where there is no luma).
-//! Of a block's lines two are read: what is lost is noise, what is saved is most of the frame's bytes.
+//! In: a picture and the part of it to look at. Out: its luma averaged over square blocks (green where there is no
+//! luma). Of a block's lines two are read: what is lost is noise, what is saved is most of the frame's bytes.
 
 use crate::frame::colour::RowReader;
 use crate::frame::{Chroma, Layout, Picture, Rect};
 
-/// Widest small image. Measured (`bench motion`, brisk, 100 ms): 160 searched down to half its size .893, 120 searched to
-/// its full size .912 for a fifth more time, 160 to its full size .921 for twice the time.
+/// Widest small image. Measured (`bench motion`, brisk, 100 ms): 160 searched down to half its size .893, 120 searched
+/// to its full size .912 for a fifth more time, 160 to its full size .921 for twice the time.
 pub(super) const WIDTH: u32 = 120;
 
 /// How a small image lies in its picture.

@@ -116,8 +116,8 @@ impl Tracker {
         self.steps.iter().find(|s| s.sure && s.to == to)
     }
 
-    /// Where a rectangle of frame `from` lies on the newest frame; `None` if the way there is not known: too long ago, a
-    /// cut, a stream that changed.
+    /// Where a rectangle of frame `from` lies on the newest frame; `None` if the way there is not known: too long ago,
+    /// a cut, a stream that changed.
     pub fn motion(&mut self, from: FrameId, around: Rect) -> Option<Affine> {
         let grid = self.grid?;
         let newest = self.last?;
@@ -192,8 +192,8 @@ fn sample(flow: &[[f32; 2]], grid: &Grid, x: f64, y: f64) -> (f64, f64) {
     (mix(0), mix(1))
 }
 
-/// Whether moving the old image along the flow makes it like the new one. The light changes from frame to frame, so means
-/// are taken out; an image with nothing in it is explained by anything.
+/// Whether moving the old image along the flow makes it like the new one. The light changes from frame to frame, so
+/// means are taken out; an image with nothing in it is explained by anything.
 fn explains(from: &[u8], to: &[u8], flow: &[[f32; 2]], grid: &Grid) -> bool {
     let (mut n, mut sum, mut square) = (0.0, 0.0, 0.0);
     let (mut values, mut value_squares) = (0.0, 0.0);

@@ -1,7 +1,7 @@
 //! What is drawn: fill, contour and status rectangle.
 //!
-//! In: a mask and a [`Style`]. Out: levels for the painter, row by row. Nothing is allocated once the picture's size has
-//! been seen.
+//! In: a mask and a [`Style`]. Out: levels for the painter, row by row. Nothing is allocated once the picture's size
+//! has been seen.
 
 use super::paint::{ChromaLine, Ink, Painter};
 use crate::frame::{FieldOrder, Layout, Mask, PictureInfo, PictureMut, Rect};
@@ -84,8 +84,8 @@ impl Overlay {
         self.draw_on(picture, mask, state, false);
     }
 
-    /// The same as a key: on transparent black, in packed RGB of four bytes whose fourth becomes the opacity. Colours are
-    /// multiplied by it already.
+    /// The same as a key: on transparent black, in packed RGB of four bytes whose fourth becomes the opacity. Colours
+    /// are multiplied by it already.
     pub fn draw_key(&mut self, canvas: &mut PictureMut, mask: Option<&Mask>, state: State) {
         for y in 0..canvas.info.height as usize {
             canvas.planes[0].row(y).fill(0);

@@ -134,8 +134,8 @@ impl<const INKS: usize> Painter<INKS> {
                     for (component, plane) in [(1, u), (2, v)] {
                         let line = p.planes[plane].row(chroma.line);
                         if line.is_empty() {
-                            // An interlaced picture whose height is no multiple of four: the last line of one field has no
-                            // chroma of its own where planes are not rounded up for it.
+                            // An interlaced picture whose height is no multiple of four: the last line of one field has
+                            // no chroma of its own where planes are not rounded up for it.
                             continue;
                         }
                         self.shared(levels, chroma.other, x0, sub_x, p.info.width as usize, |c, ink| {

@@ -1,5 +1,5 @@
-//! The colon itself: in goes the seed and a length, out comes a curved tube of mucosa with haustra and folds, as rings of
-//! vertices in millimetres.
+//! The colon itself: in goes the seed and a length, out comes a curved tube of mucosa with haustra and folds, as rings
+//! of vertices in millimetres.
 
 use super::noise::{Stream, lerp, sin_cos, smooth_step};
 use super::space::{Vec3, add, cross, dot, mad, scale, sub, unit};

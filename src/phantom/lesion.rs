@@ -1,5 +1,5 @@
-//! What stands on the wall: polyps of several shapes, and the residue that is easily taken for one. A place on the wall and
-//! a random stream go in, a closed little surface that grows smoothly out of the mucosa comes out.
+//! What stands on the wall: polyps of several shapes, and the residue that is easily taken for one. A place on the wall
+//! and a random stream go in, a closed little surface that grows smoothly out of the mucosa comes out.
 
 use super::colon::{Colon, Vertex};
 use super::noise::{Stream, lerp, sin_cos, smooth_step};

@@ -1,5 +1,5 @@
-//! A colon that does not exist: [`Settings`] go in, frames of a colonoscopy come out ([`Phantom::render`]), each with its
-//! [`Truth`]: the mask of every polyp and the motion since the frame before.
+//! A colon that does not exist: [`Settings`] go in, frames of a colonoscopy come out ([`Phantom::render`]), each with
+//! its [`Truth`]: the mask of every polyp and the motion since the frame before.
 //!
 //! ```text
 //! settings ─▶ path (where the scope goes) ─▶ colon, lesion (what is there) ─▶ texture
@@ -10,17 +10,17 @@
 //!                                   └────▶ truth
 //! ```
 //!
-//! A frame depends on the settings and its number alone, not on frames rendered before, nor on the number of threads. The
-//! same settings give the same bytes on every machine whose `f32` and `f64` are IEEE 754 (x86-64, AArch64): nothing but
-//! `+ - * /` and square roots is used, in a fixed order, without contraction to fused operations.
+//! A frame depends on the settings and its number alone, not on frames rendered before, nor on the number of threads.
+//! The same settings give the same bytes on every machine whose `f32` and `f64` are IEEE 754 (x86-64, AArch64): nothing
+//! but `+ - * /` and square roots is used, in a fixed order, without contraction to fused operations.
 //!
-//! How real it looks to a network that was trained on real frames only (the shipped checkpoint, threshold 0.5, eight seeds
-//! of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames 0.93 to
-//! 0.99), 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a polyp, as
-//! it does in all 48 frames of a real recording without one.
+//! How real it looks to a network that was trained on real frames only (the shipped checkpoint, threshold 0.5, eight
+//! seeds of half a minute at 930x720, every 45th frame): all 14 polyps reach IoU 0.3 in some frame (the best frames
+//! 0.93 to 0.99), 64 of 71 frames whose polyp covers 2000 pixels do; it marks something in 61 of 67 frames without a
+//! polyp, as it does in all 48 frames of a real recording without one.
 //!
-//! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is not: a
-//! substitute for patients' data in training or in any statement about clinical performance.
+//! What it is: a stand-in for demonstrations and for measuring things real recordings have no truth for. What it is
+//! not: a substitute for patients' data in training or in any statement about clinical performance.
 
 mod colon;
 mod exposure;
@@ -108,7 +108,8 @@ struct Worker {
 impl Phantom {
     /// Builds the colon: a second of work and some 70 MB at 1280x720, four times the pixels another 100.
     ///
-    /// Fails with the sentence of [`Settings::validate`], or if there is no memory for it or the threads cannot be started.
+    /// Fails with the sentence of [`Settings::validate`], or if there is no memory for it or the threads cannot be
+    /// started.
     pub fn new(settings: Settings) -> Result<Self> {
         settings.validate()?;
         memory::afford(
@@ -181,8 +182,8 @@ impl Phantom {
 
     /// Renders frame `index` into `rgb` (packed RGB, rows from the top, width · height · 3 bytes) and its truth.
     ///
-    /// A looped phantom goes on for ever: frame `frames` shows what frame 0 showed, with the motion since the last frame.
-    /// Fails if `rgb` or `truth` has the wrong size or a clip that is not looped has no such frame.
+    /// A looped phantom goes on for ever: frame `frames` shows what frame 0 showed, with the motion since the last
+    /// frame. Fails if `rgb` or `truth` has the wrong size or a clip that is not looped has no such frame.
     pub fn render(&mut self, index: u64, rgb: &mut [u8], truth: &mut Truth) -> Result<()> {
         let (width, height) = (self.settings.width as usize, self.settings.height as usize);
         if rgb.len() != width * height * 3 {

@@ -1,5 +1,5 @@
-//! The frame's motion: where sampled points of mucosa were a frame ago and are now goes in, the affine map that explains it
-//! best comes out.
+//! The frame's motion: where sampled points of mucosa were a frame ago and are now goes in, the affine map that
+//! explains it best comes out.
 
 /// Sums of a least-squares fit of an affine map, about the middle of the frame.
 #[derive(Clone, Copy, Default)]

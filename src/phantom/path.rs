@@ -1,5 +1,5 @@
-//! Where the scope is at every frame: settings and the colon's axis go in, a pose comes out, the same whichever frame was
-//! asked for before.
+//! Where the scope is at every frame: settings and the colon's axis go in, a pose comes out, the same whichever frame
+//! was asked for before.
 
 use super::colon::Colon;
 use super::noise::{Stream, sin_cos};
@@ -212,7 +212,8 @@ impl Plan {
         self.manner.shutter as f32
     }
 
-    /// Pose at a frame, and its distance along the colon. `gaze` holds the middle of every polyp and its distance along.
+    /// Pose at a frame, and its distance along the colon. `gaze` holds the middle of every polyp and its distance
+    /// along.
     pub fn pose(&self, frame: u64, colon: &Colon, gaze: &[(Vec3, f32)]) -> (Pose, f32) {
         let t = self.time_of(frame);
         let m = &self.manner;

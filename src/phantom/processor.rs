@@ -1,5 +1,5 @@
-//! The video processor behind the sensor: where on the frame the picture lies, its softness, motion blur, noise, and the
-//! text beside it. Colours of the picture go in, packed RGB rows come out.
+//! The video processor behind the sensor: where on the frame the picture lies, its softness, motion blur, noise, and
+//! the text beside it. Colours of the picture go in, packed RGB rows come out.
 
 use super::noise::Stream;
 use super::raster::Span;
@@ -92,9 +92,9 @@ pub(crate) const MARGIN: usize = 64;
 const BLOCK: usize = 16;
 
 by_cpu! {
-    /// Smears the picture along the motion of the frame: `motion` is the displacement at (x, y) while the shutter is open,
-    /// in pixels, as an affine map. Row `y` of the result. Rows of `picture` are `stride` long, the frame begins after
-    /// [`MARGIN`].
+    /// Smears the picture along the motion of the frame: `motion` is the displacement at (x, y) while the shutter is
+    /// open, in pixels, as an affine map. Row `y` of the result. Rows of `picture` are `stride` long, the frame begins
+    /// after [`MARGIN`].
     pub(crate) fn smear(picture: &[u32], stride: usize, field: &Field, motion: &[f64; 6], y: usize, out: &mut [u32]) {
         let (x0, x1) = (field.spans[y].0 as usize, field.spans[y].1 as usize);
         let m = motion.map(|v| v as f32);

@@ -1,5 +1,5 @@
-//! From triangles to pixels: projected vertices and triangles go in, for a band of rows the nearest surface of every pixel
-//! comes out, with its normal, texture position and material.
+//! From triangles to pixels: projected vertices and triangles go in, for a band of rows the nearest surface of every
+//! pixel comes out, with its normal, texture position and material.
 
 use super::simd_dispatch::by_cpu;
 use super::space::{Lens, Pose, Vec3};

@@ -1,5 +1,5 @@
-//! Points, directions and poses in millimetres, and the lens: a point in front of the scope goes in, its pixel comes out,
-//! and back.
+//! Points, directions and poses in millimetres, and the lens: a point in front of the scope goes in, its pixel comes
+//! out, and back.
 
 pub(crate) type Vec3 = [f32; 3];
 

@@ -1,8 +1,8 @@
 //! Surfaces seen close: in goes the seed, out come two square tiles that repeat without a seam, the mucosa of the wall
 //! (vessel trees, mottling, fine relief) and that of polyps (pits and reddish network), each with its smaller copies.
 //!
-//! A texel is four bytes: blood (0 none, 255 a large vessel), pallor (128 is the mean), and the slope of the fine relief
-//! in two directions (128 is flat, 127 steps are a slope of 1).
+//! A texel is four bytes: blood (0 none, 255 a large vessel), pallor (128 is the mean), and the slope of the fine
+//! relief in two directions (128 is flat, 127 steps are a slope of 1).
 
 use super::noise::{Stream, lerp, sin_cos, smooth_step};
 
@@ -41,8 +41,8 @@ impl Tile {
         self.levels as i32 - 1
     }
 
-    /// Bilinear samples: of smaller copy number `level` (0 to [`Self::deepest`]), at coordinates in 256ths of that copy's
-    /// texels, a texel's middle at its half. The slices are equally long.
+    /// Bilinear samples: of smaller copy number `level` (0 to [`Self::deepest`]), at coordinates in 256ths of that
+    /// copy's texels, a texel's middle at its half. The slices are equally long.
     #[inline(always)]
     pub fn sample(&self, x: &[i32], y: &[i32], level: &[i32], out: &mut [u32]) {
         const PIECE: usize = 128;
@@ -75,8 +75,9 @@ impl Tile {
             }
             for list in &mut at {
                 for a in &mut list[..n] {
-                    // SAFETY: the level is at most the deepest, coordinates are masked to its width: the index lies in it.
-                    // Checks would keep the loop from the processor's gather instruction and cost a tenth of a frame.
+                    // SAFETY: the level is at most the deepest, coordinates are masked to its width: the index lies in
+                    // it. Checks would keep the loop from the processor's gather instruction and cost a tenth of a
+                    // frame.
                     *a = unsafe { *texels.get_unchecked(*a as usize) };
                 }
             }

@@ -34,12 +34,12 @@ pub struct Truth {
     /// A byte a pixel, rows from the top: 0, or the id of the polyp (head, body and stalk) whose surface lies in the
     /// pixel's middle.
     pub mask: Vec<u8>,
-    /// Affine map from the previous frame to this one, in pixels, pixel middles at .5: a point at (x, y) in the previous
-    /// frame is now at (m0 x + m1 y + m2, m3 x + m4 y + m5).
+    /// Affine map from the previous frame to this one, in pixels, pixel middles at .5: a point at (x, y) in the
+    /// previous frame is now at (m0 x + m1 y + m2, m3 x + m4 y + m5).
     ///
     /// The true motion is not affine (near mucosa moves more than far): this is the least-squares fit to the true
-    /// displacement of all mucosa that is visible now and was within the field of view one frame before, every eighth pixel
-    /// of every eighth row weighing the same. The identity for frame 0.
+    /// displacement of all mucosa that is visible now and was within the field of view one frame before, every eighth
+    /// pixel of every eighth row weighing the same. The identity for frame 0.
     pub motion: [f64; 6],
     /// Polyps with at least one visible pixel, by id.
     pub polyps: Vec<VisiblePolyp>,

@@ -1,9 +1,9 @@
 //! The elements as a GStreamer plugin that any program can load.
 //!
-//! In: GStreamer, which loads the file and asks for [`plugin_desc`]. Out: four elements. Loading does nothing but say which they
-//! are: no thread, no file, no device is touched before an element starts, since GStreamer's scanner runs this in a helper
-//! process for every user of the machine, and a plugin that fails or takes long there is put on a list and never looked at
-//! again. Nothing of the process that loads it is changed: no log handler, no ranks, no signal.
+//! In: GStreamer, which loads the file and asks for [`plugin_desc`]. Out: four elements. Loading does nothing but say
+//! which they are: no thread, no file, no device is touched before an element starts, since GStreamer's scanner runs
+//! this in a helper process for every user of the machine, and a plugin that fails or takes long there is put on a list
+//! and never looked at again. Nothing of the process that loads it is changed: no log handler, no ranks, no signal.
 //!
 //! The file is made from this library as it is: `make plugin`.
 

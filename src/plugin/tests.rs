@@ -331,8 +331,8 @@ fn latency_is_answered_as_it_is() {
     bench.pass(0, 4);
     assert_eq!(bench.harness.query_latency(), Some(gst::ClockTime::from_mseconds(14)));
 
-    // A frame that waits for its mask takes longer than nothing, which is what was told so far. How much more is told is
-    // tested where the length of the wait is handed in.
+    // A frame that waits for its mask takes longer than nothing, which is what was told so far. How much more is told
+    // is tested where the length of the wait is handed in.
     let mut bench = Bench::new(|e| e.set_property("sync", true));
     bench.open();
     bench.pass(0, 4);

@@ -1,7 +1,7 @@
 //! From logits to a mask over the source's pixels.
 //!
-//! In: the network's logits, and the field of view they belong to. Out: probabilities at the field of view's size, and a
-//! [`Mask`](crate::frame::Mask) with the polyps it consists of. [`Upsampler`] is the plain way to the enlarged map,
+//! In: the network's logits, and the field of view they belong to. Out: probabilities at the field of view's size, and
+//! a [`Mask`](crate::frame::Mask) with the polyps it consists of. [`Upsampler`] is the plain way to the enlarged map,
 //! [`Thresholder`] the fast one.
 //!
 //! A network of several classes marks a pixel if any class reaches the threshold there.

@@ -96,7 +96,8 @@ impl Postprocessor {
         self.describe(mask, Found { top: most.top, ..found })
     }
 
-    /// The same where an engine has thresholded the map itself: `mask.inside` is filled already, `found` says with what.
+    /// The same where an engine has thresholded the map itself: `mask.inside` is filled already, `found` says with
+    /// what.
     ///
     /// # Errors
     /// A defect of ours.

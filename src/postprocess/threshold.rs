@@ -2,14 +2,14 @@
 //!
 //! In: `[classes, h, w]` logits, a level. Out: which pixels of the enlarged map reach it, their values, and the largest
 //! value anywhere: what [`super::Upsampler`] followed by a comparison gives, to the bit. A bilinear sample is never
-//! above the largest of its four neighbours by more than it is rounded, so cells whose corners all lie that far below the
-//! level are skipped; in most frames that is nearly all of them.
+//! above the largest of its four neighbours by more than it is rounded, so cells whose corners all lie that far below
+//! the level are skipped; in most frames that is nearly all of them.
 
 use super::upsample::{Between, positions};
 use crate::frame::{Extent, Found};
 
-/// Rounding of a sample, in shares of the map's largest magnitude: a difference, a product and a sum along each axis, each
-/// of values up to twice as large, come to ten half units in the last place at most.
+/// Rounding of a sample, in shares of the map's largest magnitude: a difference, a product and a sum along each axis,
+/// each of values up to twice as large, come to ten half units in the last place at most.
 const ROUNDING: f32 = 8.0 * f32::EPSILON;
 
 /// Thresholds enlarged maps; keeps its tables while sizes stay the same.
@@ -133,8 +133,8 @@ impl Thresholder {
         }
     }
 
-    /// Calls `each(y, first column, samples)` for every stretch of a row with a sample that has a neighbour of `level` or
-    /// more.
+    /// Calls `each(y, first column, samples)` for every stretch of a row with a sample that has a neighbour of `level`
+    /// or more.
     fn visit(
         &mut self,
         map: &[f32],

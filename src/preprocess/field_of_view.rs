@@ -5,8 +5,8 @@
 //!
 //! Each picture is looked at on a coarse grid of luma. A cell counts as lit if it is brighter than the surround, which
 //! is taken from the picture's corners; thin things (letters, lines) are removed by an erosion, and the largest
-//! connected lit region is the image. Since the image itself has dark parts (the lumen), what was lit at any time in the
-//! last few seconds counts, so that the rectangle grows quickly to its true size and then stays.
+//! connected lit region is the image. Since the image itself has dark parts (the lumen), what was lit at any time in
+//! the last few seconds counts, so that the rectangle grows quickly to its true size and then stays.
 
 use std::fmt;
 use std::str::FromStr;
@@ -66,7 +66,8 @@ const GRID: usize = 160;
 const DARKEST_IMAGE: u8 = 56;
 /// How much brighter than the surround a lit cell is.
 const STEP: u8 = 14;
-/// Frames a cell stays lit after it last was (about 10 s at 30 frames/s): a change of the processor's layout is followed.
+/// Frames a cell stays lit after it last was (about 10 s at 30 frames/s): a change of the processor's layout is
+/// followed.
 const MEMORY: u16 = 300;
 /// Frames a smaller rectangle must persist before it replaces a larger one.
 const PATIENCE: u32 = 25;

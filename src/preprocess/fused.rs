@@ -55,7 +55,8 @@ impl Reducer {
     }
 
     /// Fills `input` (`[3, height, width]`) from `view`, which must lie in the picture and not be empty, and `rgb`
-    /// (`[height, width, 3]`) with the same before normalisation. Of an interlaced picture only the first field is read.
+    /// (`[height, width, 3]`) with the same before normalisation. Of an interlaced picture only the first field is
+    /// read.
     pub fn run(
         &mut self,
         picture: &Picture,

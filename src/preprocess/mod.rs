@@ -1,8 +1,8 @@
 //! From a source picture to what the network wants to see.
 //!
 //! In: a [`Picture`] in any layout, and the checkpoint's description. Out: the field of view that was analysed, and
-//! normalised R, G, B planes at the network's input size. Colour, antialiased resize and normalisation are the steps the
-//! published prediction code takes, with 8-bit values between them; [`frame::colour`](crate::frame::colour) and
+//! normalised R, G, B planes at the network's input size. Colour, antialiased resize and normalisation are the steps
+//! the published prediction code takes, with 8-bit values between them; [`frame::colour`](crate::frame::colour) and
 //! [`frame::resize`](crate::frame::resize) take them one by one, plainly, [`fused`] in one pass and to the same bits.
 
 // Nothing panics on a streaming thread.

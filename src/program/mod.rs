@@ -1,8 +1,8 @@
 //! A network as data: which operations, over which values, with which parameters of the checkpoint.
 //!
-//! In: what a network's builder says (`model::network`), operation by operation, as published. Out: a [`Program`] in single
-//! assignment: every value is written by one node, and nodes stand in an order in which they may run. A program holds no
-//! pointer, no layout, no number format and no device.
+//! In: what a network's builder says (`model::network`), operation by operation, as published. Out: a [`Program`] in
+//! single assignment: every value is written by one node, and nodes stand in an order in which they may run. A program
+//! holds no pointer, no layout, no number format and no device.
 //!
 //! Data flow: builder → program as published → [`passes`] fuse operations, each a function from program to program →
 //! [`schedule`] computes waves and lifetimes → an engine lowers the result to its own kernels. candle runs the
@@ -77,7 +77,8 @@ impl Fact {
 /// How much an operation's rounding shows in the mask, which decides the algorithms that low precisions may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// Errors made here are amplified by all that follows: the stem. Where storage is integers, its convolutions stay in f32.
+    /// Errors made here are amplified by all that follows: the stem. Where storage is integers, its convolutions stay
+    /// in f32.
     Delicate,
     /// Errors made here are amplified by what follows: the backbone.
     Sensitive,

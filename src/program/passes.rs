@@ -1,7 +1,8 @@
 //! Fusions: functions from program to program that leave what is computed as it is.
 //!
-//! In: a program as published. Out: the same network in fewer, larger operations that engines have kernels for. Values keep
-//! their numbers and names through every pass, so that an engine's maps can be compared with the published ones by name.
+//! In: a program as published. Out: the same network in fewer, larger operations that engines have kernels for. Values
+//! keep their numbers and names through every pass, so that an engine's maps can be compared with the published ones by
+//! name.
 //!
 //! Each pass looks for one pattern and rewrites it where it is safe: where what disappears has no other reader.
 
@@ -206,9 +207,9 @@ fn relus(program: &mut Program) {
     }
 }
 
-/// A resize into its only reader, an addition or a subtraction unit; and what a unit's multi-scale terms need beside the
-/// maps: the sum over the channels of each operand, taken where the operand is written. Sum and resize commute, so that
-/// it is taken at the operand's own size.
+/// A resize into its only reader, an addition or a subtraction unit; and what a unit's multi-scale terms need beside
+/// the maps: the sum over the channels of each operand, taken where the operand is written. Sum and resize commute, so
+/// that it is taken at the operand's own size.
 fn resizes(program: &mut Program) {
     let mut r = Rewrite::new(program);
     for at in 0..r.len() {

@@ -1,11 +1,11 @@
 //! When each operation runs and how long each value lives.
 //!
-//! In: a fused program. Out: waves of nodes that do not depend on one another, and the storages their values lie in: which
-//! values share one (pieces of a concatenation, sums written over an operand) and from which wave to which it is needed. An
-//! engine gives storages whose lifetimes do not overlap the same memory as far as its layout allows.
+//! In: a fused program. Out: waves of nodes that do not depend on one another, and the storages their values lie in:
+//! which values share one (pieces of a concatenation, sums written over an operand) and from which wave to which it is
+//! needed. An engine gives storages whose lifetimes do not overlap the same memory as far as its layout allows.
 //!
-//! A node runs in the first wave in which all it reads is there, but a part of the network begins after the part before it
-//! has ended: reports name the parts, and an early start would gain nothing where every wave fills all threads.
+//! A node runs in the first wave in which all it reads is there, but a part of the network begins after the part before
+//! it has ended: reports name the parts, and an early start would gain nothing where every wave fills all threads.
 
 use super::{Form, Op, Pool, Program, Value};
 use crate::{Error, Result};
@@ -69,8 +69,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// # Errors
-    /// An operation that no engine has a kernel for (a pass did not find its pattern), a concatenation of something that
-    /// cannot be written there: a network written down in a way that is not foreseen.
+    /// An operation that no engine has a kernel for (a pass did not find its pattern), a concatenation of something
+    /// that cannot be written there: a network written down in a way that is not foreseen.
     pub fn new(program: &Program, wishes: Wishes) -> Result<Self> {
         let (waves, written) = waves(program)?;
         let readers = program.readers();

@@ -1,7 +1,7 @@
 //! Episodes: the stretches of a recording on which polyps are marked.
 //!
-//! In: frame records in order, each with how long it is shown. Out: [`Episode`]s as they end, and word of when the frame
-//! just given is the best so far of the one under way, so that the caller can take its picture while it has it.
+//! In: frame records in order, each with how long it is shown. Out: [`Episode`]s as they end, and word of when the
+//! frame just given is the best so far of the one under way, so that the caller can take its picture while it has it.
 //!
 //! *What an episode is.* It begins with a frame that has polyps and goes on as long as no gap longer than
 //! [`GAP_TOLERANCE_NS`] opens between the end of one frame with polyps and the start of the next; it ends when its last
@@ -9,9 +9,9 @@
 //! too: what lies between is unknown. Nothing is withheld: a single frame is an episode.
 //!
 //! *Its best frame* is the one where the network was surest: where the sum over the pixels inside polyps of (mean
-//! probability − ½) is largest, that is the area weighted by how far its probability lies above a coin toss. A large sure
-//! polyp beats a small sure one and a large doubtful one. Equals are settled by Σ area × mean probability, then by the
-//! earlier frame.
+//! probability − ½) is largest, that is the area weighted by how far its probability lies above a coin toss. A large
+//! sure polyp beats a small sure one and a large doubtful one. Equals are settled by Σ area × mean probability, then by
+//! the earlier frame.
 
 use super::clock::{Clock, Moment};
 use super::record::{Episode, FrameRecord};

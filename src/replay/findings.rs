@@ -1,8 +1,8 @@
 //! What a recording's frames amount to: episodes, polyps and brief alarms.
 //!
-//! In: frame records in order, each with how long it is shown. Out: word of which polyp (or episode) the frame just given shows
-//! best so far, and at the end all of them. The report of one recording ([`super::report`]) shows them with pictures; here they
-//! stand alone, for recordings that are put together from parts.
+//! In: frame records in order, each with how long it is shown. Out: word of which polyp (or episode) the frame just
+//! given shows best so far, and at the end all of them. The report of one recording ([`super::report`]) shows them with
+//! pictures; here they stand alone, for recordings that are put together from parts.
 
 use super::clock::Moment;
 use super::episodes::EpisodeBuilder;

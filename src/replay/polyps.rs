@@ -4,9 +4,9 @@
 //! word of which of them the frame just given shows best so far.
 //!
 //! *What a polyp is* the filter decides ([`crate::tracks`]): a track that was confirmed, and every later one that was
-//! confirmed where that one would lie by then, no longer than a stated gap after it ended, or that is much smaller and lies
-//! close beside it. A polyp begins, *tentatively*, with the first frame on which its first track was seen, although nothing was
-//! drawn then.
+//! confirmed where that one would lie by then, no longer than a stated gap after it ended, or that is much smaller and
+//! lies close beside it. A polyp begins, *tentatively*, with the first frame on which its first track was seen,
+//! although nothing was drawn then.
 //!
 //! What is drawn for less than half a second in all is told apart: a brief alarm.
 //!

@@ -12,7 +12,8 @@ use crate::frame::{Gate, Polyp, Rect, TrackMark};
 use crate::telemetry::Machine;
 use crate::tracks::Numbers;
 
-/// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is higher.
+/// One line of `frames.jsonl`. A frame that cannot be decoded has no line, and keeps its number: the next line's is
+/// higher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FrameRecord {

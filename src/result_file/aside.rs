@@ -1,9 +1,9 @@
 //! Names aside: hidden files and folders in which results come into being.
 //!
-//! In: the folder a result is to lie in. Out: a file or folder `.polypscope-XXXXXX.part` there, locked for as long as its
-//! maker lives, which then takes the result's name. Dropped before, it is removed; so it is by [`abandon_all`] when the
-//! process is ended at once. After a kill it stays, its lock is free, and the next process that writes into the same
-//! folder removes it.
+//! In: the folder a result is to lie in. Out: a file or folder `.polypscope-XXXXXX.part` there, locked for as long as
+//! its maker lives, which then takes the result's name. Dropped before, it is removed; so it is by [`abandon_all`] when
+//! the process is ended at once. After a kill it stays, its lock is free, and the next process that writes into the
+//! same folder removes it.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -121,8 +121,8 @@ impl Aside {
         &self.handle
     }
 
-    /// Gives it its name. What had that name is replaced, in one step where the file system can, if `replace`; else it is
-    /// an error of the kind [`ErrorKind::AlreadyExists`].
+    /// Gives it its name. What had that name is replaced, in one step where the file system can, if `replace`; else it
+    /// is an error of the kind [`ErrorKind::AlreadyExists`].
     pub(crate) fn publish(self, target: &Path, replace: bool) -> io::Result<()> {
         let mut standing = standing();
         let folder = self.handle.metadata()?.is_dir();

@@ -1,8 +1,9 @@
 //! Files that others keep: results are written aside and take their names only when they are whole.
 //!
-//! In: bytes, and the names they are to have. Out: files for their owner's eyes only, all of them or none; what was there
-//! before stays until its replacement is complete. Outputs are looked at before the work starts ([`Outputs`]). What a
-//! process leaves behind that was killed is removed by the next one that writes into the same folder ([`Aside`]).
+//! In: bytes, and the names they are to have. Out: files for their owner's eyes only, all of them or none; what was
+//! there before stays until its replacement is complete. Outputs are looked at before the work starts ([`Outputs`]).
+//! What a process leaves behind that was killed is removed by the next one that writes into the same folder
+//! ([`Aside`]).
 
 mod aside;
 #[cfg(feature = "video")]

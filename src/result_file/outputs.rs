@@ -110,8 +110,8 @@ impl Outputs {
     /// A file the command writes; `option` is what it was named with.
     ///
     /// # Errors
-    /// A file that is there (without `--force`), a folder in its place, a folder that is missing or may not be written, a
-    /// name that is an input's or another output's.
+    /// A file that is there (without `--force`), a folder in its place, a folder that is missing or may not be written,
+    /// a name that is an input's or another output's.
     pub(crate) fn file(&mut self, option: &'static str, path: &Path) -> Result<()> {
         self.add(option, path, self.force)
     }

@@ -138,8 +138,8 @@ impl Watch {
         first
     }
 
-    /// Stalled: three times as long as usual over one frame; or twice, once its last mask is too old. A frame that takes
-    /// a GPU one millisecond may take four for all we know: the measure is never less than two frames of video.
+    /// Stalled: three times as long as usual over one frame; or twice, once its last mask is too old. A frame that
+    /// takes a GPU one millisecond may take four for all we know: the measure is never less than two frames of video.
     fn is_stalled(&self, now: Nanos, health: &WorkerHealth, mask_late: bool) -> bool {
         let Some(busy) = health.busy(now) else { return false };
         let floor = 2 * self.limits.period.0;

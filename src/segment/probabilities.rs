@@ -31,8 +31,8 @@ impl Probabilities {
         }
     }
 
-    /// Row-major at the picture's size, 0–1. Pictures have nothing to do with each other: what was seen of the last one is
-    /// forgotten.
+    /// Row-major at the picture's size, 0–1. Pictures have nothing to do with each other: what was seen of the last one
+    /// is forgotten.
     ///
     /// # Errors
     /// A given field of view outside the picture, a failing device, an output that is not a number.

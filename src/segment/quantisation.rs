@@ -1,11 +1,11 @@
 //! How large a network's activations are on real pictures, and what 8-bit integers make of its masks.
 //!
-//! In: a checkpoint, normalised inputs of some pictures. Out: for each activation map the largest number worth keeping, a
-//! report on every map, and how far the integer network's masks are from those in f32 on pictures that were held out.
+//! In: a checkpoint, normalised inputs of some pictures. Out: for each activation map the largest number worth keeping,
+//! a report on every map, and how far the integer network's masks are from those in f32 on pictures that were held out.
 //!
-//! The largest number is chosen so that the mean squared error of a map's values, rounding and clipping together, is least.
-//! Where the masks differ too much, the maps that lose most are taken out again, one group after another: they and the
-//! convolutions that read them stay in f32.
+//! The largest number is chosen so that the mean squared error of a map's values, rounding and clipping together, is
+//! least. Where the masks differ too much, the maps that lose most are taken out again, one group after another: they
+//! and the convolutions that read them stay in f32.
 
 use std::collections::BTreeMap;
 

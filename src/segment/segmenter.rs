@@ -157,7 +157,8 @@ impl Segmenter {
         Ok(Some(span))
     }
 
-    /// Takes a picture that is not to be segmented: its field of view, which those of the pictures after it follow from.
+    /// Takes a picture that is not to be segmented: its field of view, which those of the pictures after it follow
+    /// from.
     ///
     /// # Errors
     /// A given field of view outside the picture.

@@ -1,5 +1,5 @@
-//! The outside of a picture file: its bytes flow in; its format, whether it is all there, its orientation and whether it
-//! is lossy flow out. Decoders are lenient with a missing end, each in its own way, so the end is looked for here.
+//! The outside of a picture file: its bytes flow in; its format, whether it is all there, its orientation and whether
+//! it is lossy flow out. Decoders are lenient with a missing end, each in its own way, so the end is looked for here.
 
 use image::ImageFormat;
 

@@ -10,7 +10,8 @@ use super::{Fault, exif};
 /// Bytes of coded data behind the last block that are no padding: the codes went astray somewhere before.
 const LEFT_OVER: usize = 64;
 
-/// A code table: lengths and values as the file gives them, ready for decoding bit by bit and, for short codes, at once.
+/// A code table: lengths and values as the file gives them, ready for decoding bit by bit and, for short codes, at
+/// once.
 struct Codes {
     /// Length (high byte, 0 for longer codes) and value of the code that the next 8 bits begin with.
     short: [u16; 256],

@@ -1,9 +1,9 @@
 //! Still pictures: a path flows in, an upright and whole picture flows out, or the reason why not.
 //!
 //! Every command reads pictures, masks and probability maps here, so that they agree on what a file holds: turned
-//! upright by its EXIF orientation, refused if it is cut off, damaged, larger than [`LARGEST_PIXELS`] or several pictures
-//! in one. [`names`] says which files of a folder are pictures and in which order they come. Knows neither GStreamer nor
-//! the network.
+//! upright by its EXIF orientation, refused if it is cut off, damaged, larger than [`LARGEST_PIXELS`] or several
+//! pictures in one. [`names`] says which files of a folder are pictures and in which order they come. Knows neither
+//! GStreamer nor the network.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
@@ -24,8 +24,8 @@ use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, L
 use crate::{Error, Result};
 pub use fault::Fault;
 
-/// Pictures of more pixels are refused before anything is allocated for them: decoding, scaling and scoring need some ten
-/// times a picture's size at once.
+/// Pictures of more pixels are refused before anything is allocated for them: decoding, scaling and scoring need some
+/// ten times a picture's size at once.
 pub const LARGEST_PIXELS: u64 = 64_000_000;
 
 /// A file longer than this holds no picture of [`LARGEST_PIXELS`] that is read here.
@@ -168,8 +168,8 @@ impl Pixels {
     }
 }
 
-/// A 16-bit picture whose brightest value fits the 8, 10 or 12 bits of a camera was stored on another scale. One of 14 bits cannot
-/// be told from a dark picture.
+/// A 16-bit picture whose brightest value fits the 8, 10 or 12 bits of a camera was stored on another scale. One of 14
+/// bits cannot be told from a dark picture.
 fn check_depth<'a>(values: impl IntoIterator<Item = &'a u16>) -> std::result::Result<(), Fault> {
     let brightest = values.into_iter().copied().max().unwrap_or(0);
     // A real 16-bit picture whose brightest pixel is below a sixteenth of white would be black to everybody.

@@ -25,8 +25,9 @@ pub fn is_litter(name: &OsStr) -> bool {
         || name.to_str().is_some_and(|n| NAMES.contains(&n.to_lowercase().as_str()))
 }
 
-/// A name in the form in which names are compared: accents composed (a Mac stores them apart, so that the same name from
-/// two machines differs in its bytes). Bytes that are no UTF-8 are written as `\xff`, so different names stay different.
+/// A name in the form in which names are compared: accents composed (a Mac stores them apart, so that the same name
+/// from two machines differs in its bytes). Bytes that are no UTF-8 are written as `\xff`, so different names stay
+/// different.
 pub fn comparable(name: &OsStr) -> String {
     let mut out = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {

@@ -147,8 +147,8 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Keeps the first few: those that this frame confirmed, whose delay is measured once, then those that are shown, then
-    /// those that are not yet.
+    /// Keeps the first few: those that this frame confirmed, whose delay is measured once, then those that are shown,
+    /// then those that are not yet.
     pub fn new(tracks: &[TrackMark], gate: Option<Gate>) -> Self {
         let mut out = Self { gate, ..Self::default() };
         let rank = |t: &TrackMark| match t.state {

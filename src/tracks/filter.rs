@@ -1,8 +1,8 @@
 //! The tracks themselves: one map after the other flows in, the part of it that is to be drawn flows out.
 //!
-//! A frame's steps: the last frame's regions are moved to where they must lie now, the new regions are given to those they
-//! overlap, evidence is counted in time, new tracks begin, and each track's outline is mixed with its moved former one.
-//! Buffers are made for a size once; after that a frame allocates nothing.
+//! A frame's steps: the last frame's regions are moved to where they must lie now, the new regions are given to those
+//! they overlap, evidence is counted in time, new tracks begin, and each track's outline is mixed with its moved former
+//! one. Buffers are made for a size once; after that a frame allocates nothing.
 
 use super::layer::{Cutout, LIMIT, Layer, NOTHING, UNKNOWN};
 use super::place::{Place, moved};
@@ -19,11 +19,12 @@ pub const MOST_TRACKS: usize = 48;
 const MOST_PAST: usize = 12;
 /// Time between two frames counts as evidence up to this.
 const LONGEST_PROOF_MS: f32 = 250.0;
-/// Region and moved track are the same thing from this intersection over union, or where one covers so much of the other.
+/// Region and moved track are the same thing from this intersection over union, or where one covers so much of the
+/// other.
 const LEAST_IOU: f32 = 0.1;
 const LEAST_COVER: f32 = 0.5;
-/// Where nothing overlaps: centres so many mean diagonals apart, areas so many times each other; further where the motion
-/// is not known.
+/// Where nothing overlaps: centres so many mean diagonals apart, areas so many times each other; further where the
+/// motion is not known.
 const NEAR: f32 = 0.5;
 const NEAR_BLIND: f32 = 1.0;
 const ALIKE: f32 = 4.0;
@@ -31,8 +32,8 @@ const ALIKE: f32 = 4.0;
 const MIX_IOU: f32 = 0.3;
 /// Two tracks are one polyp if their centres lie within so many mean diagonals.
 const SAME_POLYP: f64 = 1.0;
-/// So are a track and one whose box is so many times larger, if no more than this share of the smaller one's diagonal is
-/// between them: networks mark a stalk, a base or a shadow apart from its polyp.
+/// So are a track and one whose box is so many times larger, if no more than this share of the smaller one's diagonal
+/// is between them: networks mark a stalk, a base or a shadow apart from its polyp.
 const PART: u64 = 2;
 const PART_NEAR: f32 = 0.5;
 
@@ -85,8 +86,8 @@ struct Past {
     gone_ms: f32,
 }
 
-/// Puts one track's values into a row of a layer where nobody has a larger one, and takes nothing of the owners whose bits
-/// are in `safe`. `marked` counts what each track has at or above the marking level, in the end.
+/// Puts one track's values into a row of a layer where nobody has a larger one, and takes nothing of the owners whose
+/// bits are in `safe`. `marked` counts what each track has at or above the marking level, in the end.
 fn write(
     row: &[f32],
     owner: u8,
@@ -203,8 +204,8 @@ impl Tracks {
         self.marks.clear();
     }
 
-    /// Takes the next frame's map, `h` rows of `w` logits over `view` of a picture of the size given; `level` is the logit
-    /// from which on a pixel is marked. `glance` is what `scene` said of that frame.
+    /// Takes the next frame's map, `h` rows of `w` logits over `view` of a picture of the size given; `level` is the
+    /// logit from which on a pixel is marked. `glance` is what `scene` said of that frame.
     pub fn observe(
         &mut self,
         scene: &mut Scene,
@@ -505,8 +506,8 @@ impl Tracks {
                 Some(r) => {
                     t.unseen_ms = 0.0;
                     t.bounds = r.bounds;
-                    // What looks unlike a polyp, is only just there, or is on a frame that proves nothing, keeps a track and
-                    // proves less.
+                    // What looks unlike a polyp, is only just there, or is on a frame that proves nothing, keeps a
+                    // track and proves less.
                     t.evidence += match (gated, tentative) {
                         (true, _) => 0.0,
                         (false, true) => {
@@ -543,8 +544,9 @@ impl Tracks {
         }
     }
 
-    /// The polyp that was shown where a rectangle of the map lies: one whose track has ended, or is not seen any more, and would
-    /// lie here by now. With its place among the ended ones, or beyond them, and how many times as long its diagonal was.
+    /// The polyp that was shown where a rectangle of the map lies: one whose track has ended, or is not seen any more,
+    /// and would lie here by now. With its place among the ended ones, or beyond them, and how many times as long its
+    /// diagonal was.
     fn shown_before(&self, b: &Box2) -> Option<(usize, u64, f64)> {
         let place = self.now.place;
         let measure = |b: &Box2| {

@@ -1,5 +1,5 @@
-//! Whether a picture can prove anything: a reduced grey picture and a few colours of it flow in, features and the gate that
-//! they close flow out.
+//! Whether a picture can prove anything: a reduced grey picture and a few colours of it flow in, features and the gate
+//! that they close flow out.
 //!
 //! A network is asked about every frame, and answers also where there is nothing to see: on a smear of mucosa, through
 //! bubbles, on the wall of the room. What is marked there starts no track.

@@ -1,13 +1,13 @@
-//! What is remembered of the outlines: values of a map that each belong to at most one track flow in, the same values at
-//! places between pixels flow out.
+//! What is remembered of the outlines: values of a map that each belong to at most one track flow in, the same values
+//! at places between pixels flow out.
 
 use super::place::Place;
 use super::regions::Box2;
 
 /// How far from the marking level a value counts, in logits: a surer network moves no outline.
 pub(super) const LIMIT: f32 = 3.0;
-/// Below this is nothing. What is smoothed comes near to -[`LIMIT`] and never reaches it: a track would drag every place
-/// where it was along.
+/// Below this is nothing. What is smoothed comes near to -[`LIMIT`] and never reaches it: a track would drag every
+/// place where it was along.
 pub(super) const NOTHING: f32 = 0.25 - LIMIT;
 /// A place that was outside the former field of view.
 pub(super) const UNKNOWN: f32 = f32::INFINITY;

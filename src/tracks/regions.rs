@@ -67,8 +67,8 @@ impl Region {
         if self.solid == 0 { 0.0 } else { self.mass / self.solid as f32 }
     }
 
-    /// Its area over that of the ellipse that has the same second moments: 1 for an ellipse of any axes and direction, less
-    /// for arcs, forks and what has holes. Pictures that are squeezed one way do not change it.
+    /// Its area over that of the ellipse that has the same second moments: 1 for an ellipse of any axes and direction,
+    /// less for arcs, forks and what has holes. Pictures that are squeezed one way do not change it.
     pub fn roundness(&self) -> f32 {
         let n = f64::from(self.area);
         if n <= 0.0 {
@@ -110,8 +110,8 @@ impl Regions {
         self.list.reserve(most.min(MOST));
     }
 
-    /// Finds the regions of values at or above `low`; `level` is the marking level, `most` what a pixel adds to a mass at
-    /// most. A value that is not a number belongs to no region.
+    /// Finds the regions of values at or above `low`; `level` is the marking level, `most` what a pixel adds to a mass
+    /// at most. A value that is not a number belongs to no region.
     pub fn find(&mut self, map: &[f32], low: f32, level: f32, most: f32) {
         let w = self.width.max(1);
         for (run, _) in self.components.runs() {

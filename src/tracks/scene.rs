@@ -1,8 +1,8 @@
 //! What happened between two frames, apart from what was detected on them.
 //!
-//! In: the pictures that were analysed, in order, with their timestamps. Out: how much time passed, how the picture moved,
-//! whether it is another scene now, and whether it can prove anything. Frames may be missing: time decides, not their
-//! number. One scene serves any number of filters of the same video.
+//! In: the pictures that were analysed, in order, with their timestamps. Out: how much time passed, how the picture
+//! moved, whether it is another scene now, and whether it can prove anything. Frames may be missing: time decides, not
+//! their number. One scene serves any number of filters of the same video.
 
 use super::gates::{Colours, Features, Limits, detail};
 use crate::frame::{FrameId, Gate, Picture, Pts, Rect};
@@ -24,8 +24,8 @@ const OUTSIDE_NS: u64 = 500_000_000;
 const CUT_COLOURS: f32 = 0.35;
 const CUT_CORRELATION: f32 = 0.4;
 
-/// Pixels of the small picture that motion is found in. Which region is which needs less than drawing does, and the whole of
-/// the following is to cost a millisecond.
+/// Pixels of the small picture that motion is found in. Which region is which needs less than drawing does, and the
+/// whole of the following is to cost a millisecond.
 const WIDTH: u32 = 72;
 
 /// What ends or shakes the tracks.

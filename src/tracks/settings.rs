@@ -87,8 +87,8 @@ pub struct Numbers {
     pub smooth_ms: f32,
     /// Tracks of the same place with no longer gap between them are one polyp.
     pub gap_ms: f32,
-    /// How round a region is (see `roundness` in benches/README.md) from which on the time it is seen counts at all, and from
-    /// which on it counts fully. Polyps are round, the folds that are taken for them are arcs.
+    /// How round a region is (see `roundness` in benches/README.md) from which on the time it is seen counts at all,
+    /// and from which on it counts fully. Polyps are round, the folds that are taken for them are arcs.
     #[serde(default)]
     pub round_from: f32,
     /// Roundness from which on it counts fully.
@@ -100,8 +100,8 @@ pub struct Numbers {
     /// Mean height, in logits, from which on it counts fully.
     #[serde(default)]
     pub sure_to: f32,
-    /// So many logits more a region must have for each tenth of the field of view that it covers, up to `LARGEST`: of what
-    /// is large and near, a network that is right is sure.
+    /// So many logits more a region must have for each tenth of the field of view that it covers, up to `LARGEST`: of
+    /// what is large and near, a network that is right is sure.
     #[serde(default)]
     pub sure_size: f32,
     /// The least that it counts, so that what lasts is shown in the end, whatever it looks like.
@@ -139,8 +139,8 @@ impl Numbers {
         gates: 0b1111,
     };
 
-    /// What a millisecond in which a region is seen counts towards its confirmation, `least_weight` to 1: the product of how
-    /// round it is and how sure the network is of it, given the share of the field of view that it covers.
+    /// What a millisecond in which a region is seen counts towards its confirmation, `least_weight` to 1: the product
+    /// of how round it is and how sure the network is of it, given the share of the field of view that it covers.
     pub fn weight(&self, roundness: f32, sureness: f32, covered: f32) -> f32 {
         let share = |v: f32, from: f32, to: f32| {
             if v >= to {

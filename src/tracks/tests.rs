@@ -413,8 +413,8 @@ fn iou(a: &[bool], b: &[bool]) -> f64 {
     if any == 0 { 1.0 } else { both as f64 / any as f64 }
 }
 
-/// A thing that moves with the picture, its outline shaken from frame to frame: the drawn outline flickers less than half
-/// as much and lies on the thing at least as well.
+/// A thing that moves with the picture, its outline shaken from frame to frame: the drawn outline flickers less than
+/// half as much and lies on the thing at least as well.
 #[test]
 fn the_outline_is_steadier_and_does_not_lag() {
     let mut run = Run::new(Confirm::Sensitive);
@@ -575,8 +575,8 @@ proptest! {
     }
 }
 
-/// When a disk of `sure` logits that is there from the first frame on is confirmed and what its mark says, with frames at
-/// these times in ms.
+/// When a disk of `sure` logits that is there from the first frame on is confirmed and what its mark says, with frames
+/// at these times in ms.
 fn confirmed(c: Confirm, times: impl Iterator<Item = f64>, sure: f32) -> Option<(f64, f64)> {
     let mut run = Run::new(c);
     let m = map(&[((40.0, 40.0), 7.0, sure)]);
@@ -592,8 +592,8 @@ fn confirmed(c: Confirm, times: impl Iterator<Item = f64>, sure: f32) -> Option<
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// The same detections at 25, 30 and 60 frames a second are confirmed within one frame of the same time, wherever the
-    /// timestamps begin and however sure the network is.
+    /// The same detections at 25, 30 and 60 frames a second are confirmed within one frame of the same time, wherever
+    /// the timestamps begin and however sure the network is.
     #[test]
     fn frame_rates_confirm_within_one_frame_of_the_same_time(
         begin in 0.0..1e7f64,
@@ -614,8 +614,8 @@ proptest! {
         }
     }
 
-    /// Frames that are missing, here and there or several in a row, delay a confirmation by no more than the next frame that
-    /// comes; and one that comes after a newer one changes nothing.
+    /// Frames that are missing, here and there or several in a row, delay a confirmation by no more than the next frame
+    /// that comes; and one that comes after a newer one changes nothing.
     #[test]
     fn missing_and_late_frames_confirm_at_the_same_time(
         lost in prop::collection::vec(any::<bool>(), 60),
@@ -642,8 +642,8 @@ proptest! {
         }
     }
 
-    /// A thousand regions and more in a frame, of any sizes: no more tracks than there is room for, the largest among them,
-    /// and the same twice.
+    /// A thousand regions and more in a frame, of any sizes: no more tracks than there is room for, the largest among
+    /// them, and the same twice.
     #[test]
     fn a_thousand_regions_are_followed_as_far_as_there_is_room(seed in any::<u64>(), largest in 6.0..14.0f64) {
         let mut random = seed | 1;

@@ -1,7 +1,7 @@
 //! The published network in training: its program interpreted over a tape.
 //!
-//! In: a checkpoint's parameters, planes `[batch, 3, rows, columns]`. Out: logits on the tape; parameters go back into a
-//! checkpoint under their keys. A convolution, its norm, a sum and a ReLU behind it become one operation of the tape,
+//! In: a checkpoint's parameters, planes `[batch, 3, rows, columns]`. Out: logits on the tape; parameters go back into
+//! a checkpoint under their keys. A convolution, its norm, a sum and a ReLU behind it become one operation of the tape,
 //! and so do a resize and the sum behind it; subtraction units keep their order, since they move shared running
 //! statistics.
 

@@ -1,6 +1,8 @@
-//! A batch through the network and back: parameters and a batch flow in, losses, gradients and batch statistics flow out.
+//! A batch through the network and back: parameters and a batch flow in, losses, gradients and batch statistics flow
+//! out.
 //!
-//! [`Processor`] does it with the tape of this machine's cores; `gpu` (feature `cuda`) on a card. Neither moves anything.
+//! [`Processor`] does it with the tape of this machine's cores; `gpu` (feature `cuda`) on a card. Neither moves
+//! anything.
 
 use super::loader::Batch;
 use super::loss::Maps;

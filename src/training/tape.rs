@@ -99,7 +99,8 @@ pub enum Mode {
     Evaluation,
 }
 
-/// What records a pass: the network and VGG-16 are written once for all of them. In and out: maps of the recorder's own.
+/// What records a pass: the network and VGG-16 are written once for all of them. In and out: maps of the recorder's
+/// own.
 pub trait Record {
     /// The dimensions of a map.
     fn planes(&self, value: Value) -> Planes;

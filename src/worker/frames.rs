@@ -111,8 +111,8 @@ pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .remedy("please report this")
 }
 
-/// From now on a panic of a worker's thread is one line in the log. The usual message with its backtrace takes longer than
-/// a frame lasts, and the video path must learn of the panic at once. Other threads' panics are printed as before.
+/// From now on a panic of a worker's thread is one line in the log. The usual message with its backtrace takes longer
+/// than a frame lasts, and the video path must learn of the panic at once. Other threads' panics are printed as before.
 pub fn log_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

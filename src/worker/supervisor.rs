@@ -46,8 +46,8 @@ pub struct SupervisorSettings {
     pub pause: Duration,
     /// The pause does not grow beyond this.
     pub longest_pause: Duration,
-    /// A worker that takes this long over one frame is given up and replaced. Long, since it may merely be starved by other
-    /// programs: it runs only where a processor would idle.
+    /// A worker that takes this long over one frame is given up and replaced. Long, since it may merely be starved by
+    /// other programs: it runs only where a processor would idle.
     pub patience: Duration,
     /// Aimed at: from a frame's capture to its mask on screen. A frame that would miss it is left for the next one.
     pub annotation_budget: Nanos,
@@ -348,8 +348,8 @@ impl<J: LiveJob> Policy<J, dyn FrameAnalyzer> for NewestInTime<'_, J> {
     }
 }
 
-/// Whether the mask of a frame of this age would be shown after the budget, while that of the next one would not: then the
-/// worker waits for that one. A mask is shown with the first frame after it is done, up to a period later.
+/// Whether the mask of a frame of this age would be shown after the budget, while that of the next one would not: then
+/// the worker waits for that one. A mask is shown with the first frame after it is done, up to a period later.
 fn too_old<J>(shared: &Shared<J>, now: Nanos, captured: Nanos, usual: Option<Nanos>) -> bool {
     let Some(usual) = usual else { return false };
     let period = shared.period.load(Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Weights and inputs out of a counter-based generator that any language can repeat: the one golden.safetensors was made
-//! with. Every value is a function of the tensor's name and the element's index.
+//! Weights and inputs out of a counter-based generator that any language can repeat: the one golden.safetensors was
+//! made with. Every value is a function of the tensor's name and the element's index.
 
 use std::collections::HashMap;
 

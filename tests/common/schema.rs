@@ -1,7 +1,7 @@
 //! Holds real output to the schemas in `src/schema`.
 //!
-//! In: a schema's name and a value. Out: a failure that names the place. Knows the keywords that our schemas use and refuses
-//! others, so that none is passed over; a key that a schema does not name is a failure too.
+//! In: a schema's name and a value. Out: a failure that names the place. Knows the keywords that our schemas use and
+//! refuses others, so that none is passed over; a key that a schema does not name is a failure too.
 #![allow(dead_code)]
 
 use serde_json::{Map, Value};

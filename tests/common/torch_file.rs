@@ -1,5 +1,6 @@
 //! PyTorch files as torch.save writes them: a zip archive of stored entries with a pickle of persistent ids, or the
-//! pickles and raw storages of before 1.6. Checked once against files of a real torch (same keys, shapes and bytes read).
+//! pickles and raw storages of before 1.6. Checked once against files of a real torch (same keys, shapes and bytes
+//! read).
 
 use std::io::{Cursor, Write};
 

@@ -1,5 +1,5 @@
-//! Files to begin fuzzing from, small and whole: each is taken by the reader that its target tries. `make fuzz` has them written
-//! below the folder `POLYPSCOPE_SEEDS`.
+//! Files to begin fuzzing from, small and whole: each is taken by the reader that its target tries. `make fuzz` has
+//! them written below the folder `POLYPSCOPE_SEEDS`.
 
 // The same readers are tried as by the targets.
 #[path = "../../fuzz/src/lib.rs"]

@@ -1,5 +1,5 @@
-//! Pictures and masks in every format that is read, 16 pixels a side, in the kinds that their readers part: grey and colours of
-//! every depth, palettes, alpha, numbers, compressions, orientations.
+//! Pictures and masks in every format that is read, 16 pixels a side, in the kinds that their readers part: grey and
+//! colours of every depth, palettes, alpha, numbers, compressions, orientations.
 
 use std::io::Cursor;
 

@@ -303,7 +303,8 @@ fn clients_that_take_and_never_give_lock_nobody_out() {
         for _ in 0..100 {
             let mut stream = TcpStream::connect(addr).expect("it listens");
             stream.set_nonblocking(true).expect("a socket");
-            // Nothing, half a head, or more questions than anybody takes the answers to. They may have been closed already.
+            // Nothing, half a head, or more questions than anybody takes the answers to. They may have been closed
+            // already.
             let _ = match kind {
                 0 => Ok(0),
                 1 => stream.write(b"GET / HTTP/1.1\r\nX: "),

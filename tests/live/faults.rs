@@ -26,8 +26,8 @@ fn assert_whole(seen: &Seen) {
     }
     let missing = seen.frames.len() - seen.left.len();
     assert!(missing <= 1, "{missing} frames never arrived");
-    // By the stream's own time: how far apart frames come says what else the machine does. That the picture waits for no
-    // worker is seen where frames are counted while the worker answers nothing, or late.
+    // By the stream's own time: how far apart frames come says what else the machine does. That the picture waits for
+    // no worker is seen where frames are counted while the worker answers nothing, or late.
     for pair in seen.frames.windows(2) {
         let step = pair[1].pts.0.saturating_sub(pair[0].pts.0);
         assert!(step.abs_diff(PERIOD_NS) <= 1, "{} comes {step} ns after the one before", pair[1].frame);
@@ -44,8 +44,9 @@ fn assert_clean(seen: &Seen, untouched: &[bool], from_ns: u64, to_ns: u64, after
     }
 }
 
-/// Runs until active, lets the worker fail, looks at more than a second of frames (at the source's rate) under the failure, and
-/// runs until it is over. The failure lasts until those frames were seen: a picture that waited for the worker would give none.
+/// Runs until active, lets the worker fail, looks at more than a second of frames (at the source's rate) under the
+/// failure, and runs until it is over. The failure lasts until those frames were seen: a picture that waited for the
+/// worker would give none.
 fn fault(mood: Mood, reason: Reason) -> Seen {
     let mut s = Session::start(SOURCE, Mood::Well, USUAL);
     s.until("active", is_active);

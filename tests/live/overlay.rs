@@ -107,8 +107,8 @@ fn timestamps_that_jump_are_counted_and_nothing_else() {
     s.until("a second of it", |seen| seen.frames.last().is_some_and(|f| f.pts.0 > 1_000_000_000));
     let entry = s.pipeline.by_name("entry").expect("it is there");
     let pad = entry.static_pad("sink").expect("a pad");
-    // From the next frame on half a second earlier, so that timestamps repeat. An offset of the pad would move the running
-    // time and leave the timestamps as they are.
+    // From the next frame on half a second earlier, so that timestamps repeat. An offset of the pad would move the
+    // running time and leave the timestamps as they are.
     pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
         let buffer = info.buffer_mut().expect("a buffer").make_mut();
         let pts = buffer.pts().expect("a timestamp");
@@ -254,8 +254,8 @@ fn a_phantom_plays_live_from_memory() {
     for pair in seen.frames.windows(2) {
         assert_eq!(pair[1].pts.0 - pair[0].pts.0, 20_000_000);
     }
-    // At its own pace, which is far below what making frames of this size takes: none comes before its time, which counts from
-    // when the pipeline plays, after the session began. A busy machine may only be late.
+    // At its own pace, which is far below what making frames of this size takes: none comes before its time, which
+    // counts from when the pipeline plays, after the session began. A busy machine may only be late.
     for f in &seen.frames {
         assert!(f.entered.0 >= f.pts.0, "{} comes {} ns too soon", f.frame, f.pts.0 - f.entered.0);
     }

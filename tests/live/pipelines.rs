@@ -286,7 +286,8 @@ fn an_rtsp_stream_is_decoded_in_its_own_layout() {
 fn virtual_display() -> Option<(std::process::Child, String)> {
     use std::io::BufRead;
     let spawned = std::process::Command::new("Xvfb")
-        // Without -noreset the server starts anew, and drops whoever is just connecting, each time its last client leaves.
+        // Without -noreset the server starts anew, and drops whoever is just connecting, each time its last client
+        // leaves.
         .args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
@@ -521,7 +522,8 @@ impl Dice {
         (self.0 >> 40) as usize % sides
     }
 
-    /// A pipeline file of which sections and keys are missing, values are others, or a place is damaged: or none of these.
+    /// A pipeline file of which sections and keys are missing, values are others, or a place is damaged: or none of
+    /// these.
     fn pipeline_file(&mut self) -> String {
         let mut text = String::new();
         for (header, keys) in SECTIONS {
@@ -1011,8 +1013,8 @@ fn decoded_units(dir: &tempfile::TempDir, stream: &[u8]) -> Vec<u8> {
     std::fs::read(&es).expect("a file")
 }
 
-/// A recording whose stream says full range and no matrix, which GStreamer alone takes for limited range: the overlay is
-/// given a complete description, and so is what encodes behind it.
+/// A recording whose stream says full range and no matrix, which GStreamer alone takes for limited range: the overlay
+/// is given a complete description, and so is what encodes behind it.
 #[test]
 fn the_overlay_is_given_a_complete_colour_description() {
     use polypscope::capture::PolypOverlay;

@@ -1,6 +1,6 @@
-//! Every boundary to C and C++ that a live picture passes, walked through sizes that grow and shrink: the motion estimate,
-//! the analysis of masks (OpenCV), GStreamer's converters, pools and encoder. `make size-walk` runs the same under
-//! valgrind, which sees a read beyond a buffer that happens not to end the process.
+//! Every boundary to C and C++ that a live picture passes, walked through sizes that grow and shrink: the motion
+//! estimate, the analysis of masks (OpenCV), GStreamer's converters, pools and encoder. `make size-walk` runs the same
+//! under valgrind, which sees a read beyond a buffer that happens not to end the process.
 
 use std::time::{Duration, Instant};
 

@@ -231,8 +231,8 @@ impl Session {
         &self.seen
     }
 
-    /// Waits until what was told fulfils a condition; fails the test after a time that only a hang takes, whatever else the
-    /// machine is doing.
+    /// Waits until what was told fulfils a condition; fails the test after a time that only a hang takes, whatever else
+    /// the machine is doing.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Seen) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self.look()) {

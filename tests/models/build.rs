@@ -1,5 +1,5 @@
-//! The code under test is the program's own, word for word, but that its atomics, locks, threads and channels are the model
-//! checker's. In: files of `../../src`. Out: the same text with other imports, in `OUT_DIR`.
+//! The code under test is the program's own, word for word, but that its atomics, locks, threads and channels are the
+//! model checker's. In: files of `../../src`. Out: the same text with other imports, in `OUT_DIR`.
 
 use std::path::Path;
 

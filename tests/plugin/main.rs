@@ -1,8 +1,8 @@
 //! The plugin as its users meet it: a file that other programs load, with an empty registry every time.
 //!
-//! The file is the tests' own library, linked once more as a shared object (see `gstpolypscope` in Cargo.toml). `cargo test` has
-//! built it before it comes here; for `cargo test --test plugin` it is asked for, which links and compiles nothing.
-//! `POLYPSCOPE_PLUGIN` names another file to test, such as the one that `make plugin` made.
+//! The file is the tests' own library, linked once more as a shared object (see `gstpolypscope` in Cargo.toml).
+//! `cargo test` has built it before it comes here; for `cargo test --test plugin` it is asked for, which links and
+//! compiles nothing. `POLYPSCOPE_PLUGIN` names another file to test, such as the one that `make plugin` made.
 #![cfg(feature = "video")]
 
 #[path = "../common/mod.rs"]
@@ -33,7 +33,8 @@ pub fn library() -> &'static Path {
             Some("debug") | None => {}
             Some(name) => {
                 cargo.args(["--profile", name]);
-                // The release profile with assertions is that of `make test`; without its file all would be compiled again.
+                // The release profile with assertions is that of `make test`; without its file all would be compiled
+                // again.
                 if cfg!(debug_assertions) {
                     cargo.args(["--config", "tests/profile.toml"]);
                 }
@@ -50,6 +51,7 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// With our plugin in a folder of its own, and none of the user's.
     pub fn bare() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let plugins = folder.path().join("plugins");
@@ -58,6 +60,7 @@ impl Machine {
         Self { folder }
     }
 
+    /// A program to be run there.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -91,6 +94,7 @@ fn finished(command: &mut Command) -> Output {
     out
 }
 
+/// What a program said; what is no UTF-8 is replaced.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -258,7 +262,8 @@ fn python_feeds_masks_of_its_own() {
     let picture = machine.folder.path().join("marked.png");
     machine.run(python, &[&script("own_masks.py"), picture.to_str().expect("a plain path")]);
     let picture = image::open(&picture).expect("a picture").into_rgb8();
-    // The overlay draws in the picture's own layout, which is grey here: between the ball's white and the black around it.
+    // The overlay draws in the picture's own layout, which is grey here: between the ball's white and the black around
+    // it.
     let grey = picture.pixels().filter(|p| (20..236).contains(&p.0[0])).count();
     assert!(grey > 100, "{grey} pixels are marked");
 }

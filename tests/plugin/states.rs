@@ -13,8 +13,8 @@ use crate::{Machine, text};
 /// How the threads of a worker and its network are named.
 const OURS: [&str; 3] = ["worker", "supervisor", "engine"];
 
-/// Bytes that are allocated, threads and open files of this process. Not what is resident: of that the allocator keeps up to
-/// 100 MB more or less from one cycle to the next.
+/// Bytes that are allocated, threads and open files of this process. Not what is resident: of that the allocator keeps
+/// up to 100 MB more or less from one cycle to the next.
 fn used() -> (u64, usize, usize) {
     // SAFETY: It has no conditions.
     let heap = unsafe { libc::mallinfo2() };
@@ -22,8 +22,8 @@ fn used() -> (u64, usize, usize) {
     ((heap.uordblks + heap.hblkhd) as u64, count("/proc/self/task"), count("/proc/self/fd"))
 }
 
-/// Returns when no worker is left: an element that does not wait may be stopped while its network is built; its worker ends
-/// when that is done, and until then a network is in memory that is there by right.
+/// Returns when no worker is left: an element that does not wait may be stopped while its network is built; its worker
+/// ends when that is done, and until then a network is in memory that is there by right.
 fn settle() {
     let working = || {
         let threads = std::fs::read_dir("/proc/self/task").expect("a folder");
@@ -31,7 +31,8 @@ fn settle() {
             threads.filter_map(|t| std::fs::read_to_string(t.expect("a thread").path().join("comm")).ok());
         names.any(|name| OURS.iter().any(|ours| name.starts_with(ours)))
     };
-    // A worker runs only when nothing else wants to, so a loaded machine makes this long: the deadline is one for a hang.
+    // A worker runs only when nothing else wants to, so a loaded machine makes this long: the deadline is one for a
+    // hang.
     let end = Instant::now() + Duration::from_secs(900);
     while working() {
         assert!(Instant::now() < end, "a worker never ends");
@@ -60,8 +61,8 @@ fn cycle() {
         settle();
         after.push(used());
     }
-    // What a cycle leaves behind is there after every later one, while GStreamer's own share comes and goes: so the least of a
-    // stretch of cycles is compared with the least of a later one.
+    // What a cycle leaves behind is there after every later one, while GStreamer's own share comes and goes: so the
+    // least of a stretch of cycles is compared with the least of a later one.
     let least = |part: &[(u64, usize, usize)]| {
         part.iter().copied().reduce(|a, b| (a.0.min(b.0), a.1.min(b.1), a.2.min(b.2))).expect("some cycles")
     };

@@ -334,7 +334,8 @@ fn ctrl_c_finishes_what_is_written() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The hidden file appears with the first frame. What the encoder and the file's buffer hold back by then has to come out.
+    // The hidden file appears with the first frame. What the encoder and the file's buffer hold back by then has to
+    // come out.
     let start = std::time::Instant::now();
     while !listing(&dir).iter().any(|n| n.ends_with(".part")) {
         if start.elapsed() > Duration::from_secs(240) {

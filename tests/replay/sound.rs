@@ -106,8 +106,8 @@ fn sound_that_begins_late_does_not_hold_up_the_picture() {
     let (_keep, dir) = folder();
     let mut s = Sound::new(AAC, 1500);
     s.start = 3_000 * MS;
-    // More picture before the first sound than any queue of the decoder holds: if one waited for the other, the reader would
-    // find its pipeline stuck, and what it gives partial.
+    // More picture before the first sound than any queue of the decoder holds: if one waited for the other, the reader
+    // would find its pipeline stuck, and what it gives partial.
     for (muxer, input, output) in
         [("matroskamux", "a.mkv", "a.mp4"), ("mpegtsmux", "b.ts", "b.mp4"), ("mp4mux", "c.mp4", "c.out.mp4")]
     {

@@ -1,9 +1,9 @@
 //! Which room of the crate may use which other one.
 //!
-//! In: the text of `src/` and `ARCHITECTURE.md`. Out: a failure for every arrow between rooms that the table below does not
-//! have, for every row that nobody uses any more, for every circle, and for a drawing that does not show what is there. A
-//! room is a top-level module of `src`. Paths are read from the text (see [`source`]), tests left out: what a test may look
-//! at is not bound by the rooms.
+//! In: the text of `src/` and `ARCHITECTURE.md`. Out: a failure for every arrow between rooms that the table below does
+//! not have, for every row that nobody uses any more, for every circle, and for a drawing that does not show what is
+//! there. A room is a top-level module of `src`. Paths are read from the text (see [`source`]), tests left out: what a
+//! test may look at is not bound by the rooms.
 
 mod source;
 
@@ -234,8 +234,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker", &["error", "frame", "mailbox", "mask_slot", "priority", "safety", "segment", "telemetry"]),
 ];
 
-/// Libraries that decide on which machine a room builds, and the rooms that may name them. Whoever uses one of these rooms
-/// is linked to the library as well.
+/// Libraries that decide on which machine a room builds, and the rooms that may name them. Whoever uses one of these
+/// rooms is linked to the library as well.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("candle_core", &["bench", "engine", "model", "training"]),
     ("candle_nn", &["model"]),

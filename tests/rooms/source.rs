@@ -1,8 +1,8 @@
 //! The crate's own text: its modules, and the paths they name.
 //!
-//! In: the files of `src/`. Out: which file names which module. Not a Rust parser: comments and texts are blanked, items
-//! under `#[cfg(test)]` are cut out, and what remains is read for paths that begin with `crate`, `super`, `self` or a child
-//! module. A name that a module merely passes on (`pub use`) counts for the file it comes from.
+//! In: the files of `src/`. Out: which file names which module. Not a Rust parser: comments and texts are blanked,
+//! items under `#[cfg(test)]` are cut out, and what remains is read for paths that begin with `crate`, `super`, `self`
+//! or a child module. A name that a module merely passes on (`pub use`) counts for the file it comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -135,8 +135,8 @@ impl Sources {
         users.into_iter().collect()
     }
 
-    /// Files of a room that use each other, each circle once. A module's head (`mod.rs`) is the vocabulary of what lies in
-    /// it: what a file names of its own head, or of a head above that, is no arrow.
+    /// Files of a room that use each other, each circle once. A module's head (`mod.rs`) is the vocabulary of what lies
+    /// in it: what a file names of its own head, or of a head above that, is no arrow.
     pub fn file_circles(&self) -> BTreeSet<Vec<String>> {
         let mut uses: BTreeMap<&[String], BTreeSet<Vec<String>>> = BTreeMap::new();
         for (path, module) in &self.0 {

@@ -1,9 +1,9 @@
-//! `polypscope bench engine --device cuda:N`: the fused engine on a GPU, beside what the card can do and a straight candle
-//! port of the same network.
+//! `polypscope bench engine --device cuda:N`: the fused engine on a GPU, beside what the card can do and a straight
+//! candle port of the same network.
 //!
-//! In: a checkpoint (the pictures are made up: speed does not depend on what they show, as long as they are no constant).
-//! Out: a frame's time as fast as possible and paced, with and without a graph; event times by part and the slowest
-//! launches, each with its share of the card's arithmetic and bandwidth as measured in the same run.
+//! In: a checkpoint (the pictures are made up: speed does not depend on what they show, as long as they are no
+//! constant). Out: a frame's time as fast as possible and paced, with and without a graph; event times by part and the
+//! slowest launches, each with its share of the card's arithmetic and bandwidth as measured in the same run.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

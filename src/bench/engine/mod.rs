@@ -1,7 +1,8 @@
 //! `polypscope bench engine`: the network alone, beside what the processor can do at most.
 //!
-//! In: a checkpoint (or random parameters, which run as fast). Out: for every precision the time of a frame, GFLOP/s and
-//! share of the peak measured in the same run, whole and by part of the network; as a table or JSON. GPUs: see `cuda`.
+//! In: a checkpoint (or random parameters, which run as fast). Out: for every precision the time of a frame, GFLOP/s
+//! and share of the peak measured in the same run, whole and by part of the network; as a table or JSON. GPUs: see
+//! `cuda`.
 
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -1,7 +1,7 @@
 //! What an encoded stream says of its own colours.
 //!
-//! In: the stream's caps with what a container keeps of its headers (`codec_data`), then its buffers. Out: the first or the
-//! latest description found. Only headers are read, and only up to the first picture data.
+//! In: the stream's caps with what a container keeps of its headers (`codec_data`), then its buffers. Out: the first or
+//! the latest description found. Only headers are read, and only up to the first picture data.
 
 use gstreamer as gst;
 
@@ -113,7 +113,8 @@ enum Step {
     Pictures,
 }
 
-/// Goes through the units of a buffer until one answers. `length`: bytes of the number before each, or 0 for start codes.
+/// Goes through the units of a buffer until one answers. `length`: bytes of the number before each, or 0 for start
+/// codes.
 fn units(data: &[u8], length: usize, mut look: impl FnMut(&[u8]) -> Option<Step>) -> Option<Said> {
     let mut rest = data;
     loop {

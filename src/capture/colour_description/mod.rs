@@ -1,13 +1,14 @@
 //! How the colours of a picture are coded: which matrix, which range, said once and completely.
 //!
-//! In: what the encoded stream says of itself, what its container says, and the caps its decoder announces; each may say
-//! nothing, a part, or something wrong. Out: caps whose colorimetry is complete and valid, before anything converts by it.
+//! In: what the encoded stream says of itself, what its container says, and the caps its decoder announces; each may
+//! say nothing, a part, or something wrong. Out: caps whose colorimetry is complete and valid, before anything converts
+//! by it.
 //!
 //! GStreamer 1.22 alone does not get there. It throws a whole colorimetry away when the matrix is missing (`1:0:0:0`, a
-//! full-range recording of which nothing else is said), it converts grey without a matrix into green, `qtdemux` does not
-//! read the range in an MP4's `colr` box, the parsers and decoders prefer the container to the stream, and the AV1 decoder
-//! says nothing at all. So the stream's own headers are read here ([`bitstream`]), and the `colr` box ([`colr`]);
-//! [`watch`] listens at every decoder's entry and completes the caps at its exit.
+//! full-range recording of which nothing else is said), it converts grey without a matrix into green, `qtdemux` does
+//! not read the range in an MP4's `colr` box, the parsers and decoders prefer the container to the stream, and the AV1
+//! decoder says nothing at all. So the stream's own headers are read here ([`bitstream`]), and the `colr` box
+//! ([`colr`]); [`watch`] listens at every decoder's entry and completes the caps at its exit.
 
 mod bits;
 mod bitstream;
@@ -99,12 +100,12 @@ fn known<T: PartialEq>(value: T, unknown: T) -> Option<T> {
     (value != unknown).then_some(value)
 }
 
-/// Makes what was said complete for pictures of `height` lines in this layout, or names the coefficients nobody here can
-/// convert.
+/// Makes what was said complete for pictures of `height` lines in this layout, or names the coefficients nobody here
+/// can convert.
 ///
 /// Where nobody says: RGB and grey are of full range, as every still picture and every lossless codec has them; YUV is
-/// limited, BT.601 up to 576 lines and BT.709 above. Transfer and primaries stay open where they are, since nothing here
-/// converts by them.
+/// limited, BT.601 up to 576 lines and BT.709 above. Transfer and primaries stay open where they are, since nothing
+/// here converts by them.
 fn complete(
     said: Said,
     format: gst_video::VideoFormatInfo,

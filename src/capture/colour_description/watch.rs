@@ -1,8 +1,8 @@
 //! Completes the caps of raw video while they pass.
 //!
-//! In: the elements of a bin, those it has and those it will have. Out: every caps event of raw video that leaves one of
-//! them carries a complete colorimetry, and where a stream changes its description on the way, a new caps event tells it
-//! before the first picture it is true of.
+//! In: the elements of a bin, those it has and those it will have. Out: every caps event of raw video that leaves one
+//! of them carries a complete colorimetry, and where a stream changes its description on the way, a new caps event
+//! tells it before the first picture it is true of.
 
 use crate::lock::lock;
 use std::path::Path;
@@ -79,9 +79,9 @@ fn remember(pad: &gst::Pad, given: Arc<Mutex<Option<gst::Caps>>>) {
     });
 }
 
-/// What a converter's caps should have said. GStreamer 1.22 does not convert the range between layouts of the same matrix,
-/// whatever it writes into the caps (`same_matrix` in its converter looks at the matrix alone): full-range grey that
-/// becomes YUV is called limited. So the range stays that of what was given.
+/// What a converter's caps should have said. GStreamer 1.22 does not convert the range between layouts of the same
+/// matrix, whatever it writes into the caps (`same_matrix` in its converter looks at the matrix alone): full-range grey
+/// that becomes YUV is called limited. So the range stays that of what was given.
 fn carried(given: &gst::CapsRef, made: &gst_video::VideoFormatInfo, own: Said) -> Said {
     let format = given.structure(0).and_then(|s| s.get::<&str>("format").ok());
     let Some(format) = format.map(gst_video::VideoFormat::from_string) else { return own };

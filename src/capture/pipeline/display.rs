@@ -1,8 +1,8 @@
 //! Whether a sink finds the display it needs, before it is started.
 //!
-//! In: a pipeline that is ready, the environment. Out: nothing, or the sentence that says that there is no display. A sink
-//! that chooses by itself tries everything it knows where it finds none, some of which ends the whole process; others
-//! show nothing and say nothing.
+//! In: a pipeline that is ready, the environment. Out: nothing, or the sentence that says that there is no display. A
+//! sink that chooses by itself tries everything it knows where it finds none, some of which ends the whole process;
+//! others show nothing and say nothing.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};

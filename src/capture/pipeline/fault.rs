@@ -194,8 +194,8 @@ fn picture_codec(pad: &gst::Pad) -> Option<String> {
 }
 
 impl SourceFault {
-    /// From an error that an element of `bin` posted. Asks the file system or the network where the error does not say more
-    /// than that something could not be opened, for up to 1.5 s.
+    /// From an error that an element of `bin` posted. Asks the file system or the network where the error does not say
+    /// more than that something could not be opened, for up to 1.5 s.
     pub(super) fn read(
         error: &gst::message::Error,
         bin: &gst::Bin,
@@ -427,8 +427,8 @@ fn cause(error: &gst::message::Error, origin: &Origin, streams: &Streams, secret
 }
 
 impl Origin {
-    /// What the element that failed was to open, or else what an element of the bin opens. Of elements in one another the
-    /// outermost counts: its address is the one somebody wrote.
+    /// What the element that failed was to open, or else what an element of the bin opens. Of elements in one another
+    /// the outermost counts: its address is the one somebody wrote.
     fn of(object: Option<&gst::Object>, bin: &gst::Bin) -> Self {
         let mut found = None;
         let mut at = object.cloned();

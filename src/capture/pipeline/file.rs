@@ -1,7 +1,7 @@
 //! Pipeline files: TOML with a source, sinks and parameters.
 //!
-//! In: the file's text, `--set key=value`, a sink's name. Out: [`Ready`]: launch lines with their values, every element of
-//! which exists here and takes them.
+//! In: the file's text, `--set key=value`, a sink's name. Out: [`Ready`]: launch lines with their values, every element
+//! of which exists here and takes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;

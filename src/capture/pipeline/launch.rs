@@ -3,10 +3,11 @@
 //! In: a line with placeholders, as a pipeline file's author wrote it, and a value for each placeholder. Out: a bin
 //! with one open end.
 //!
-//! GStreamer's parser reads the author's text only. A placeholder in a property is taken out of the line, and its value is
-//! set on the element once that exists; text in caps becomes the value of a field. What is left in the line are numbers,
-//! rates and the file's own choices in caps, made of letters and digits. So no value can end its property and begin an
-//! element, whatever GStreamer's lexer takes for the end of a string; [`Launch::check`] compares the elements all the same.
+//! GStreamer's parser reads the author's text only. A placeholder in a property is taken out of the line, and its value
+//! is set on the element once that exists; text in caps becomes the value of a field. What is left in the line are
+//! numbers, rates and the file's own choices in caps, made of letters and digits. So no value can end its property and
+//! begin an element, whatever GStreamer's lexer takes for the end of a string; [`Launch::check`] compares the elements
+//! all the same.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;

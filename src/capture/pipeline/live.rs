@@ -1,8 +1,8 @@
 //! A running live pipeline: source ─▶ overlay ─▶ short queue ─▶ sink.
 //!
-//! In: launch lines and the overlay element. Out: pads to stamp frames at, and notices. The queue before the sink gives up
-//! its oldest frame rather than push back on the overlay. A device or network source that fails, ends or falls silent is
-//! built anew, alone, with a growing pause; the sink keeps its last picture meanwhile.
+//! In: launch lines and the overlay element. Out: pads to stamp frames at, and notices. The queue before the sink gives
+//! up its oldest frame rather than push back on the overlay. A device or network source that fails, ends or falls
+//! silent is built anew, alone, with a growing pause; the sink keeps its last picture meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -431,8 +431,8 @@ impl Failure {
     }
 }
 
-/// The source's bin, the pad at which its frames are captured (that of an element called `capture`, or its exit), and what
-/// its demuxers will offer.
+/// The source's bin, the pad at which its frames are captured (that of an element called `capture`, or its exit), and
+/// what its demuxers will offer.
 fn build_source(ready: &Ready, state: &Arc<Exit>) -> Result<(gst::Bin, gst::Pad, Streams)> {
     let source = ready.source.bin(&ready.source_place(), gst::PadDirection::Src)?;
     let streams = Streams::default();
@@ -463,8 +463,8 @@ fn build_source(ready: &Ready, state: &Arc<Exit>) -> Result<(gst::Bin, gst::Pad,
     Ok((source, entry, streams))
 }
 
-/// A source that was started anew may count its time from zero again: brings its first frame to the present, so that the
-/// sink neither waits for it nor throws it away.
+/// A source that was started anew may count its time from zero again: brings its first frame to the present, so that
+/// the sink neither waits for it nor throws it away.
 fn rebase(pad: &gst::Pad, buffer: &gst::Buffer) {
     let segment = pad.sticky_event::<gst::event::Segment>(0);
     let running = segment

@@ -1,7 +1,7 @@
 //! Live pipelines described in files.
 //!
-//! In: a pipeline file, `--set` values, the name of a sink. Out: a running GStreamer pipeline around the overlay element,
-//! and notices of what happens to it. What is wrong with a file is said before anything starts.
+//! In: a pipeline file, `--set` values, the name of a sink. Out: a running GStreamer pipeline around the overlay
+//! element, and notices of what happens to it. What is wrong with a file is said before anything starts.
 
 mod display;
 mod fault;

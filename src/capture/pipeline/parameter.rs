@@ -1,8 +1,8 @@
 //! Parameters of pipeline files: typed and documented.
 //!
-//! In: text from a file or from `--set`. Out: the same value as a property takes it. Numbers, sizes, rates and choices are
-//! checked letter by letter; text, paths and addresses are printable and otherwise free, since they are set on elements and
-//! never put into a line.
+//! In: text from a file or from `--set`. Out: the same value as a property takes it. Numbers, sizes, rates and choices
+//! are checked letter by letter; text, paths and addresses are printable and otherwise free, since they are set on
+//! elements and never put into a line.
 
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! Text set on an element as the property's own type.
 //!
-//! In: an element, a property's name, text. Out: the property has the value, or [`Wrong`] says what it takes. GLib itself
-//! would clamp numbers that are too large and only warn of the rest.
+//! In: an element, a property's name, text. Out: the property has the value, or [`Wrong`] says what it takes. GLib
+//! itself would clamp numbers that are too large and only warn of the rest.
 
 use gstreamer as gst;
 use gstreamer::glib;
@@ -217,8 +217,8 @@ fn allowed(spec: &glib::ParamSpec) -> String {
     }
 }
 
-/// Caps whose values are fields of their own: read with marks in the values' places, which are then replaced, so that no
-/// value can add a field.
+/// Caps whose values are fields of their own: read with marks in the values' places, which are then replaced, so that
+/// no value can add a field.
 pub(super) fn caps(parts: &[Part<'_>]) -> Result<gst::Caps, Wrong> {
     let mark = |n: usize| format!("polypscope-value-{n}-");
     let text: String = parts

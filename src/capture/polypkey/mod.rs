@@ -1,8 +1,8 @@
 //! `polypkey`: draws masks on a transparent picture of their own instead of the live one.
 //!
 //! In: raw video in any of our layouts. Out: the marks alone, of the masks that buffers carry as metadata or, in a live
-//! session, what the element's [`FrameHook`] drew, as BGRA with colours multiplied by their opacity, for a card that keys it
-//! over the signal itself: the picture then does not pass through this machine at all.
+//! session, what the element's [`FrameHook`] drew, as BGRA with colours multiplied by their opacity, for a card that
+//! keys it over the signal itself: the picture then does not pass through this machine at all.
 
 mod imp;
 

@@ -1,8 +1,8 @@
 //! The GStreamer side of the element: caps, latency, buffers.
 //!
-//! `settings` is what the user set, `state` what is happening; the state is locked by the streaming thread alone, and by
-//! [`PolypOverlay::set_hook`] before the stream runs. Lock order: `state`, then `settings` for the length of a copy. Under the
-//! state's lock no foreign code runs: the hook is ours, and buffers are only looked at and drawn on.
+//! `settings` is what the user set, `state` what is happening; the state is locked by the streaming thread alone, and
+//! by [`PolypOverlay::set_hook`] before the stream runs. Lock order: `state`, then `settings` for the length of a copy.
+//! Under the state's lock no foreign code runs: the hook is ours, and buffers are only looked at and drawn on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex};
@@ -177,8 +177,8 @@ pub(crate) fn add_latency(query: &mut gst::QueryRef, ours: gst::ClockTime) {
     }
 }
 
-/// Asks whoever comes next where buffers are to come from, as an element does that works in place, and lets buffers have a
-/// layout of their own.
+/// Asks whoever comes next where buffers are to come from, as an element does that works in place, and lets buffers
+/// have a layout of their own.
 pub(crate) fn pass_allocation(element: &gst_base::BaseTransform, query: &mut gst::query::Allocation) {
     let _ = element.src_pad().peer_query(query.query_mut());
     if query.find_allocation_meta::<gst_video::VideoMeta>().is_none() {

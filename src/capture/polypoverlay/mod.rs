@@ -1,8 +1,9 @@
 //! `polypoverlay`: draws masks on the picture, in place.
 //!
-//! In: raw video in any of our layouts. Out: the same buffers, with marks. Without a hook, as in a pipeline of anybody's, it
-//! draws the masks that buffers carry as metadata (see `pipelines/elements/polypoverlay.md`); with one, as in a live session, its owner
-//! draws. Nothing here waits and nothing pushes back; what goes wrong leaves the picture as the source gave it.
+//! In: raw video in any of our layouts. Out: the same buffers, with marks. Without a hook, as in a pipeline of
+//! anybody's, it draws the masks that buffers carry as metadata (see `pipelines/elements/polypoverlay.md`); with one,
+//! as in a live session, its owner draws. Nothing here waits and nothing pushes back; what goes wrong leaves the
+//! picture as the source gave it.
 
 mod imp;
 

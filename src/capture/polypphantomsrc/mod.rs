@@ -1,8 +1,8 @@
 //! `polypphantomsrc`: a live source that plays a phantom from memory.
 //!
-//! In: the phantom's settings, as properties. Out: NV12 video, live, at the frame rate asked for. The loop is rendered and
-//! converted before the first frame is due, so that it costs next to nothing (one copy a frame, as a capture card makes
-//! one) while something is measured beside it.
+//! In: the phantom's settings, as properties. Out: NV12 video, live, at the frame rate asked for. The loop is rendered
+//! and converted before the first frame is due, so that it costs next to nothing (one copy a frame, as a capture card
+//! makes one) while something is measured beside it.
 
 mod imp;
 

@@ -77,8 +77,8 @@ pub struct RecorderSettings {
     pub raw_lossless: bool,
     /// Threads of each encoder.
     pub threads: u32,
-    /// Niceness of the encoders' threads: the picture goes first. Much more than the inference threads have starves them
-    /// on a machine that is busy, and frames are lost.
+    /// Niceness of the encoders' threads: the picture goes first. Much more than the inference threads have starves
+    /// them on a machine that is busy, and frames are lost.
     pub nice: i32,
     /// Frames of each track that may wait for their encoder.
     pub waiting: u32,
@@ -114,7 +114,8 @@ impl RecorderSettings {
     /// Looks whether a recording could begin now; nothing is made.
     ///
     /// # Errors
-    /// As [`RecorderSettings::validate`]; a missing element, a folder that can neither be written nor made, a full disk.
+    /// As [`RecorderSettings::validate`]; a missing element, a folder that can neither be written nor made, a full
+    /// disk.
     pub fn check(&self) -> Result<()> {
         self.validate()?;
         super::init()?;
@@ -288,8 +289,8 @@ fn make_private_folder(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::write(dir, e))
 }
 
-/// `DIR/YYYYmmdd-HHMMSS` (local time), with a number behind it where that is taken. The first file of each track is made,
-/// empty, so that it is taken from now on.
+/// `DIR/YYYYmmdd-HHMMSS` (local time), with a number behind it where that is taken. The first file of each track is
+/// made, empty, so that it is taken from now on.
 fn reserve_stem(settings: &RecorderSettings) -> Result<PathBuf> {
     let now = chrono::Local::now().format("%Y%m%d-%H%M%S").to_string();
     let taken: Vec<String> = std::fs::read_dir(&settings.dir)

@@ -271,7 +271,8 @@ fn pool(caps: &gst::Caps, info: &gst_video::VideoInfo, frames: u32) -> Result<gs
     Ok(pool)
 }
 
-/// The layout x264 is given: the source's own sampling and depth. Sides that halved chroma cannot describe keep all of it.
+/// The layout x264 is given: the source's own sampling and depth. Sides that halved chroma cannot describe keep all of
+/// it.
 fn encoded(info: &gst_video::VideoInfo) -> &'static str {
     let format = info.format_info();
     let deep = format.depth().first().is_some_and(|d| *d > 8);

@@ -4,8 +4,8 @@
 //! and what it says about its own length. Demuxers pass over such damage in silence: they look for the next part that
 //! makes sense, or take the place of the damage for the end.
 //!
-//! Only the heads of the parts are read, so that hours of recording take a second. What is inside a packet is not looked
-//! at here: the decoder does that.
+//! Only the heads of the parts are read, so that hours of recording take a second. What is inside a packet is not
+//! looked at here: the decoder does that.
 
 mod matroska;
 mod mp4;

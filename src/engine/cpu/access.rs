@@ -1,7 +1,7 @@
 //! Reading and writing a map's values whatever the map stores.
 //!
-//! In: a view, a pixel, a channel. Out: vectors of f32, in steps of the map's scale where it stores integers. Paths of one
-//! storage type compile to the plain access; the integer path also has maps of f32.
+//! In: a view, a pixel, a channel. Out: vectors of f32, in steps of the map's scale where it stores integers. Paths of
+//! one storage type compile to the plain access; the integer path also has maps of f32.
 
 use super::lanes::Lanes;
 use super::maps::View;

@@ -295,7 +295,8 @@ fn winograd_tile(
         Method::Winograd(tile) => Some(tile),
         // A map of 11x11 has too few tiles for weights four times as many.
         Method::Best if height.min(width) < 16 => None,
-        // In bf16 the larger tile rounds three times as much: in the stem and the backbone that shows, in the decoder not.
+        // In bf16 the larger tile rounds three times as much: in the stem and the backbone that shows, in the decoder
+        // not.
         Method::Best => Some(if storage.is_coarse() && rounding != Rounding::Forgiving { 2 } else { 4 }),
     };
     wanted.filter(|_| fits)

@@ -1,8 +1,8 @@
 //! One fused convolution as a candle operation: `ReLU(scale · (weights ∗ x) + shift)` in one pass.
 //!
 //! In: an f32 tensor `[batch, channels, height, width]` on the CPU. Out: the same shape with the layer's channels. The
-//! whole network does not go through here (see the module above): this lets any candle graph use the kernels, and tests and
-//! benchmarks reach them one by one. Tensors are turned into the kernels' layout and back, one pass each.
+//! whole network does not go through here (see the module above): this lets any candle graph use the kernels, and tests
+//! and benchmarks reach them one by one. Tensors are turned into the kernels' layout and back, one pass each.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

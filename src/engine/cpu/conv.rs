@@ -4,8 +4,8 @@
 //! In: one or two source maps. Out: slices of destination maps. Weights are packed by [`super::pack`].
 //!
 //! The reduction over taps and channels is cut into *passes* whose packed weights stay in the second-level cache, the
-//! output channels into *panels* as wide as a register tile, the output rows into *bands*. A task is one band of one group
-//! of panels.
+//! output channels into *panels* as wide as a register tile, the output rows into *bands*. A task is one band of one
+//! group of panels.
 
 use std::ops::Range;
 
@@ -68,8 +68,8 @@ pub(crate) struct Plane {
     pub(crate) width: usize,
 }
 
-// SAFETY: a plane points into a block, which is plain memory; who may touch it when is the plan's business: waves end before
-// what they wrote is read.
+// SAFETY: a plane points into a block, which is plain memory; who may touch it when is the plan's business: waves end
+// before what they wrote is read.
 unsafe impl Send for Plane {}
 // SAFETY: a plane points into a block, which is plain memory; waves end before what they wrote is read by
 // another thread.
@@ -93,7 +93,8 @@ pub(crate) struct Epilogue {
     pub(crate) factors: Factors,
 }
 
-/// What turns steps of one map's scale into steps of another's. The epilogue's own scale and bias give steps of the result's.
+/// What turns steps of one map's scale into steps of another's. The epilogue's own scale and bias give steps of the
+/// result's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Factors {
     /// From the residual's to the result's.

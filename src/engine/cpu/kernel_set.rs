@@ -92,8 +92,9 @@ impl KernelSet {
             .find(|p| p.is_available())
     }
 
-    /// Whether bf16 is faster here than f32. Intel's processors with AVX512_BF16 multiply and add in it at half of f32's rate
-    /// (177 against 352 GFLOP/s on a fifth-generation Xeon; their fast way is AMX, for which there are no kernels).
+    /// Whether bf16 is faster here than f32. Intel's processors with AVX512_BF16 multiply and add in it at half of
+    /// f32's rate (177 against 352 GFLOP/s on a fifth-generation Xeon; their fast way is AMX, for which there are no
+    /// kernels).
     pub fn bf16_is_faster() -> bool {
         #[cfg(target_arch = "x86_64")]
         {
@@ -105,8 +106,8 @@ impl KernelSet {
         false
     }
 
-    /// Whether 8-bit integers are faster here than floating point: everywhere but where floating point has registers of 512
-    /// bits and integers have no multiply-accumulate of their own (Skylake-X).
+    /// Whether 8-bit integers are faster here than floating point: everywhere but where floating point has registers of
+    /// 512 bits and integers have no multiply-accumulate of their own (Skylake-X).
     pub fn i8_is_fastest() -> bool {
         match Self::best_i8() {
             Some(KernelSet::Avx2I8) => Self::best_f32() != KernelSet::Avx512F32,

@@ -611,8 +611,8 @@ fn paths_that_claim_to_be_here_have_kernels() {
     assert!(KernelSet::best_bf16().is_none_or(|p| p.is_available() && p.is_bf16()));
 }
 
-/// Integer convolutions give the definition's sums to the bit, directly and by Winograd's algorithm, on every path, also where
-/// all that is added is as large as it can be and of one sign.
+/// Integer convolutions give the definition's sums to the bit, directly and by Winograd's algorithm, on every path,
+/// also where all that is added is as large as it can be and of one sign.
 #[test]
 fn integer_convolutions_are_exact() {
     let mut r = Random(139);

@@ -1,8 +1,8 @@
 //! A fused program becomes a plan: which steps, in which order, over which maps.
 //!
-//! In: a program and its schedule, a checkpoint, an instruction set. Out: a [`Plan`]. Waves and lifetimes are the schedule's;
-//! borders, element types, packing and the cut into tasks are decided here and in [`super::assemble`]. No network is known
-//! here.
+//! In: a program and its schedule, a checkpoint, an instruction set. Out: a [`Plan`]. Waves and lifetimes are the
+//! schedule's; borders, element types, packing and the cut into tasks are decided here and in [`super::assemble`]. No
+//! network is known here.
 
 use super::assemble::{Assembly, Finish, Source, has_winograd_form};
 use super::conv::{Also, Factors, Out, Plane};
@@ -53,8 +53,8 @@ pub(crate) fn lower(
     Ok(lowering.assembly.finish())
 }
 
-/// Whether each storage has a border of zeros: where a reader wants one, and where another storage of the same size has one,
-/// so that the two can share memory.
+/// Whether each storage has a border of zeros: where a reader wants one, and where another storage of the same size has
+/// one, so that the two can share memory.
 fn bordered(schedule: &Schedule) -> Vec<bool> {
     let size = |s: &program::Storage| (s.form, s.height, s.width, s.channels());
     schedule

@@ -2,9 +2,9 @@
 //!
 //! In: geometries. Out: [`View`]s, pointers with strides into memory that never moves while the plan lives.
 //!
-//! A map is `[height][width][channels]` (channels innermost), with an optional border of one pixel of zeros all around, so
-//! that a 3x3 convolution reads its padding instead of testing for it. Maps of the same geometry share memory when their
-//! lifetimes do not overlap; of the same geometry only, so that borders stay zero for ever.
+//! A map is `[height][width][channels]` (channels innermost), with an optional border of one pixel of zeros all around,
+//! so that a 3x3 convolution reads its padding instead of testing for it. Maps of the same geometry share memory when
+//! their lifetimes do not overlap; of the same geometry only, so that borders stay zero for ever.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
@@ -96,8 +96,8 @@ pub(crate) struct View {
     storage: Storage,
 }
 
-// SAFETY: a view points into a block, which is plain memory; who may touch which part when is the plan's business: waves end
-// before what they wrote is read.
+// SAFETY: a view points into a block, which is plain memory; who may touch which part when is the plan's business:
+// waves end before what they wrote is read.
 unsafe impl Send for View {}
 // SAFETY: a view points into a block, which is plain memory; waves end before what they wrote is read by
 // another thread.

@@ -1,14 +1,13 @@
 //! The fused engine on the CPU.
 //!
-//! In: a checkpoint, a precision, an input size. Out: a [`Plan`](crate::engine::Network) that runs a frame as a fixed list of
-//! fused steps over memory taken once, on its own threads.
+//! In: a checkpoint, a precision, an input size. Out: a [`Plan`](crate::engine::Network) that runs a frame as a fixed
+//! list of fused steps over memory taken once, on its own threads.
 //!
 //! Maps are `[height][width][channels]`; a register tile holds a few pixels times up to 64 output channels, and the
-//! reduction runs over channels and taps without padding (26 channels times 9 taps are 234 words), so that narrow layers
-//! waste only what 26 lacks to 32. Plain buffers instead of candle tensors: the kernels write into slices of
-//! concatenations, into two maps at once and behind borders of zeros, which tensor operations with one destination cannot
-//! say; and nothing here needs what a tensor adds. [`FusedConv`]
-//! offers the convolution to candle graphs.
+//! reduction runs over channels and taps without padding (26 channels times 9 taps are 234 words), so that narrow
+//! layers waste only what 26 lacks to 32. Plain buffers instead of candle tensors: the kernels write into slices of
+//! concatenations, into two maps at once and behind borders of zeros, which tensor operations with one destination
+//! cannot say; and nothing here needs what a tensor adds. [`FusedConv`] offers the convolution to candle graphs.
 
 mod access;
 mod assemble;
@@ -118,8 +117,8 @@ impl Cpu {
         Self::of_program(published, checkpoint, settings)
     }
 
-    /// The engine for any network whose operations it has kernels for, written down with [`program::Builder`]; its size is
-    /// the program's, and its parameters are found in the checkpoint by their keys.
+    /// The engine for any network whose operations it has kernels for, written down with [`program::Builder`]; its size
+    /// is the program's, and its parameters are found in the checkpoint by their keys.
     ///
     /// # Errors
     /// A path this processor does not have, an operation that has no kernel, a parameter the checkpoint does not have.
@@ -216,8 +215,8 @@ impl Cpu {
         Ok(())
     }
 
-    /// As [`Network::run`], showing every value of the program as `[channels, height, width]` right after it was written,
-    /// on one thread: for comparison with another engine or the published network, node by node. Slow.
+    /// As [`Network::run`], showing every value of the program as `[channels, height, width]` right after it was
+    /// written, on one thread: for comparison with another engine or the published network, node by node. Slow.
     ///
     /// # Errors
     /// As [`Network::run`].
@@ -278,8 +277,8 @@ mod tests {
         Checkpoint::from_tensors(Description::published("ones", architecture), tensors).expect("a checkpoint")
     }
 
-    /// What is asked of the machine is enough for what a plan takes, and no more than twice that where it is much; the maps are
-    /// only reserved here, nothing touches them.
+    /// What is asked of the machine is enough for what a plan takes, and no more than twice that where it is much; the
+    /// maps are only reserved here, nothing touches them.
     #[test]
     fn a_plans_memory_is_known_before_it_is_built() {
         let checkpoint = checkpoint(1);

@@ -22,8 +22,8 @@ pub(crate) struct OutputConv {
     pub(crate) out: Plane,
 }
 
-// SAFETY: packed weights are written while the plan is built and only read afterwards; the map and the plane belong to the
-// plan, whose waves decide who touches them when.
+// SAFETY: packed weights are written while the plan is built and only read afterwards; the map and the plane belong to
+// the plan, whose waves decide who touches them when.
 unsafe impl Send for OutputConv {}
 // SAFETY: packed weights are only read, and waves end before what they wrote to map or plane is read by
 // another thread.

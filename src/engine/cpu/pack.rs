@@ -118,7 +118,8 @@ pub(crate) fn pack_winograd(
         .collect()
 }
 
-/// Packs four times the transform of whole-numbered weights: `[block][point][word][vectors · lanes]`, a word being two i16.
+/// Packs four times the transform of whole-numbered weights: `[block][point][word][vectors · lanes]`, a word being two
+/// i16.
 pub(crate) fn pack_winograd_i16(
     isa: &Isa,
     store: &mut Store,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::kernel_set::{Isa, KernelSet};
 use super::multiply_accumulate::CHAINS;
 
-/// Peak of `threads` threads at once over about `time`, in GFLOP/s; `None` where the processor lacks the path. Each thread's
-/// best stretch of a few milliseconds counts, so that a passing disturbance lowers nothing.
+/// Peak of `threads` threads at once over about `time`, in GFLOP/s; `None` where the processor lacks the path. Each
+/// thread's best stretch of a few milliseconds counts, so that a passing disturbance lowers nothing.
 pub fn peak_gflops(path: KernelSet, threads: usize, time: Duration) -> Option<f64> {
     let isa = path.isa()?;
     let together = Barrier::new(threads);
@@ -46,8 +46,8 @@ mod tests {
     use super::super::multiply_accumulate::factor;
     use super::*;
 
-    /// What the peak counts is computed: the kernel returns the sum of as many products as `best_stretch` credits it with.
-    /// How fast it is belongs to the benches.
+    /// What the peak counts is computed: the kernel returns the sum of as many products as `best_stretch` credits it
+    /// with. How fast it is belongs to the benches.
     #[test]
     fn every_path_computes_the_products_its_peak_counts() {
         const TURNS: usize = 1000;

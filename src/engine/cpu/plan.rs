@@ -155,8 +155,8 @@ impl Work for Plan {
                 task -= tasks;
                 continue;
             }
-            // SAFETY: the pool's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers lead
-            // into `maps` and `store`; the processor was asked when `isa` was chosen.
+            // SAFETY: the pool's promise is the kernels': each task once, earlier waves done, scratch ours. Pointers
+            // lead into `maps` and `store`; the processor was asked when `isa` was chosen.
             unsafe {
                 match step {
                     Step::Input(s) => {

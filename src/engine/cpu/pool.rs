@@ -1,7 +1,7 @@
 //! The three pools: 3x3 maximum of the stem, 3x3 average of a first block's fourth split, 2x2 average of its shortcut.
 //!
-//! In: a map. Out: a smaller or equal map, or a slice of a concatenation; with the maximum also the sum over channels, which
-//! the subtraction units want of x1.
+//! In: a map. Out: a smaller or equal map, or a slice of a concatenation; with the maximum also the sum over channels,
+//! which the subtraction units want of x1.
 
 use super::access;
 use super::conv::Plane;

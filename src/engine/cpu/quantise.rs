@@ -1,13 +1,13 @@
 //! From f32 to integers: which values of a program are stored as u8 and in which steps, and a layer's weights as whole
 //! numbers.
 //!
-//! In: a fused program, its schedule, for each value the largest number worth keeping (a checkpoint's calibration). Out: a
-//! [`Format`] a value; layers whose weights are whole numbers from -127 to 127.
+//! In: a fused program, its schedule, for each value the largest number worth keeping (a checkpoint's calibration).
+//! Out: a [`Format`] a value; layers whose weights are whole numbers from -127 to 127.
 //!
-//! Activations behind a ReLU are not negative: u8 with the zero at 0, one scale for a map. Weights are symmetric with one
-//! scale for each output channel, into which the source's scale, the batch-norm and the stored weights' own scale go. Values
-//! that meet in one kernel without a scale of their own there (pieces of a convolution's result or of a concatenation, both
-//! operands of a subtraction unit, both sides of a pool) share a scale.
+//! Activations behind a ReLU are not negative: u8 with the zero at 0, one scale for a map. Weights are symmetric with
+//! one scale for each output channel, into which the source's scale, the batch-norm and the stored weights' own scale
+//! go. Values that meet in one kernel without a scale of their own there (pieces of a convolution's result or of a
+//! concatenation, both operands of a subtraction unit, both sides of a pool) share a scale.
 
 use super::pack::Layer;
 use super::storage::Storage;
@@ -17,7 +17,8 @@ use crate::program::{Form, Op, Program, Rounding, Schedule, Value};
 const STEPS: f32 = 255.0;
 /// Largest weight.
 const LARGEST: f32 = 127.0;
-/// Most that weights of one sign may reach together whose products some instructions sum in 16 bits: 255 times that much fits.
+/// Most that weights of one sign may reach together whose products some instructions sum in 16 bits: 255 times that
+/// much fits.
 const TOGETHER: f32 = 128.0;
 
 /// Weights that are worth a thread of their own.
@@ -63,7 +64,8 @@ pub(crate) fn formats(
             // The last convolution is done in f32.
             Op::Logits { of, .. } => float[of.index()] = true,
             Op::Fused(conv) => {
-                // In 8 bits these maps cost more of the mask than any others, and with Winograd's larger tile f32 is as fast.
+                // In 8 bits these maps cost more of the mask than any others, and with Winograd's larger tile f32 is as
+                // fast.
                 if node.rounding == Rounding::Delicate {
                     conv.sources.iter().for_each(|s| float[s.of.index()] = true);
                 }
@@ -152,14 +154,14 @@ impl Groups {
     }
 }
 
-/// Makes the weights of a convolution's layers whole numbers; every layer comes with its source's scale. The layers' own
-/// scales become what one step of the sums is worth, the same for all of them. `two_words`: so that the products of two
-/// neighbouring words may be summed in 16 bits, not those of one alone; it costs some fineness.
+/// Makes the weights of a convolution's layers whole numbers; every layer comes with its source's scale. The layers'
+/// own scales become what one step of the sums is worth, the same for all of them. `two_words`: so that the products of
+/// two neighbouring words may be summed in 16 bits, not those of one alone; it costs some fineness.
 ///
 /// A coarse step makes every weight of a channel less exact, a fine one leaves the largest neighbours too large for 16
-/// bits, and they are cut: the step is the one with the least squared error of both together. Then some weights are rounded
-/// the other way until all errors add up to nothing: activations are not negative, so that what the errors add up to shifts
-/// the whole map.
+/// bits, and they are cut: the step is the one with the least squared error of both together. Then some weights are
+/// rounded the other way until all errors add up to nothing: activations are not negative, so that what the errors add
+/// up to shifts the whole map.
 pub(crate) fn layers(layers: &mut [(&mut Layer, f32)], two_words: bool) {
     let Some(out) = layers.first().map(|(l, _)| l.out) else { return };
     // A thread costs more than a few weights do.
@@ -246,8 +248,8 @@ fn nearest(v: f32) -> f32 {
     (v + NO_FRACTION) - NO_FRACTION
 }
 
-/// Writes one output's weights in whole steps, those cut that would be too large [`together`](largest_together); returns the
-/// sum of the squared errors.
+/// Writes one output's weights in whole steps, those cut that would be too large [`together`](largest_together);
+/// returns the sum of the squared errors.
 fn whole(worth: &[f32], (cin, kernel): (usize, usize), step: f32, two_words: bool, to: &mut Vec<f32>) -> f64 {
     to.clear();
     to.extend(worth.iter().map(|w| nearest(w / step)));
@@ -272,8 +274,8 @@ fn whole(worth: &[f32], (cin, kernel): (usize, usize), step: f32, two_words: boo
     worth.iter().zip(&*to).map(|(w, q)| (f64::from(*w) - f64::from(*q) * step).powi(2)).sum()
 }
 
-/// Rounds weights the other way, those next to the middle first, until all errors (in steps) that add up to `errors` add up
-/// to nothing; returns what is left.
+/// Rounds weights the other way, those next to the middle first, until all errors (in steps) that add up to `errors`
+/// add up to nothing; returns what is left.
 fn balance(
     mut errors: f64,
     worth: &[f32],
@@ -359,9 +361,9 @@ fn cut(numbers: &mut [f32], places: [Option<usize>; 4], sign: f32) {
     }
 }
 
-/// Largest sum of weights of one sign whose products may be summed in 16 bits: those of channels `2k` and `2k + 1`, which lie
-/// beside one another in a word, and with `two_words` of the two at the same place of the word before it, which may be another
-/// tap's.
+/// Largest sum of weights of one sign whose products may be summed in 16 bits: those of channels `2k` and `2k + 1`,
+/// which lie beside one another in a word, and with `two_words` of the two at the same place of the word before it,
+/// which may be another tap's.
 fn largest_together(worth: &[f32], cin: usize, kernel: usize, step: f32, two_words: bool) -> f32 {
     let taps = kernel * kernel;
     let whole = |c: usize, tap: usize| {

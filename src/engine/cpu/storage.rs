@@ -1,7 +1,7 @@
 //! How the engine stores an activation or a weight.
 //!
-//! In: f32. Out: words of 32 bits along the reduction, and back. One description for maps, packed weights and whoever reads
-//! or writes a map from outside; kernels themselves know their storage by [`super::lanes::Lanes`].
+//! In: f32. Out: words of 32 bits along the reduction, and back. One description for maps, packed weights and whoever
+//! reads or writes a map from outside; kernels themselves know their storage by [`super::lanes::Lanes`].
 
 /// The number format of a map or of packed weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

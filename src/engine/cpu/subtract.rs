@@ -1,8 +1,9 @@
 //! The subtraction unit before its convolution: `|a↑ − b| + |g₃(a↑) − g₃(b)| + |g₅(a↑) − g₅(b)|` in one pass.
 //!
-//! In: two 64-channel maps and the planes of their channel sums, `a` at the coarser or the same size. Out: one map at `b`'s
-//! size. `g_k` is a box sum of the plane, scaled, shifted and clipped for each channel; planes stay in f32 at any precision,
-//! because sums reach thousands. The channel sum commutes with the resize, so it is taken at the coarse size.
+//! In: two 64-channel maps and the planes of their channel sums, `a` at the coarser or the same size. Out: one map at
+//! `b`'s size. `g_k` is a box sum of the plane, scaled, shifted and clipped for each channel; planes stay in f32 at any
+//! precision, because sums reach thousands. The channel sum commutes with the resize, so it is taken at the coarse
+//! size.
 
 use super::access;
 use super::conv::Plane;
@@ -125,8 +126,8 @@ pub(crate) unsafe fn task<L: Lanes>(unit: &Subtract, task: usize, scratch: *mut 
     }
 }
 
-/// Row `y` of an operand's plane at the unit's size (`resized` where the plane has another) with two zeros on either side;
-/// zeros outside the plane.
+/// Row `y` of an operand's plane at the unit's size (`resized` where the plane has another) with two zeros on either
+/// side; zeros outside the plane.
 #[inline(always)]
 unsafe fn plane_row(unit: &Subtract, plane: &Plane, resized: bool, y: isize, to: *mut f32) {
     // SAFETY: `to` has a row of the pitch, rows outside the plane are not read, and an axis names pixels

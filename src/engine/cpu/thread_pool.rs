@@ -1,9 +1,9 @@
 //! Threads that work through a plan's waves together.
 //!
 //! In: waves of tasks. Out: all tasks of a wave done before the next begins. Every thread, the caller's included, walks
-//! through all waves and takes tasks while there are any; nobody waits for a *thread*, only for tasks, so that one that the
-//! system has put aside delays nothing but the task it holds. Who finds nothing to do spins for a few microseconds and then
-//! sleeps: between frames the pool uses no processor time.
+//! through all waves and takes tasks while there are any; nobody waits for a *thread*, only for tasks, so that one that
+//! the system has put aside delays nothing but the task it holds. Who finds nothing to do spins for a few microseconds
+//! and then sleeps: between frames the pool uses no processor time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -20,7 +20,8 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// Does one task.
     ///
     /// # Safety
-    /// Called once for each task of a frame, after every task of the waves before; `thread` is held by one caller at a time.
+    /// Called once for each task of a frame, after every task of the waves before; `thread` is held by one caller at a
+    /// time.
     unsafe fn task(&self, wave: usize, task: usize, thread: usize);
 }
 
@@ -31,8 +32,8 @@ struct Counter(AtomicU64);
 
 struct Wave {
     tasks: u64,
-    /// Tasks taken and done since the pool began. Counting on across frames, a thread that comes late can take nothing that
-    /// is not its frame's.
+    /// Tasks taken and done since the pool began. Counting on across frames, a thread that comes late can take nothing
+    /// that is not its frame's.
     taken: Counter,
     done: Counter,
 }

@@ -1,10 +1,11 @@
 //! 3x3 convolution by Winograd's minimal filtering: F(4x4, 3x3) does 36 multiplications where the definition does 144,
-//! F(2x2, 3x3) 16 for 36. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv 1509.09308.
+//! F(2x2, 3x3) 16 for 36. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv
+//! 1509.09308.
 //!
-//! In: a source map with a border of zeros. Out: what the direct convolution's epilogue writes. A task takes some rows of
-//! output tiles: input transform of a block of channels, one small matrix product for each of the transformed domain's
-//! points (the same register tiles as the direct convolution), output transform, epilogue. Nothing of the transformed
-//! domain leaves the core's own cache.
+//! In: a source map with a border of zeros. Out: what the direct convolution's epilogue writes. A task takes some rows
+//! of output tiles: input transform of a block of channels, one small matrix product for each of the transformed
+//! domain's points (the same register tiles as the direct convolution), output transform, epilogue. Nothing of the
+//! transformed domain leaves the core's own cache.
 
 use super::conv::{Epilogue, Panel, TileKernels, Tiles, finish, prefetch};
 use super::lanes::Lanes;
@@ -142,8 +143,8 @@ pub(crate) fn transform_weights(tile: usize, g: &[f32], to: &mut [f32]) {
     }
 }
 
-/// `S` reads and multiplies what the source holds, `L` stores the result: on an integer path the source of this algorithm
-/// is f32 all the same. Both have as many lanes.
+/// `S` reads and multiplies what the source holds, `L` stores the result: on an integer path the source of this
+/// algorithm is f32 all the same. Both have as many lanes.
 ///
 /// # Safety
 /// As for [`super::conv::task`].

@@ -1,9 +1,10 @@
 //! 3x3 convolution of integers by Winograd's F(2x2, 3x3), exactly: 16 multiplications where the definition does 36.
 //!
-//! In: a map of u8 with a border of zeros, weights from -127 to 127. Out: the sums of the direct convolution, to the bit, and
-//! what its epilogue writes. The transformed input has 11 bits (sums and differences of four values), four times the
-//! transformed weights have 12, so that both fit 16 bits and products are summed in 32 bits. Sums may pass beyond 32 bits on
-//! their way; four times the convolution itself must not, which whoever chooses this algorithm checks.
+//! In: a map of u8 with a border of zeros, weights from -127 to 127. Out: the sums of the direct convolution, to the
+//! bit, and what its epilogue writes. The transformed input has 11 bits (sums and differences of four values), four
+//! times the transformed weights have 12, so that both fit 16 bits and products are summed in 32 bits. Sums may pass
+//! beyond 32 bits on their way; four times the convolution itself must not, which whoever chooses this algorithm
+//! checks.
 //!
 //! The blocks and tasks are those of [`super::winograd`].
 

@@ -1,7 +1,7 @@
 //! From layers to launches: memory, packed weights, groups of independent convolutions in one launch.
 //!
-//! In: [`Layer`]s, sources, and what becomes of results. Out: [`Planned`] launches in order, each convolution cut as the
-//! device runs it fastest (measured here where the device has a clock; guessed otherwise).
+//! In: [`Layer`]s, sources, and what becomes of results. Out: [`Planned`] launches in order, each convolution cut as
+//! the device runs it fastest (measured here where the device has a clock; guessed otherwise).
 
 use std::collections::HashMap;
 

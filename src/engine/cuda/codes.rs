@@ -9,8 +9,8 @@ use crate::Fault;
 
 /// The cause behind a driver's error number.
 ///
-/// Faults of a kernel (a wrong address, an instruction, an assertion) are no loss of the device: it answers, and says what
-/// our program did wrong. Their context is unusable all the same; the next engine begins with a new one.
+/// Faults of a kernel (a wrong address, an instruction, an assertion) are no loss of the device: it answers, and says
+/// what our program did wrong. Their context is unusable all the same; the next engine begins with a new one.
 pub(crate) fn fault(code: u32) -> Option<Fault> {
     Some(match code {
         // CUDA_ERROR_OUT_OF_MEMORY
@@ -19,7 +19,8 @@ pub(crate) fn fault(code: u32) -> Option<Fault> {
         4 | 46 | 100 | 101 => Fault::DeviceLost,
         // ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE
         214 | 220 => Fault::DeviceLost,
-        // LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED, HARDWARE_STACK_ERROR, LAUNCH_FAILED (how a card that fell off the bus ends)
+        // LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED, HARDWARE_STACK_ERROR, LAUNCH_FAILED (how a card that fell off the bus
+        // ends)
         702 | 709 | 714 | 719 => Fault::DeviceLost,
         // SYSTEM_NOT_READY, UNKNOWN
         802 | 999 => Fault::DeviceLost,
@@ -37,8 +38,8 @@ mod tests {
         for lost in [46, 100, 214, 719, 999] {
             assert_eq!(fault(lost), Some(Fault::DeviceLost), "{lost}");
         }
-        // INVALID_VALUE, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION, NOT_FOUND, ILLEGAL_ADDRESS, LAUNCH_OUT_OF_RESOURCES,
-        // MISALIGNED_ADDRESS, SYSTEM_DRIVER_MISMATCH
+        // INVALID_VALUE, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION, NOT_FOUND, ILLEGAL_ADDRESS,
+        // LAUNCH_OUT_OF_RESOURCES, MISALIGNED_ADDRESS, SYSTEM_DRIVER_MISMATCH
         for refused in [1, 209, 222, 500, 700, 701, 716, 803] {
             assert_eq!(fault(refused), None, "{refused}");
         }

@@ -1,8 +1,8 @@
 //! The GPU as a [`Device`]: context, memory, module, stream, graphs, clocks.
 //!
-//! In: a device number. Out: memory and launches on one stream of one thread. Everything it made goes with it; so does the
-//! device's primary context, if nobody else in the process holds it: after an error that sticks to a context (a fault of a
-//! kernel, a lost device) the next [`Gpu::open`] begins with a new one.
+//! In: a device number. Out: memory and launches on one stream of one thread. Everything it made goes with it; so does
+//! the device's primary context, if nobody else in the process holds it: after an error that sticks to a context (a
+//! fault of a kernel, a lost device) the next [`Gpu::open`] begins with a new one.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -99,8 +99,8 @@ unsafe impl Send for Graph {}
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: made by `Gpu::capture`, whose engine drops graphs first. After a sticky error these calls fail too; the
-        // context takes what is left with it.
+        // SAFETY: made by `Gpu::capture`, whose engine drops graphs first. After a sticky error these calls fail too;
+        // the context takes what is left with it.
         unsafe {
             let _ = ctx::set_current(self.context);
             let _ = graph::exec_destroy(self.exec);
@@ -108,8 +108,8 @@ impl Drop for Graph {
     }
 }
 
-/// Keeps one multiprocessor busy between frames, so that the card's clock does not fall: paced frames are slow on a cold one.
-/// The thread ends with it.
+/// Keeps one multiprocessor busy between frames, so that the card's clock does not fall: paced frames are slow on a
+/// cold one. The thread ends with it.
 pub(crate) struct Warmer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -278,8 +278,8 @@ impl Gpu {
         self.programmatic = overlap && self.can_overlap;
     }
 
-    /// Memory in the order of the stream, from a pool that keeps what was given back: cheap enough for every map of a step.
-    /// Whoever asks gives it back.
+    /// Memory in the order of the stream, from a pool that keeps what was given back: cheap enough for every map of a
+    /// step. Whoever asks gives it back.
     pub(crate) fn allocate_in_order(&mut self, bytes: usize) -> Result<Address> {
         self.bind()?;
         if !self.pooled {
@@ -354,7 +354,8 @@ impl Gpu {
         self.bind()?;
         debug_assert!(len <= to.len);
         self.behind_kernel = false;
-        // SAFETY: `to` is pinned, at least `len` bytes long, and its owner waits before it reads; `from` is our own allocation.
+        // SAFETY: `to` is pinned, at least `len` bytes long, and its owner waits before it reads; `from` is our own
+        // allocation.
         unsafe { memcpy_dtoh_async(std::slice::from_raw_parts_mut(to.start, len), from, self.stream) }
             .map_err(|e| self.failed("a download failed", e))
     }
@@ -608,8 +609,8 @@ impl Device for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // SAFETY: each was made by us and is used by nobody any more. After a sticky error these calls fail too; releasing
-        // the context takes what is left with it.
+        // SAFETY: each was made by us and is used by nobody any more. After a sticky error these calls fail too;
+        // releasing the context takes what is left with it.
         unsafe {
             let _ = ctx::set_current(self.context);
             if !self.stream.is_null() {

@@ -1,7 +1,7 @@
 //! The engine: a frame as one graph.
 //!
-//! In: a picture (or normalised planes). Out: marked pixels and logits. The first frame of a kind of picture captures its
-//! graph: upload, conversion and reduction, network, threshold, download; every further one replays it.
+//! In: a picture (or normalised planes). Out: marked pixels and logits. The first frame of a kind of picture captures
+//! its graph: upload, conversion and reduction, network, threshold, download; every further one replays it.
 
 use super::driver::{Gpu, Graph, Pinned, Warmer};
 use super::launch::Device;
@@ -181,8 +181,8 @@ impl Cuda {
         self.picture_graph.as_ref().map(|g| g.nodes)
     }
 
-    /// Microseconds from the start of the network to the end of each launch, by an event behind each, which itself takes
-    /// time.
+    /// Microseconds from the start of the network to the end of each launch, by an event behind each, which itself
+    /// takes time.
     ///
     /// # Errors
     /// Whatever CUDA says.

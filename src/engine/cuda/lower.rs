@@ -1,7 +1,7 @@
 //! A fused program becomes launches: which, in which order, over which maps.
 //!
-//! In: a program, a checkpoint, a device. Out: a [`Plan`]. Waves and lifetimes are the schedule's; layout, packing and the
-//! cut of each launch are decided here and in [`super::assemble`]. No network is known here.
+//! In: a program, a checkpoint, a device. Out: a [`Plan`]. Waves and lifetimes are the schedule's; layout, packing and
+//! the cut of each launch are decided here and in [`super::assemble`]. No network is known here.
 
 use super::assemble::{Assembly, Finish, Planned, Source};
 use super::launch::{Device, Kernel, Launch};

@@ -1,8 +1,8 @@
 //! Activation maps on the device, taken once when the plan is built.
 //!
-//! In: sizes. Out: [`Map`]s `[height][width][channels]` in f16. Maps whose lifetimes do not overlap share memory, so that
-//! a frame stays in the second-level cache. Launches run in order, so a map may be taken again as soon as the wave that
-//! reads it is planned.
+//! In: sizes. Out: [`Map`]s `[height][width][channels]` in f16. Maps whose lifetimes do not overlap share memory, so
+//! that a frame stays in the second-level cache. Launches run in order, so a map may be taken again as soon as the wave
+//! that reads it is planned.
 
 use super::launch::Device;
 use super::params::Address;

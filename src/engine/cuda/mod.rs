@@ -1,7 +1,7 @@
 //! The fused engine on NVIDIA GPUs.
 //!
-//! In: a checkpoint, a device, an input size. Out: an engine that runs a frame as one CUDA graph: the picture's bytes (or
-//! normalised planes) up, the network in f16 with f32 sums, the mask (and logits) down.
+//! In: a checkpoint, a device, an input size. Out: an engine that runs a frame as one CUDA graph: the picture's bytes
+//! (or normalised planes) up, the network in f16 with f32 sums, the mask (and logits) down.
 //!
 //! | file | holds |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `engine` | the engine itself (feature `cuda`) |
 //!
 //! Maps are `[height][width][channels]`; a convolution is an implicit matrix product on the tensor cores through
-//! `mma.sync`, which every card from Ampere on has, so that one source serves them all. Independent convolutions share a
-//! launch, and long reductions over few pixels are split over the card's multiprocessors. How each launch is cut is
+//! `mma.sync`, which every card from Ampere on has, so that one source serves them all. Independent convolutions share
+//! a launch, and long reductions over few pixels are split over the card's multiprocessors. How each launch is cut is
 //! measured when the engine is built.
 
 mod assemble;

@@ -2,8 +2,8 @@
 //!
 //! In: [`Layer`]s. Out: rows of f16, padded with zeros, with the scale and shift of each channel.
 //!
-//! Each output channel's weights are brought near one by a power of two, which its scale takes back: nothing that matters
-//! falls below what f16 can hold, and weights stored as I8 stay exact.
+//! Each output channel's weights are brought near one by a power of two, which its scale takes back: nothing that
+//! matters falls below what f16 can hold, and weights stored as I8 stay exact.
 
 use half::f16;
 

@@ -218,8 +218,8 @@ pub(crate) fn marks_len(view: Rect) -> usize {
     view.h as usize * (view.w as usize).div_ceil(8)
 }
 
-/// Marks as the device writes them, [height][width / 8 rounded up] with the lowest bit first, to a byte of 0 or 1 a pixel,
-/// row-major over the view.
+/// Marks as the device writes them, [height][width / 8 rounded up] with the lowest bit first, to a byte of 0 or 1 a
+/// pixel, row-major over the view.
 pub(crate) fn spread_marks(marks: &[u8], width: usize, inside: &mut [u8]) {
     // Byte k keeps bit k alone, and becomes 1 where it is set.
     let spread = |marks: u8| {

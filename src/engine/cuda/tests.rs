@@ -722,9 +722,10 @@ fn marks_are_the_plain_steps_marks() {
     });
 }
 
-/// Real pictures through everything, bytes to marks, at the full input size: f16 against the CPU engine in f32. Minutes on
-/// a played device, so not among the daily tests: `make test-long` runs it where there is a card, and
-/// `cargo tests --lib real_pictures -- --ignored --nocapture` anywhere; POLYPSCOPE_PICTURES is another number of pictures than 8.
+/// Real pictures through everything, bytes to marks, at the full input size: f16 against the CPU engine in f32. Minutes
+/// on a played device, so not among the daily tests: `make test-long` runs it where there is a card, and
+/// `cargo tests --lib real_pictures -- --ignored --nocapture` anywhere; POLYPSCOPE_PICTURES is another number of
+/// pictures than 8.
 #[test]
 #[ignore = "takes minutes where a processor plays the device"]
 #[allow(clippy::print_stderr)]

@@ -1,6 +1,7 @@
 //! How a convolution is cut into blocks: the compiled tiles, and which one with how many shares a launch takes.
 //!
-//! In: sizes of a launch's convolutions. Out: candidates, best guess first; the engine times them where there is a device.
+//! In: sizes of a launch's convolutions. Out: candidates, best guess first; the engine times them where there is a
+//! device.
 
 /// A compiled convolution kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,8 +122,8 @@ impl Cut {
         split * shape.rows * shape.columns * size_of::<f32>() <= PARTIAL_BYTES && split <= ARRIVALS
     }
 
-    /// A guess at the time, in units of one 64x64x32 step: rounds of blocks, each filling its pipeline and draining it. Only
-    /// the order matters, and only until it is measured.
+    /// A guess at the time, in units of one 64x64x32 step: rounds of blocks, each filling its pipeline and draining it.
+    /// Only the order matters, and only until it is measured.
     fn guess(&self, sizes: &[Size], processors: usize) -> f64 {
         let shape = self.tile.shape();
         let resident = (200 << 10) / shape.shared() as usize;

@@ -1,8 +1,8 @@
 //! Levels of a mask: grey values flow in, inside or outside flows out, with the rule that decided.
 //!
 //! Masks of one class come with two levels, with grey edges (scaled, blurred, through JPEG), or with a level for each
-//! polyp (1, 2, 3 … or 85, 170, 255). A level that fills an area of its own is a polyp's; one that only lies between two
-//! others is an edge. What could be both is refused: the user says which with [`MaskLevels`].
+//! polyp (1, 2, 3 … or 85, 170, 255). A level that fills an area of its own is a polyp's; one that only lies between
+//! two others is an edge. What could be both is refused: the user says which with [`MaskLevels`].
 
 use super::note::NoteKind;
 

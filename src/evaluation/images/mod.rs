@@ -1,9 +1,9 @@
 //! Data sets of pictures: folders of masks and of predictions (or of images and a network) flow in, figures over each
 //! data set, a row per picture and a contact sheet of the worst flow out.
 //!
-//! Files pair by their stem. Scoring streams on all cores in windows of a few pictures, so memory does not grow with the
-//! set, and adds up in the order of names, so figures do not depend on the number of cores. Whatever is wrong with a
-//! file is named and counted: it is either handled by the rule its [`Note`] states, or left out as a [`Problem`].
+//! Files pair by their stem. Scoring streams on all cores in windows of a few pictures, so memory does not grow with
+//! the set, and adds up in the order of names, so figures do not depend on the number of cores. Whatever is wrong with
+//! a file is named and counted: it is either handled by the rule its [`Note`] states, or left out as a [`Problem`].
 
 mod caption;
 mod classes;

@@ -1,5 +1,5 @@
-//! Picture files of a data set: a path flows in, a mask per class or a probability map flows out, with notes on what had
-//! to be decided. Reading itself is [`crate::still`]'s.
+//! Picture files of a data set: a path flows in, a mask per class or a probability map flows out, with notes on what
+//! had to be decided. Reading itself is [`crate::still`]'s.
 
 use std::path::Path;
 

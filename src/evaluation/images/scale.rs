@@ -1,7 +1,7 @@
 //! Scale of probability maps: the files of a folder flow in, what their stored values mean flows out.
 //!
-//! A file's type says which value means certain (255, 65535, or 1 for floating-point numbers), but programs save maps on
-//! other scales. A file that could be either is judged by the others of its folder, which were saved by one program.
+//! A file's type says which value means certain (255, 65535, or 1 for floating-point numbers), but programs save maps
+//! on other scales. A file that could be either is judged by the others of its folder, which were saved by one program.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

@@ -135,8 +135,8 @@ pub enum Event<'a> {
     Done,
 }
 
-/// Scores one data set. `predict` is asked only if the set has no predictions; it runs on the calling thread, the rest on
-/// all cores. `each` is told what happens, and ends the run by returning an error.
+/// Scores one data set. `predict` is asked only if the set has no predictions; it runs on the calling thread, the rest
+/// on all cores. `each` is told what happens, and ends the run by returning an error.
 ///
 /// # Errors
 /// A folder cannot be listed, nothing pairs, the options contradict each other, or `each` says so. A fault of a single

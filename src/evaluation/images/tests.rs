@@ -690,7 +690,8 @@ fn every_tile_lies_in_its_place_with_its_outlines_and_its_text() {
     };
     let mut tiles = Vec::new();
     for i in 0..6 {
-        // One on end, so that its row is higher than the others' tiles; of 53 letters a name just fits, of 64 it does not.
+        // One on end, so that its row is higher than the others' tiles; of 53 letters a name just fits, of 64 it does
+        // not.
         let (w, h) = if i == 1 { (H, W) } else { (W, H) };
         let long = |n: usize| format!("{i}{}end", "-".repeat(n - 4));
         let (name, shown) = match i {
@@ -1438,8 +1439,8 @@ fn json_and_csv_have_their_keys() {
     );
 }
 
-/// The real masks of the reference folder, of real formats, sizes and noise, against themselves moved aside: the counts are
-/// those of the pixels that the `image` crate gives.
+/// The real masks of the reference folder, of real formats, sizes and noise, against themselves moved aside: the counts
+/// are those of the pixels that the `image` crate gives.
 #[test]
 fn real_masks_are_counted_as_the_image_crate_reads_them() {
     const ASIDE: u32 = 9;

@@ -1,7 +1,7 @@
 //! Exact Euclidean distance to the ground truth: a mask flows in, per pixel the nearest pixel of it flows out.
 //!
-//! Linear time (Meijster, Roerdink and Hesselink 2000), all in integers, so ties are exact: among equally near pixels the
-//! smallest column wins, then the smallest row, as in scipy's `distance_transform_edt`.
+//! Linear time (Meijster, Roerdink and Hesselink 2000), all in integers, so ties are exact: among equally near pixels
+//! the smallest column wins, then the smallest row, as in scipy's `distance_transform_edt`.
 
 use super::Mask;
 

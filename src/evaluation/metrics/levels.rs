@@ -1,5 +1,5 @@
-//! The fast path of 8-bit predictions: one pass counts levels inside and outside the ground truth in each quarter of the
-//! picture, and every figure but weighted F is read off those histograms.
+//! The fast path of 8-bit predictions: one pass counts levels inside and outside the ground truth in each quarter of
+//! the picture, and every figure but weighted F is read off those histograms.
 //!
 //! In: 8-bit map and mask. Out: [`Figures`]. Reference: [`super::plain::figures_of_levels`].
 

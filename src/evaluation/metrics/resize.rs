@@ -1,9 +1,9 @@
 //! Pillow's bicubic resize of one-channel pictures, bit for bit: a map flows in, the same at another size flows out.
 //!
-//! Published predictions are brought to the ground truth's size with `Image.resize` of a grey picture: a separable cubic
-//! convolution (a = −0.5) whose support widens when shrinking, in 22-bit fixed point, rounded to 8 bits after each of
-//! its two passes, rows first: Pillow's order when the published figures were made. (Pillow 13 takes the columns first for
-//! some strong reductions of the height, which moves single pixels by a few levels.)
+//! Published predictions are brought to the ground truth's size with `Image.resize` of a grey picture: a separable
+//! cubic convolution (a = −0.5) whose support widens when shrinking, in 22-bit fixed point, rounded to 8 bits after
+//! each of its two passes, rows first: Pillow's order when the published figures were made. (Pillow 13 takes the
+//! columns first for some strong reductions of the height, which moves single pixels by a few levels.)
 
 /// Fixed-point fraction of the 8-bit filter.
 const FRACTION: u32 = 22;

@@ -523,8 +523,8 @@ proptest! {
             // The 1e-8 of the region term costs something where a quarter holds a pixel or two.
             let sizeable = mask.area_px() as f64 > n / 4.0;
             prop_assert!(f.sm > if sizeable { 0.98 } else { 0.5 }, "{}", f.sm);
-            // Every term is 1, but the adaptive threshold is at most 1, and p reaches it. The 1e-8 of the alignment costs
-            // something where one pixel makes the means: deviations are 1/n there.
+            // Every term is 1, but the adaptive threshold is at most 1, and p reaches it. The 1e-8 of the alignment
+            // costs something where one pixel makes the means: deviations are 1/n there.
             prop_assert!((f.em - n / (n - 1.0)).abs() < 1e-6 + 1e-8 * n * n, "{}", f.em);
             prop_assert!((f.avg_f - 1.0).abs() < 1e-9);
         }

@@ -1,5 +1,5 @@
-//! The fast path of weighted F (Margolin et al. 2014): linear-time distance, a table for its exponential, and a separable
-//! Gaussian taken only where it is used, in the box around the ground truth.
+//! The fast path of weighted F (Margolin et al. 2014): linear-time distance, a table for its exponential, and a
+//! separable Gaussian taken only where it is used, in the box around the ground truth.
 //!
 //! In: a mask and the probability of a pixel. Out: weighted F, β = 1. Reference: [`super::plain::weighted_f`].
 

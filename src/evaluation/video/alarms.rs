@@ -1,8 +1,9 @@
-//! How long false detections last: the false ones of each frame flow in, counts by the definitions of the field flow out.
+//! How long false detections last: the false ones of each frame flow in, counts by the definitions of the field flow
+//! out.
 //!
-//! What counts as a false alarm decides the figure: one system's specificity is 93.2, 98.6 or 99.8 % when an alarm must last
-//! 0.5, 1 or 2 s (Holzwanger et al., Endoscopy 2021;53:937); another's alarms were counted when they lasted more than six
-//! frames. So all are counted side by side.
+//! What counts as a false alarm decides the figure: one system's specificity is 93.2, 98.6 or 99.8 % when an alarm must
+//! last 0.5, 1 or 2 s (Holzwanger et al., Endoscopy 2021;53:937); another's alarms were counted when they lasted more
+//! than six frames. So all are counted side by side.
 
 use std::ops::AddAssign;
 
@@ -165,7 +166,8 @@ mod tests {
         let here = Bounds { x0: 10, y0: 10, x1: 20, y1: 20 };
         let there = Bounds { x0: 80, y0: 10, x1: 90, y1: 20 };
         let mut a = Alarms::new(LinkRule::default(), 200.0);
-        // 25 frames a second: one frame; seven in a row; six, a gap of three frames, six (600 ms in all); 26; 50 elsewhere.
+        // 25 frames a second: one frame; seven in a row; six, a gap of three frames, six (600 ms in all); 26; 50
+        // elsewhere.
         let pattern = "#....................#######..............######...######..............\
                        ##########################..............";
         let mut n = 0.0;

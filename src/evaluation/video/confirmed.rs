@@ -1,5 +1,5 @@
-//! What withholding detections costs and saves: maps and truth of one frame after the other flow in, the measures of each
-//! setting side by side flow out.
+//! What withholding detections costs and saves: maps and truth of one frame after the other flow in, the measures of
+//! each setting side by side flow out.
 //!
 //! The filter is the one of `live` and `replay`; motion and gates are found once a frame, for all settings.
 

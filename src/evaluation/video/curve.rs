@@ -1,7 +1,7 @@
 //! The settings as a picture: figures flow in, an SVG flows out that needs nothing else.
 //!
-//! Left, what is found against false alarms; right, how late the first alarm comes against false alarms. A point a setting,
-//! joined in their order.
+//! Left, what is found against false alarms; right, how late the first alarm comes against false alarms. A point a
+//! setting, joined in their order.
 
 use std::fmt::Write;
 

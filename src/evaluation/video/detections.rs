@@ -78,8 +78,8 @@ struct Outlined {
     contour: Vec<[i32; 2]>,
 }
 
-/// Whether these outlines are such as a picture has: within its largest sides, and with no more points and rows than can be gone
-/// through. A line of a hundred bytes could otherwise ask for the memory of two thousand million rows.
+/// Whether these outlines are such as a picture has: within its largest sides, and with no more points and rows than
+/// can be gone through. A line of a hundred bytes could otherwise ask for the memory of two thousand million rows.
 fn can_be_filled(polyps: &[Outlined]) -> bool {
     const MOST_STEPS: u64 = 1 << 26;
     let mut steps = 0u64;
@@ -96,8 +96,8 @@ fn can_be_filled(polyps: &[Outlined]) -> bool {
 }
 
 impl Detections {
-    /// A replay's `frames.jsonl`: each polyp is what its outline encloses. Numbers may be missing where the recording lost
-    /// frames, see [`Self::skipped`].
+    /// A replay's `frames.jsonl`: each polyp is what its outline encloses. Numbers may be missing where the recording
+    /// lost frames, see [`Self::skipped`].
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -115,9 +115,9 @@ impl Detections {
         })
     }
 
-    /// A folder of probability maps, one a frame in natural order (names that count from 0 are frame numbers, and may be
-    /// missing where frames were lost), cut at `threshold` (and at least 1 level above black);
-    /// connected regions are detections. `certain` as in the scoring of pictures.
+    /// A folder of probability maps, one a frame in natural order (names that count from 0 are frame numbers, and may
+    /// be missing where frames were lost), cut at `threshold` (and at least 1 level above black); connected regions are
+    /// detections. `certain` as in the scoring of pictures.
     ///
     /// # Errors
     /// The folder cannot be listed or holds no picture, or the frame rate is none.
@@ -159,8 +159,9 @@ impl Detections {
         })
     }
 
-    /// Takes the numbers in the maps' names for those of frames, whatever the first is: as a truth's masks are taken that are
-    /// named by numbers ([`Truth::is_numbered`](super::Truth::is_numbered)). Names that are no numbers stay in their order.
+    /// Takes the numbers in the maps' names for those of frames, whatever the first is: as a truth's masks are taken
+    /// that are named by numbers ([`Truth::is_numbered`](super::Truth::is_numbered)). Names that are no numbers stay in
+    /// their order.
     #[must_use]
     pub fn numbered(mut self) -> Self {
         if let Kind::Maps { files, .. } = &mut self.kind {

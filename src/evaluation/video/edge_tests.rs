@@ -19,8 +19,8 @@ fn square(x: i32, y: i32, side: i32) -> Region {
     Region::from_bounds(Bounds { x0: x, y0: y, x1: x + side, y1: y + side })
 }
 
-/// An alarm's length is reckoned with the frame period at the moment when it is closed, not its own: a false mark of one frame
-/// counts as an alarm of two seconds if, while it waits to be closed, the recording loses two seconds.
+/// An alarm's length is reckoned with the frame period at the moment when it is closed, not its own: a false mark of
+/// one frame counts as an alarm of two seconds if, while it waits to be closed, the recording loses two seconds.
 #[test]
 fn an_alarm_lasts_as_long_as_its_own_frames() {
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
@@ -36,8 +36,8 @@ fn an_alarm_lasts_as_long_as_its_own_frames() {
     assert_eq!((alarms.at_least_500_ms, alarms.at_least_2000_ms), (0, 0));
 }
 
-/// A lesion of several boxes is compared by the box around all of them, but its area is that of the boxes: what lies between
-/// two boxes, and in neither, "covers" all of it.
+/// A lesion of several boxes is compared by the box around all of them, but its area is that of the boxes: what lies
+/// between two boxes, and in neither, "covers" all of it.
 #[test]
 fn what_lies_between_two_boxes_covers_neither() {
     let lesion = Region::union([&square(0, 0, 10), &square(100, 0, 10)]);
@@ -47,8 +47,8 @@ fn what_lies_between_two_boxes_covers_neither() {
     assert!(!HitRule::Cover(0.5).hits(&between, &truth));
 }
 
-/// Polyps without an identity are numbered from 1, as identities may be: a frame with names and one without them become one
-/// polyp, wherever they are.
+/// Polyps without an identity are numbered from 1, as identities may be: a frame with names and one without them become
+/// one polyp, wherever they are.
 #[test]
 fn a_polyp_without_a_name_is_not_the_one_named_1() {
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
@@ -88,8 +88,8 @@ fn axes_of_rare_alarms_say_what_their_lines_are() {
     }
 }
 
-/// A kept map whose picture is said to be large enough makes the reader ask for more memory than there is, which ends the
-/// program; "Errors: None that a map could cause".
+/// A kept map whose picture is said to be large enough makes the reader ask for more memory than there is, which ends
+/// the program; "Errors: None that a map could cause".
 #[test]
 fn a_kept_map_of_an_impossible_picture_is_refused() {
     let head = "{\"frame\":0,\"pts_ns\":0,\"picture\":[4294967295,4294967295],\"view\":[0,0,4294967295,4294967295],\
@@ -112,7 +112,8 @@ fn a_wrong_line_behind_a_blank_one_is_named_by_its_number() {
     assert!(said.contains("line 4"), "{said}");
 }
 
-/// `1.png` and `01.png` are the truth of the same frame; one of them is dropped without a word, and which is left to chance.
+/// `1.png` and `01.png` are the truth of the same frame; one of them is dropped without a word, and which is left to
+/// chance.
 #[test]
 fn two_masks_of_one_frame_are_refused() {
     let (_keep, path) = folder(&[]);
@@ -200,8 +201,8 @@ fn headings_of_alarms_end_where_their_numbers_do() {
     assert_eq!(lines[at].chars().count(), lines[at + 1].chars().count(), "{text}");
 }
 
-/// A 16-bit map is multiplied by the reciprocal of what is certain, in 32 bits: 2000 of 10000 becomes a little less than 0.2,
-/// and is not marked at a threshold of 0.2 ("at probability >= threshold").
+/// A 16-bit map is multiplied by the reciprocal of what is certain, in 32 bits: 2000 of 10000 becomes a little less
+/// than 0.2, and is not marked at a threshold of 0.2 ("at probability >= threshold").
 #[test]
 fn exactly_the_threshold_is_marked_in_16_bits() {
     let (_keep, path) = folder(&[]);

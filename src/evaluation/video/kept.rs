@@ -1,8 +1,8 @@
 //! What a network said of a video, kept in a file: maps flow in and out of it, frame by frame.
 //!
-//! The network takes nearly all the time of a measurement, and other settings of what comes after it need it only once. The
-//! file begins with [`FIRST_LINE`]; then each frame has a line of JSON ([`Head`]) and behind it its logits, little-endian
-//! `f32` in the order `[class, row, column]`.
+//! The network takes nearly all the time of a measurement, and other settings of what comes after it need it only once.
+//! The file begins with [`FIRST_LINE`]; then each frame has a line of JSON ([`Head`]) and behind it its logits,
+//! little-endian `f32` in the order `[class, row, column]`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -25,8 +25,8 @@ impl Linker {
         Self { rule, gap_ms, next: first, tracks: Vec::new() }
     }
 
-    /// Numbers for the boxes of a frame, each number at most once (unless the rule is [`LinkRule::All`]): the closest pair
-    /// of a thing and a box is linked first. Frames come in the order of time.
+    /// Numbers for the boxes of a frame, each number at most once (unless the rule is [`LinkRule::All`]): the closest
+    /// pair of a thing and a box is linked first. Frames come in the order of time.
     pub fn frame(&mut self, now_ms: f64, boxes: &[Bounds]) -> Vec<u64> {
         if self.rule == LinkRule::All {
             return vec![self.next; boxes.len()];

@@ -30,8 +30,8 @@ impl Bounds {
         (self.x1 - self.x0).max(0) as u64 * (self.y1 - self.y0).max(0) as u64
     }
 
-    /// The pixels of a box (`[x0, y0, x1, y1]`) within a picture of `width` by `height`: each side at the nearest pixel edge, and
-    /// one pixel where that would leave none.
+    /// The pixels of a box (`[x0, y0, x1, y1]`) within a picture of `width` by `height`: each side at the nearest pixel
+    /// edge, and one pixel where that would leave none.
     pub fn of_pixels([x0, y0, x1, y1]: [f64; 4], width: f64, height: f64) -> Self {
         let side = |a: f64, b: f64, end: f64| {
             let within = |v: f64| v.round().clamp(0.0, end) as i32;
@@ -142,8 +142,8 @@ impl Region {
         Self::from_runs(runs)
     }
 
-    /// A closed polygon of pixel centres with everything inside it, its own line included: what an outline encloses. The
-    /// polygon may not cross itself.
+    /// A closed polygon of pixel centres with everything inside it, its own line included: what an outline encloses.
+    /// The polygon may not cross itself.
     pub fn from_outline(points: &[[i32; 2]]) -> Self {
         let mut runs = Vec::new();
         let Some((y0, y1)) = points.iter().fold(None, |range, p| match range {

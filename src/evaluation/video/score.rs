@@ -130,7 +130,8 @@ struct Setting {
     without_detection: u64,
     appearances: u64,
     appearances_hit: u64,
-    /// Per polyp: frames hit, time of the first hit, whether it was hit on the last frame it was in view, and that frame.
+    /// Per polyp: frames hit, time of the first hit, whether it was hit on the last frame it was in view, and that
+    /// frame.
     hits: BTreeMap<u64, Hits>,
     switches: u64,
     alarms: Linker,
@@ -239,7 +240,8 @@ impl VideoScorer {
         Ok(judgement)
     }
 
-    /// How many frames in a row each detection has been there: one more than the oldest it overlaps in the frame before.
+    /// How many frames in a row each detection has been there: one more than the oldest it overlaps in the frame
+    /// before.
     fn age(&self, regions: Vec<Region>) -> Vec<(Region, u32)> {
         regions
             .into_iter()

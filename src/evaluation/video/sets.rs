@@ -1,8 +1,8 @@
-//! Recordings of public sets, as they are published: a folder of the set flows in, a recording's frames in their order and its
-//! truth flow out.
+//! Recordings of public sets, as they are published: a folder of the set flows in, a recording's frames in their order
+//! and its truth flow out.
 //!
-//! - REAL-Colon (Biffi et al. 2024): `SSS-VVV_frames/SSS-VVV_N.jpg`, `SSS-VVV_annotations/SSS-VVV_N.xml`, and beside them
-//!   `video_info.csv` and `lesion_info.csv`.
+//! - REAL-Colon (Biffi et al. 2024): `SSS-VVV_frames/SSS-VVV_N.jpg`, `SSS-VVV_annotations/SSS-VVV_N.xml`, and beside
+//!   them `video_info.csv` and `lesion_info.csv`.
 //! - SUN-SEG (Ji et al. 2022): `Frame/CASE/NAME.jpg` and `GT/CASE/NAME.png`; a negative case has no `GT`.
 //! - CVC-VideoClinicDB (Angermann et al. 2017): a folder a video, masks named like their frames with something behind
 //!   (`1-1.png` and `1-1_mask.png`) in it or in a folder beside the frames'.
@@ -71,8 +71,8 @@ pub struct Set {
 }
 
 impl Set {
-    /// Opens one recording: for REAL-Colon its annotations (or frames, or the beginning `SSS-VVV` of both), for SUN-SEG a case
-    /// under `Frame` or `GT`, for CVC-VideoClinicDB a video's folder.
+    /// Opens one recording: for REAL-Colon its annotations (or frames, or the beginning `SSS-VVV` of both), for SUN-SEG
+    /// a case under `Frame` or `GT`, for CVC-VideoClinicDB a video's folder.
     ///
     /// # Errors
     /// A folder that is none of the layout, or cannot be read.

@@ -417,7 +417,8 @@ fn a_replays_records_are_read_line_by_line() {
     let back: Vec<_> = Detections::from_replay(&path.join("back.jsonl")).unwrap().collect();
     assert!(back[1].as_ref().unwrap_err().to_string().contains("line 2"));
     assert!(Detections::from_replay(&path.join("none")).is_err());
-    // Outlines that would take all memory, by their rows or by points that go over them again and again; the last number.
+    // Outlines that would take all memory, by their rows or by points that go over them again and again; the last
+    // number.
     let there_and_back = ["[0,0],[0,32767]"; 2000].join(",");
     for (contour, frame, is_taken) in [
         ("[[0,0],[0,2147483647]]", 0, false),
@@ -684,7 +685,8 @@ fn a_step_of_up_to_five_seconds_is_time_and_a_longer_one_a_fault() {
 
 #[test]
 fn the_first_detections_are_described_by_their_mean_and_ranks() {
-    // Polyp n comes into view on frame n and is hit for the first time some frames later, each by another number of frames.
+    // Polyp n comes into view on frame n and is hit for the first time some frames later, each by another number of
+    // frames.
     let count = 12;
     let later = |n: u64| 5 * n % count;
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
@@ -894,7 +896,8 @@ fn a_kept_map_marks_what_was_detected() {
                 "level {level}"
             );
             assert_eq!(logit >= map.level, f64::from(level) >= threshold * 255.0, "level {level}");
-            // The logit is that of the map, which ends half a level before certainty, or the nearest that marks the same.
+            // The logit is that of the map, which ends half a level before certainty, or the nearest that marks the
+            // same.
             let p = (f64::from(level) / 255.0).clamp(0.5 / 255.0, 1.0 - 0.5 / 255.0);
             let own = (p / (1.0 - p)).ln();
             let nearest =
@@ -1223,8 +1226,8 @@ fn within([a, b, c]: [[i32; 2]; 3], p: [i32; 2]) -> bool {
     sides.iter().all(|s| *s > 0) || sides.iter().all(|s| *s < 0)
 }
 
-/// Whether a pixel belongs to the line from one centre to another: no further from it than half a pixel, across the way it
-/// runs. `None` at exactly half a pixel, where one of two is as good as the other.
+/// Whether a pixel belongs to the line from one centre to another: no further from it than half a pixel, across the way
+/// it runs. `None` at exactly half a pixel, where one of two is as good as the other.
 fn on_line(a: [i32; 2], b: [i32; 2], p: [i32; 2]) -> Option<bool> {
     let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
     let inside = |k: usize| (a[k].min(b[k])..=a[k].max(b[k])).contains(&p[k]);

@@ -1,4 +1,5 @@
-//! Ground truth of a video: a path flows in, the polyps of each frame flow out, with identities where the truth has them.
+//! Ground truth of a video: a path flows in, the polyps of each frame flow out, with identities where the truth has
+//! them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -169,7 +170,8 @@ impl Truth {
         self.specks
     }
 
-    /// The polyps of a frame of the size given (width, height), or of any size; `None` if the truth does not speak of it.
+    /// The polyps of a frame of the size given (width, height), or of any size; `None` if the truth does not speak of
+    /// it.
     ///
     /// # Errors
     /// A file is missing, unreadable, or of another size than the video.

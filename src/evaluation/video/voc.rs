@@ -64,8 +64,8 @@ fn parse(text: &str) -> std::result::Result<Annotation, String> {
 }
 
 impl Annotation {
-    /// The lesions of the frame; several boxes of one lesion are one region. New names are added to `lesions`. If a box has no
-    /// name, none has.
+    /// The lesions of the frame; several boxes of one lesion are one region. New names are added to `lesions`. If a box
+    /// has no name, none has.
     pub fn objects(&self, lesions: &mut Vec<String>) -> Vec<TruthObject> {
         let named = self.boxes.iter().all(|(name, _)| name.is_some());
         let mut out: Vec<TruthObject> = Vec::new();

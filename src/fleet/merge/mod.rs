@@ -1,9 +1,9 @@
 //! An archive's results in a few files.
 //!
-//! In: a manifest and its store. Out: a folder with `frames.parquet`, `polyps.parquet`, `recordings.parquet`, `failed.csv` (what is
-//! not whole, and why), `runs.parquet` (what it cost) and `report.html`. All but `runs.parquet` and the page's last part are the
-//! same whoever computed the results, in the order of the manifest. Segments are read one after the other, so memory does not grow
-//! with the archive.
+//! In: a manifest and its store. Out: a folder with `frames.parquet`, `polyps.parquet`, `recordings.parquet`,
+//! `failed.csv` (what is not whole, and why), `runs.parquet` (what it cost) and `report.html`. All but `runs.parquet`
+//! and the page's last part are the same whoever computed the results, in the order of the manifest. Segments are read
+//! one after the other, so memory does not grow with the archive.
 
 mod page;
 mod rows;

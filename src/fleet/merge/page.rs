@@ -1,8 +1,8 @@
 //! One page over an archive: a table that can be searched and sorted, courses, pictures, failures, and what it cost.
 //!
-//! In: recordings one after the other, and pictures of their polyps. Out: HTML that needs nothing else. The table's rows are data
-//! that the page's own script shows some hundred of at a time; its content security policy lets nothing else run or load. The
-//! part between the two `run` comments depends on the machines; the rest on the results alone.
+//! In: recordings one after the other, and pictures of their polyps. Out: HTML that needs nothing else. The table's
+//! rows are data that the page's own script shows some hundred of at a time; its content security policy lets nothing
+//! else run or load. The part between the two `run` comments depends on the machines; the rest on the results alone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

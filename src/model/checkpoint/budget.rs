@@ -2,9 +2,9 @@
 //!
 //! In: the bytes about to be allocated because the file says so. Out: leave to go on, or the file's refusal.
 //!
-//! A file is a few bytes that ask for many: a digit of a header becomes a number in memory, an instruction of a pickle an
-//! object, a key is copied wherever it is mentioned. A limit on any one of these is a limit on the file that was thought
-//! of. So every reader draws on one sum, whatever it builds.
+//! A file is a few bytes that ask for many: a digit of a header becomes a number in memory, an instruction of a pickle
+//! an object, a key is copied wherever it is mentioned. A limit on any one of these is a limit on the file that was
+//! thought of. So every reader draws on one sum, whatever it builds.
 
 use super::source::Fault;
 

@@ -3,10 +3,10 @@
 //! In: a kernel `[out, …]` in f32. Out: I8 values of the same shape and f32 scales `[out]`, `value ≈ scale[out] · i8`,
 //! symmetric (no zero point, −127…127). In the file the kernel keeps its key `KEY` and the scales are `KEY.scale`.
 //!
-//! Rounding each value to its nearest step leaves errors whose sum over a kernel is a constant gain error on whatever is
-//! smooth or positive, and activations after a ReLU are both. So a few values are rounded the other way until the errors
-//! of every kernel plane and of the whole channel cancel: Guo et al., "SQuant: On-the-Fly Data-Free Quantization via
-//! Diagonal Hessian Approximation", ICLR 2022. On real frames that makes the logits five times more exact.
+//! Rounding each value to its nearest step leaves errors whose sum over a kernel is a constant gain error on whatever
+//! is smooth or positive, and activations after a ReLU are both. So a few values are rounded the other way until the
+//! errors of every kernel plane and of the whole channel cancel: Guo et al., "SQuant: On-the-Fly Data-Free Quantization
+//! via Diagonal Hessian Approximation", ICLR 2022. On real frames that makes the logits five times more exact.
 
 use rayon::prelude::*;
 
@@ -22,7 +22,8 @@ const DEEPEST: u32 = STEPS / 2;
 /// I8 values and the scale of each of the `out` channels; `taps` is kernel height times width.
 ///
 /// The scale is the one of least squared error among those tried: a few large values would otherwise coarsen the whole
-/// channel, and clipping them a little costs less than it gains. Same input, same output, whatever the number of threads.
+/// channel, and clipping them a little costs less than it gains. Same input, same output, whatever the number of
+/// threads.
 pub fn quantise(kernel: &[f32], out: usize, taps: usize) -> (Vec<i8>, Vec<f32>) {
     let per = kernel.len() / out.max(1);
     let mut values = vec![0i8; kernel.len()];
@@ -123,8 +124,8 @@ fn balance(values: &mut [i8], kernel: &[f32], scale: f32, taps: usize) {
     settle(values, &mut errors, &mut order);
 }
 
-/// Rounds the other way those values of `order` whose error is largest in the direction of the sum of all `errors`, until
-/// that sum is at most half a step or no such value is left.
+/// Rounds the other way those values of `order` whose error is largest in the direction of the sum of all `errors`,
+/// until that sum is at most half a step or no such value is left.
 fn settle(values: &mut [i8], errors: &mut [f32], order: &mut Vec<usize>) {
     let total: f32 = errors.iter().sum();
     let sign = total.signum();

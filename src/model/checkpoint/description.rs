@@ -87,8 +87,8 @@ pub struct Description {
     /// As `thresholded`, measured on pictures that were held out.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub heldout: std::collections::BTreeMap<String, Figures>,
-    /// Measured over all data sets of `thresholded` together at other sides of a square input, by the side in pixels and the
-    /// engine's number format: what a machine that needs a smaller input gives up.
+    /// Measured over all data sets of `thresholded` together at other sides of a square input, by the side in pixels
+    /// and the engine's number format: what a machine that needs a smaller input gives up.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub by_input_size: std::collections::BTreeMap<u32, std::collections::BTreeMap<String, Figures>>,
     /// Largest number worth keeping of each activation map, by the name it has in the network's program: what 8-bit

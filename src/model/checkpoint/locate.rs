@@ -30,8 +30,9 @@ impl Checkpoint {
         locate(explicit, variable.as_deref(), &places(program.as_deref(), Path::new("")), "--weights")
     }
 
-    /// The same for a library that some program has loaded: the shipped one lies where it was installed with the library, in
-    /// `polypscope` or `share/polypscope` of a folder above; `property` is what the user sets instead of `--weights`.
+    /// The same for a library that some program has loaded: the shipped one lies where it was installed with the
+    /// library, in `polypscope` or `share/polypscope` of a folder above; `property` is what the user sets instead of
+    /// `--weights`.
     ///
     /// # Errors
     /// As [`Checkpoint::locate`].

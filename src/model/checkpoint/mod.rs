@@ -149,8 +149,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`crate::Kind::Input`], naming the file and where it applies the key: unreadable, corrupt, of another network, a
-    /// parameter missing or of a wrong shape, NaN or infinite, a negative variance, an unusable scale, kernels that must
-    /// be ones and are not, or a SHA-256 other than the description's.
+    /// parameter missing or of a wrong shape, NaN or infinite, a negative variance, an unusable scale, kernels that
+    /// must be ones and are not, or a SHA-256 other than the description's.
     pub fn open(path: &Path) -> Result<Self> {
         Self::read(path, None)
     }

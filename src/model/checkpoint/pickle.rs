@@ -21,8 +21,8 @@ pub(super) const SAVE_STATE_DICT: &str = "load it in PyTorch and save model.stat
 /// Far more than a training checkpoint's optimiser state needs.
 const MOST_NODES: usize = 2_000_000;
 
-/// What a step is charged, in bytes: growing arrays hold their former half while they move, and what was on the stack lies
-/// in a list, a tuple or a dict afterwards.
+/// What a step is charged, in bytes: growing arrays hold their former half while they move, and what was on the stack
+/// lies in a list, a tuple or a dict afterwards.
 const NODE: usize = 2 * size_of::<Node>();
 const STACKED: usize = 20;
 const MARK: usize = 12;

@@ -65,8 +65,8 @@ impl Prefixes {
         Ok(Self { prefixes })
     }
 
-    /// A key as it was published. One that does not belong to the network keeps its name, so that it is never taken for a
-    /// part of it.
+    /// A key as it was published. One that does not belong to the network keeps its name, so that it is never taken for
+    /// a part of it.
     pub fn strip<'k>(&self, key: &'k str) -> &'k str {
         if let Some(rest) = self.prefixes.iter().find_map(|p| key.strip_prefix(p.as_str())) {
             return unwrapped(rest);

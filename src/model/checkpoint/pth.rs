@@ -106,8 +106,8 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// Five pickles (magic number, protocol, system, the object, the storages' keys), then for each storage the number of
-    /// its elements as i64 and their bytes.
+    /// Five pickles (magic number, protocol, system, the object, the storages' keys), then for each storage the number
+    /// of its elements as i64 and their bytes.
     fn legacy(bytes: &'a [u8], budget: &mut Budget) -> Result<Self, Fault> {
         let mut at = 0;
         let mut next = |budget: &mut Budget| {
@@ -162,8 +162,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Charges what a zip archive's directory will become, before it is read: every header in it, wherever it lies, and three
-/// copies of its name. What looks like one among the values only makes the sum a little larger.
+/// Charges what a zip archive's directory will become, before it is read: every header in it, wherever it lies, and
+/// three copies of its name. What looks like one among the values only makes the sum a little larger.
 fn charge_directory(bytes: &[u8], budget: &mut Budget) -> Result<(), Fault> {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|&b| b == b'P') {

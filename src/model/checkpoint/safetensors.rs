@@ -13,8 +13,8 @@ use super::description::METADATA_KEY;
 use super::source::{Fault, Source};
 use super::values::{Kind, Stored, Values};
 
-/// What the crate builds of a header at most, in bytes: for each object (an entry and its place in two tables) and for each
-/// value of a list or an object, which it keeps as a tree first.
+/// What the crate builds of a header at most, in bytes: for each object (an entry and its place in two tables) and for
+/// each value of a list or an object, which it keeps as a tree first.
 const OBJECT: usize = 512;
 const VALUE: usize = 192;
 

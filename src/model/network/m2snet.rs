@@ -1,7 +1,7 @@
 //! M²SNet and MSNet: backbone, pyramid of subtraction units, decoder.
 //!
-//! In: the modules of the multi-scale terms' batch-norms (none for MSNet), the number of classes, an input size. Out: the
-//! program from `[3, H, W]`, H and W multiples of 32, to logits `[classes, H, W]` (no sigmoid).
+//! In: the modules of the multi-scale terms' batch-norms (none for MSNet), the number of classes, an input size. Out:
+//! the program from `[3, H, W]`, H and W multiples of 32, to logits `[classes, H, W]` (no sigmoid).
 
 use super::{CHANNELS, res2net};
 use crate::program::{Builder, Program, Rounding, Value};
@@ -19,8 +19,8 @@ pub(super) fn program(scales: Option<[&str; 2]>, classes: usize, size: (usize, u
     let d2 = d.cnr(x2, "x2_dem_1");
     let o5 = d.cnr(x5, "x5_dem_5");
 
-    // The upper levels of the decoder need only the pyramid's upper rows and run beside its lower ones: they are reported
-    // with it.
+    // The upper levels of the decoder need only the pyramid's upper rows and run beside its lower ones: they are
+    // reported with it.
     d.b.part("subtraction", Rounding::Forgiving);
     let x5_x4 = d.unit(d5, d4, "x5_x4");
     let x4_x3 = d.unit(d4, d3, "x4_x3");

@@ -1,7 +1,7 @@
 //! The published networks, each written down once.
 //!
-//! In: an [`Architecture`] and an input size. Out: a [`Program`] in the published form, from which everything else follows:
-//! candle's network, the list of a checkpoint's parameters, the engines' plans, training.
+//! In: an [`Architecture`] and an input size. Out: a [`Program`] in the published form, from which everything else
+//! follows: candle's network, the list of a checkpoint's parameters, the engines' plans, training.
 
 mod m2snet;
 mod res2net;

@@ -1,7 +1,7 @@
 //! Res2Net-50 v1b, 26w x 4s: the backbone.
 //!
-//! In: `[3, H, W]`. Out: five maps, x1 (64 channels at H/4) and x2 … x5 (256, 512, 1024, 2048 channels at H/4, H/8, H/16,
-//! H/32). Gao et al., "Res2Net: A New Multi-scale Backbone Architecture", TPAMI 2021, arXiv 1904.01169.
+//! In: `[3, H, W]`. Out: five maps, x1 (64 channels at H/4) and x2 … x5 (256, 512, 1024, 2048 channels at H/4, H/8,
+//! H/16, H/32). Gao et al., "Res2Net: A New Multi-scale Backbone Architecture", TPAMI 2021, arXiv 1904.01169.
 
 use crate::program::{Builder, Pool, Rounding, Value};
 
@@ -83,8 +83,8 @@ fn block(
     let out = b.conv(joined, &format!("{at}.conv3"), planes * 4, 1, 1, false);
     let out = b.norm(out, &format!("{at}.bn3"));
     let shortcut = if first {
-        // AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False): inputs are multiples of 32, every window is
-        // whole; with stride 1 it is the identity.
+        // AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False): inputs are multiples of 32, every window
+        // is whole; with stride 1 it is the identity.
         let x = if stride == 2 { b.pool(x, Pool::Average2, format!("{at}.downsample.0")) } else { x };
         let x = b.conv(x, &format!("{at}.downsample.1"), planes * 4, 1, 1, false);
         b.norm(x, &format!("{at}.downsample.2"))

@@ -1,8 +1,9 @@
 //! The GStreamer side of `polypsegment`: properties, states, events, queries, buffers.
 //!
-//! `settings` is what the user set, `state` what is happening, `figures` what was counted. The state is locked by the streaming
-//! thread, and by start, stop and a flush's end, none of which run beside it. Lock order: `state`, then `figures`; `settings`
-//! and `kept` alone. Under a lock no foreign code runs: messages are posted and events passed on when it is free.
+//! `settings` is what the user set, `state` what is happening, `figures` what was counted. The state is locked by the
+//! streaming thread, and by start, stop and a flush's end, none of which run beside it. Lock order: `state`, then
+//! `figures`; `settings` and `kept` alone. Under a lock no foreign code runs: messages are posted and events passed on
+//! when it is free.
 
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,8 +146,8 @@ impl PolypSegment {
 
 /// The file that this code was loaded from.
 fn own_file() -> Option<PathBuf> {
-    // SAFETY: `dladdr` fills the structure where it succeeds; the address is that of a function of ours, and the name that it
-    // points to belongs to the loader and stays as long as the library does.
+    // SAFETY: `dladdr` fills the structure where it succeeds; the address is that of a function of ours, and the name
+    // that it points to belongs to the loader and stays as long as the library does.
     unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
         let ours = own_file as fn() -> Option<PathBuf> as *const libc::c_void;
@@ -297,8 +298,8 @@ impl BaseTransformImpl for PolypSegment {
         self.parent_sink_event(event)
     }
 
-    /// A sink that is late has no time to lose: frames that it would show late anyway are not analysed. No picture is dropped
-    /// here; the event goes on to whoever makes them.
+    /// A sink that is late has no time to lose: frames that it would show late anyway are not analysed. No picture is
+    /// dropped here; the event goes on to whoever makes them.
     fn src_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, late_by, timestamp) = qos.get();

@@ -1,8 +1,8 @@
 //! One network for all starts of an element.
 //!
-//! In: a network that was built. Out: the same one at the next start, so that a pipeline that is stopped and started does not
-//! build it again, and one that is stopped while it is built does not build two at once. A network that failed is not kept, and in
-//! the state *null* none is.
+//! In: a network that was built. Out: the same one at the next start, so that a pipeline that is stopped and started
+//! does not build it again, and one that is stopped while it is built does not build two at once. A network that failed
+//! is not kept, and in the state *null* none is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! A mask's pixels in a buffer of its own.
 //!
-//! In: masks. Out: buffers, cut to the rectangle around all polyps, 255 inside. Buffers come from a pool, to which they return
-//! when the last frame that carries them is gone; a mask that lies still is written once.
+//! In: masks. Out: buffers, cut to the rectangle around all polyps, 255 inside. Buffers come from a pool, to which they
+//! return when the last frame that carries them is gone; a mask that lies still is written once.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -19,7 +19,8 @@ pub struct PixelWriter {
 }
 
 impl PixelWriter {
-    /// `still`: the mask lies as it was made, so that every frame with it can have the same buffer. `None` for an empty mask.
+    /// `still`: the mask lies as it was made, so that every frame with it can have the same buffer. `None` for an empty
+    /// mask.
     ///
     /// # Errors
     /// No memory for a buffer.

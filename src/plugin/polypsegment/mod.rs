@@ -1,8 +1,9 @@
 //! `polypsegment`: says on every frame where polyps are, and lets the frame pass at once.
 //!
 //! In: raw video in any of our layouts. Out: the same buffers, each with the newest mask as metadata (see
-//! `pipelines/elements/metadata.md`). A worker's thread runs the network on whichever frame is the newest when it is free; nothing
-//! here waits for it. With `sync` each frame waits for its own mask, for recordings and for results that can be repeated.
+//! `pipelines/elements/metadata.md`). A worker's thread runs the network on whichever frame is the newest when it is
+//! free; nothing here waits for it. With `sync` each frame waits for its own mask, for recordings and for results that
+//! can be repeated.
 
 mod figures;
 mod imp;

@@ -1,7 +1,7 @@
 //! `polypsegment` from its start to its stop: a worker, and what is done with each frame.
 //!
-//! In: settings, then buffers on the streaming thread. Out: the same buffers with their metadata, and what is to be told to the
-//! application, which the element does when its lock is free.
+//! In: settings, then buffers on the streaming thread. Out: the same buffers with their metadata, and what is to be
+//! told to the application, which the element does when its lock is free.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,8 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Timestamps of frames that may be with the worker.
 const REMEMBERED: usize = 64;
 
-/// What the settings ask for, checked: everything that can be found wrong without building the network. `cache`: where one may be
-/// that was built before for the same settings.
+/// What the settings ask for, checked: everything that can be found wrong without building the network. `cache`: where
+/// one may be that was built before for the same settings.
 ///
 /// # Errors
 /// A checkpoint that cannot be read; a device, field of view or input size that is none.
@@ -150,7 +150,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the worker, which then builds its network. `latency`: what a LATENCY query is answered, kept by the element.
+    /// Starts the worker, which then builds its network. `latency`: what a LATENCY query is answered, kept by the
+    /// element.
     ///
     /// # Errors
     /// A thread that cannot be started.
@@ -393,8 +394,8 @@ fn annotate(
     attach(buffer, MASK, &entry, &regions)
 }
 
-/// The latency to tell of from now on, where a frame took longer than was told. A little more than it took, so that not every
-/// frame that takes longest so far is news.
+/// The latency to tell of from now on, where a frame took longer than was told. A little more than it took, so that not
+/// every frame that takes longest so far is news.
 fn longer(told: u64, took: u64) -> Option<u64> {
     (took > told).then_some(took + took / 4)
 }

@@ -151,8 +151,8 @@ impl Report {
 
     /// Adds the next frame, shown for `duration_ns` nanoseconds (0 where that is unknown).
     ///
-    /// `thumbnail` is called only when this frame is the best so far of its episode. It should return the clean picture's
-    /// field of view at [`Thumbnail::size`]; `None` leaves an earlier one of the episode in place.
+    /// `thumbnail` is called only when this frame is the best so far of its episode. It should return the clean
+    /// picture's field of view at [`Thumbnail::size`]; `None` leaves an earlier one of the episode in place.
     pub fn frame(
         &mut self,
         record: &FrameRecord,
@@ -251,8 +251,8 @@ impl Report {
 
     /// Writes what remains and moves all files to their places.
     ///
-    /// Fills the summary's `episodes`, `stages_us`, `duration_ms`, `fps` and `irregular_timestamps`, and returns it. Set
-    /// `partial` and `partial_reason` for a recording that was not replayed to its end: the page says so.
+    /// Fills the summary's `episodes`, `stages_us`, `duration_ms`, `fps` and `irregular_timestamps`, and returns it.
+    /// Set `partial` and `partial_reason` for a recording that was not replayed to its end: the page says so.
     ///
     /// On failure nothing is published, and what was there stays.
     pub fn finish(mut self, mut summary: Summary, stages: &StageHistograms) -> Result<Summary> {

@@ -1,10 +1,10 @@
 //! `report.html`: one file that needs nothing else, neither a network nor a server.
 //!
-//! In: what the replay left. Out: a page that reads without its script (which only adds the read-out under the pointer).
-//! Its content security policy forbids every request and every script but its own, so that not even a file name that
-//! found a way past escaping could run. Charts are drawn here and not by a plotting library because their colours follow
-//! the reader's light or dark theme, their labels must stay legible when the plot shrinks to a phone, and the timeline
-//! links to the episodes.
+//! In: what the replay left. Out: a page that reads without its script (which only adds the read-out under the
+//! pointer). Its content security policy forbids every request and every script but its own, so that not even a file
+//! name that found a way past escaping could run. Charts are drawn here and not by a plotting library because their
+//! colours follow the reader's light or dark theme, their labels must stay legible when the plot shrinks to a phone,
+//! and the timeline links to the episodes.
 
 mod about;
 mod episodes;

@@ -1,7 +1,7 @@
 //! The course of a recording of any length in a fixed memory.
 //!
-//! In: what each frame showed, and when on the report's line. Out: at most [`MOST_BINS`] bins of equal width that double
-//! as the recording grows; each keeps its extremes, so that a single frame's detection never vanishes.
+//! In: what each frame showed, and when on the report's line. Out: at most [`MOST_BINS`] bins of equal width that
+//! double as the recording grows; each keeps its extremes, so that a single frame's detection never vanishes.
 
 pub(super) const MOST_BINS: usize = 2048;
 

@@ -1,7 +1,8 @@
 //! What a live session comes to, while it runs and afterwards.
 //!
 //! In: events from the video path, the workers and the sink's pad. Out: a [`Snapshot`] once a second, JSON lines, a
-//! trace, and a [`LiveSummary`] at the end. A thread of its own polls the events, so that no producer ever wakes anybody.
+//! trace, and a [`LiveSummary`] at the end. A thread of its own polls the events, so that no producer ever wakes
+//! anybody.
 
 mod figures;
 mod line;
@@ -38,7 +39,8 @@ const SNAPSHOT: Duration = Duration::from_millis(1000);
 
 /// What is collected, and where it goes.
 pub struct CollectorSettings {
-    /// Frames captured earlier than this into the session are counted, but leave no figures: buffers and caches are cold.
+    /// Frames captured earlier than this into the session are counted, but leave no figures: buffers and caches are
+    /// cold.
     pub warm_up: Duration,
     /// `frames.jsonl`.
     pub lines: Option<PathBuf>,

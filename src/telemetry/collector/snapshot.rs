@@ -106,7 +106,8 @@ pub struct Snapshot {
     pub rss_bytes: Memory,
     /// The last five minutes, oldest second first.
     pub points: Vec<Point>,
-    /// What is followed over time, as of the last mask: the first few, those that are shown before those that are not yet.
+    /// What is followed over time, as of the last mask: the first few, those that are shown before those that are not
+    /// yet.
     pub tracks: Vec<TrackMark>,
     /// Tracks that are not shown yet, as of the last mask.
     pub tentative_tracks: u64,

@@ -1,4 +1,5 @@
-//! What processors draw around their picture: a black border, cut corners, lines of text. Nothing to find lies under it.
+//! What processors draw around their picture: a black border, cut corners, lines of text. Nothing to find lies under
+//! it.
 
 use super::super::random::Random;
 use super::canvas::Canvas;

@@ -1,7 +1,7 @@
 //! Where a picture's pixels come from: flips, turns, scale, shape and shift, picture and labels alike.
 //!
-//! The picture is first reduced with the filter the network's input is made with in use, a little larger than wanted, and
-//! then sampled between four neighbours; what lies beyond its edge is black, without label.
+//! The picture is first reduced with the filter the network's input is made with in use, a little larger than wanted,
+//! and then sampled between four neighbours; what lies beyond its edge is black, without label.
 
 use super::super::data::read::Sample;
 use super::super::random::Random;

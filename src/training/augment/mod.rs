@@ -1,12 +1,13 @@
-//! Other views of the same picture: a picture and its labels flow in, the planes and labels of one training input flow out.
+//! Other views of the same picture: a picture and its labels flow in, the planes and labels of one training input flow
+//! out.
 //!
 //! ```text
 //! picture ─▶ geometry (flip, turn, scale, crop) ─▶ phantom (a polyp onto healthy mucosa) ─▶ marks (highlights, bubbles)
 //!         ─▶ colour (other processors) ─▶ optics (blur, motion, noise) ─▶ border (black frame, text) ─▶ codec (JPEG) ─▶ planes
 //! ```
 //!
-//! The same picture, seed and epoch always give the same input. Each step happens with its own probability; [`Strength`]
-//! scales them all.
+//! The same picture, seed and epoch always give the same input. Each step happens with its own probability;
+//! [`Strength`] scales them all.
 
 mod border;
 mod canvas;

@@ -1,4 +1,5 @@
-//! Phantom polyps on healthy mucosa: rendered once, cut out with their masks, pasted with the colours of where they land.
+//! Phantom polyps on healthy mucosa: rendered once, cut out with their masks, pasted with the colours of where they
+//! land.
 //!
 //! A stand-in for polyps of a hospital that has only healthy frames yet. It teaches a shape and its shading, not what
 //! polyps look like; how much it is worth is for validation to say.

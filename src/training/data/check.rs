@@ -1,7 +1,7 @@
 //! What is wrong with data sets: items flow in, counts and findings flow out, each finding with its files.
 //!
-//! Every picture and mask is read once. Near-duplicates are told by a difference hash of 8x8 cells in two directions; two
-//! pictures whose hashes differ in few of 128 bits look alike.
+//! Every picture and mask is read once. Near-duplicates are told by a difference hash of 8x8 cells in two directions;
+//! two pictures whose hashes differ in few of 128 bits look alike.
 
 use std::collections::BTreeMap;
 

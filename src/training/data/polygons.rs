@@ -1,4 +1,5 @@
-//! Polygons to pixels: a pixel belongs to a polygon if its middle does, by the even-odd rule over all rings of a region.
+//! Polygons to pixels: a pixel belongs to a polygon if its middle does, by the even-odd rule over all rings of a
+//! region.
 
 /// Sets the pixels inside to `class`. Rings are `x0, y0, x1, y1, …` in pixels, whole numbers lying between pixels.
 pub fn paint(rings: &[Vec<f64>], (width, height): (usize, usize), labels: &mut [u8], class: u8) {

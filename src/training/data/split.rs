@@ -1,7 +1,7 @@
 //! Training and validation apart: items flow in, the two parts flow out, no group in both.
 //!
-//! Frames of one patient or one video look alike; where they stand on both sides, validation measures memory. What belongs
-//! together is told by a regular expression over the picture's path, or by its folder.
+//! Frames of one patient or one video look alike; where they stand on both sides, validation measures memory. What
+//! belongs together is told by a regular expression over the picture's path, or by its folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ pub enum Grouping {
     None,
     /// The folder that the picture lies in.
     Folder,
-    /// The first group of a regular expression over the picture's whole path (or all it matches); what does not match is
-    /// its own group.
+    /// The first group of a regular expression over the picture's whole path (or all it matches); what does not match
+    /// is its own group.
     Pattern(Regex),
 }
 

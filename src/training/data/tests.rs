@@ -74,8 +74,8 @@ fn coco_files_have_polygons_and_runs() {
     std::fs::write(&json, text).unwrap();
     let set = open(&source(&json)).unwrap();
     assert_eq!(set.classes.as_deref(), Some(&["polyp".to_owned(), "tool".to_owned()][..]));
-    // A picture that is not there, and two of which an annotation cannot be used: without it, they would be healthy where the
-    // annotation is.
+    // A picture that is not there, and two of which an annotation cannot be used: without it, they would be healthy
+    // where the annotation is.
     let left_out: Vec<&str> = set.left_out.iter().map(|l| l.name.as_str()).collect();
     assert_eq!(left_out, ["c.png", "d.png", "e.png"], "{:?}", set.left_out);
     assert_eq!(set.items.len(), 2);

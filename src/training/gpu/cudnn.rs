@@ -1,7 +1,7 @@
 //! A GPU whose convolutions are cuDNN's, in TF32 with sums in f32.
 //!
-//! In: one pass of a convolution. Out: a call of the library, by the algorithm that was fastest of those it proposed when it
-//! was first asked for that pass of that size. cuDNN is looked for when it is wanted, not by the linker.
+//! In: one pass of a convolution. Out: a call of the library, by the algorithm that was fastest of those it proposed
+//! when it was first asked for that pass of that size. cuDNN is looked for when it is wanted, not by the linker.
 
 use std::collections::HashMap;
 use std::ffi::c_void;

@@ -1,7 +1,7 @@
 //! A pass recorded as launches: the network's operations flow in, their gradients are left in the [`Arena`].
 //!
-//! The same record as [`crate::training::tape`], whose maps are in the card's memory. A launch that fails is kept and told at
-//! the end; nothing is launched after it.
+//! The same record as [`crate::training::tape`], whose maps are in the card's memory. A launch that fails is kept and
+//! told at the end; nothing is launched after it.
 
 use super::card::{Card, Operands, Pass};
 use super::memory::{Arena, Spare};
@@ -439,8 +439,8 @@ impl<'p> Tape<'p> {
         Ok(squares / f64::from(scale).powi(2))
     }
 
-    /// Walks back from `seeds`, maps with their gradients. The gradients of parameters are added up in the arena, which is
-    /// cleared first. The maps are given up on the way.
+    /// Walks back from `seeds`, maps with their gradients. The gradients of parameters are added up in the arena, which
+    /// is cleared first. The maps are given up on the way.
     pub(super) fn backward(mut self, seeds: Vec<(Value, Address)>) -> Result<Backward> {
         if let Some(at) = self.arena.gradients() {
             self.clear(at, self.arena.len);

@@ -1,7 +1,7 @@
 //! The card's tape beside the processor's: the same operations, values, statistics and gradients.
 //!
-//! On a machine without a GPU a processor plays the card (see `engine/cuda/emulated`), its convolutions by their definition;
-//! with the feature `cuda` and a GPU the same tests run there too, with cuDNN's.
+//! On a machine without a GPU a processor plays the card (see `engine/cuda/emulated`), its convolutions by their
+//! definition; with the feature `cuda` and a GPU the same tests run there too, with cuDNN's.
 
 use super::card::Card;
 use super::memory::Arena;
@@ -306,8 +306,8 @@ fn cosine(parameters: &Parameters<f32>, a: &Gradients<f32>, b: &Gradients<f32>) 
     product / (a.norm() * b.norm())
 }
 
-/// The whole network, all-ones norms shared by twenty maps among it. Rounding grows through a hundred norms of a few small
-/// pictures, so this asks only whether everything is where it belongs; how exact it is, the tests above ask.
+/// The whole network, all-ones norms shared by twenty maps among it. Rounding grows through a hundred norms of a few
+/// small pictures, so this asks only whether everything is where it belongs; how exact it is, the tests above ask.
 #[test]
 fn a_step_of_the_whole_network() {
     let architecture = Architecture { variant: Variant::M2SNet, classes: 1 };

@@ -1,8 +1,9 @@
 //! LossNet: a prediction and its mask look alike to a network that was trained on photographs.
 //!
-//! Both are repeated to three channels, normalised as ImageNet is, resized to 224x224 and shown to VGG-16; the loss is the
-//! sum of the four stages' mean squared differences. The paper adds a tenth of it. The mask's maps are computed once a step
-//! and carry no gradient. Pictures do not meet in VGG-16, so they are taken one by one and only one's maps are held.
+//! Both are repeated to three channels, normalised as ImageNet is, resized to 224x224 and shown to VGG-16; the loss is
+//! the sum of the four stages' mean squared differences. The paper adds a tenth of it. The mask's maps are computed
+//! once a step and carry no gradient. Pictures do not meet in VGG-16, so they are taken one by one and only one's maps
+//! are held.
 
 use super::super::ops::convolution::Convolve;
 use super::super::ops::resize;
@@ -27,8 +28,8 @@ pub struct LossNet<T: Convolve> {
     spare: Spare<T>,
 }
 
-/// Shows VGG-16 a prediction and its mask, `[3, 224, 224]` each: the stages' mean squared differences times a share, and the
-/// gradient of their sum with respect to the prediction.
+/// Shows VGG-16 a prediction and its mask, `[3, 224, 224]` each: the stages' mean squared differences times a share,
+/// and the gradient of their sum with respect to the prediction.
 pub type Compare<'a, T> = dyn FnMut(&Vgg<T>, [Vec<T>; 2], f64) -> Result<(StageLosses, Vec<T>)> + 'a;
 
 impl<T: Convolve> LossNet<T> {
@@ -37,7 +38,8 @@ impl<T: Convolve> LossNet<T> {
         Self { vgg, spare: Spare::default() }
     }
 
-    /// The stages' losses, averaged over pictures and classes, and the gradient of their sum with respect to the logits.
+    /// The stages' losses, averaged over pictures and classes, and the gradient of their sum with respect to the
+    /// logits.
     pub fn run(&mut self, maps: Maps, logits: &[T], labels: &[u8]) -> (StageLosses, Vec<T>) {
         let Self { vgg, spare } = self;
         let done = pictures(vgg, maps, logits, labels, &mut |vgg, shown, share| {

@@ -1,9 +1,9 @@
 //! What a step is to make small: logits and label maps flow in, a number and its gradient flow out.
 //!
-//! [`Structure`] is the paper's weighted BCE and weighted IoU, [`LossNet`] its training-free supervision "from pixels to
-//! structure". Both take several classes: the background's logit is fixed at zero, so `softmax(0, z_1 … z_K)` is the
-//! sigmoid where there is one class, and a pixel whose class is likelier than the background has a positive logit, as every
-//! other command reads it.
+//! [`Structure`] is the paper's weighted BCE and weighted IoU, [`LossNet`] its training-free supervision "from pixels
+//! to structure". Both take several classes: the background's logit is fixed at zero, so `softmax(0, z_1 … z_K)` is the
+//! sigmoid where there is one class, and a pixel whose class is likelier than the background has a positive logit, as
+//! every other command reads it.
 
 mod lossnet;
 mod structure;

@@ -1,5 +1,5 @@
-//! VGG-16's first convolutions, `features[:23]` of torchvision (Simonyan and Zisserman 2015): pictures flow in, the maps of
-//! four stages flow out. Nothing here is trained.
+//! VGG-16's first convolutions, `features[:23]` of torchvision (Simonyan and Zisserman 2015): pictures flow in, the
+//! maps of four stages flow out. Nothing here is trained.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Batch-norm by the statistics of the batch, with the sum and the ReLU that follow it, as one operation.
 //!
-//! `y = relu(γ · (x − μ) / √(σ² + ε) + β + added)` over `[batch, channels, pixels]`, the statistics per channel over batch
-//! and pixels (Ioffe and Szegedy 2015). Backward is the closed form
+//! `y = relu(γ · (x − μ) / √(σ² + ε) + β + added)` over `[batch, channels, pixels]`, the statistics per channel over
+//! batch and pixels (Ioffe and Szegedy 2015). Backward is the closed form
 //! `dx = γ / √(σ² + ε) · (g − mean(g) − x̂ · mean(g · x̂))`; it keeps the input and two numbers per channel.
 
 use rayon::prelude::*;
@@ -143,8 +143,8 @@ pub struct Gradients<T> {
     pub beta: Vec<T>,
 }
 
-/// Backward of [`forward`]. `x` becomes its own gradient. `grad` is that of the output and becomes that of `added`: the same,
-/// cut by the ReLU.
+/// Backward of [`forward`]. `x` becomes its own gradient. `grad` is that of the output and becomes that of `added`: the
+/// same, cut by the ReLU.
 pub fn backward<T: Real>(
     x: &mut [T],
     px: usize,
@@ -173,8 +173,8 @@ pub fn fixed_backward<T: Real>(
     channels_back(x, px, gamma, of, relu_output, grad, |_, _, _| (0.0, 0.0))
 }
 
-/// `of`: mean and inverse deviation of a channel. `through`: level and slope that its statistics take off the gradient, from
-/// the sums of the gradient and of its products with the normalised input, and the inverse deviation.
+/// `of`: mean and inverse deviation of a channel. `through`: level and slope that its statistics take off the gradient,
+/// from the sums of the gradient and of its products with the normalised input, and the inverse deviation.
 fn channels_back<T: Real>(
     x: &mut [T],
     px: usize,

@@ -20,8 +20,8 @@ fn window(at: usize, stride: usize, n: usize) -> std::ops::Range<usize> {
     centre.saturating_sub(1)..(centre + 2).min(n)
 }
 
-/// `MaxPool2d(3, 2, padding=1)`. `places` keeps which pixel of its plane each output came from: the first of equals; NaN
-/// wins.
+/// `MaxPool2d(3, 2, padding=1)`. `places` keeps which pixel of its plane each output came from: the first of equals;
+/// NaN wins.
 pub fn max3<T: Real>(x: &[T], (h, w): (usize, usize), out: &mut [T], places: &mut [u32]) {
     let (oh, ow) = size3((h, w), 2);
     let planes = out.par_chunks_mut(oh * ow).zip(places.par_chunks_mut(oh * ow)).zip(x.par_chunks(h * w));

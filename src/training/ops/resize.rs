@@ -1,7 +1,7 @@
 //! Bilinear resize with `align_corners = false`, and its adjoint.
 //!
-//! An output row lies at `(row + 0.5) · h / out_h − 0.5` of the input, not above the first row, and is mixed from the two
-//! rows around it; columns alike. Both directions are separable and work on one plane at a time.
+//! An output row lies at `(row + 0.5) · h / out_h − 0.5` of the input, not above the first row, and is mixed from the
+//! two rows around it; columns alike. Both directions are separable and work on one plane at a time.
 
 use std::cell::RefCell;
 
@@ -35,7 +35,8 @@ fn with_scratch<T: Real, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
         if buffer.len() < len {
             buffer.resize(len, 0.0);
         }
-        // SAFETY: f32 and f64 are the only precisions, neither longer nor more aligned than f64, and any bits are a value.
+        // SAFETY: f32 and f64 are the only precisions, neither longer nor more aligned than f64, and any bits are a
+        // value.
         let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<T>(), len) };
         work(buffer)
     })

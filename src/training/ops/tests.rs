@@ -162,7 +162,8 @@ impl Trial {
         for ((key, shape), values) in self.parameters.iter().zip(values) {
             let running = key.contains("running");
             let values = match mode == Mode::Settling && running {
-                // Constants of such a pass: not what is given, but what a running statistic may be, another one a channel.
+                // Constants of such a pass: not what is given, but what a running statistic may be, another one a
+                // channel.
                 true => (0..values.len()).map(|i| 0.4 + 0.3 * i as f64).collect(),
                 false => values.clone(),
             };

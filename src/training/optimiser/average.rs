@@ -1,5 +1,5 @@
-//! A running mean of the parameters (EMA), which judges better than the last step's: parameters flow in, their mean flows
-//! out. Running statistics are averaged with the rest.
+//! A running mean of the parameters (EMA), which judges better than the last step's: parameters flow in, their mean
+//! flows out. Running statistics are averaged with the rest.
 
 use rayon::prelude::*;
 

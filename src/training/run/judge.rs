@@ -1,8 +1,8 @@
 //! Validation: a network's answers to pictures it was not trained on flow in, figures and the worst pictures flow out.
 //!
 //! Figures are those of `eval` under the *thresholded* protocol. Pictures with something to find count by their Dice;
-//! healthy ones by whether they are marked: more than 0.5 % of their pixels. The score that decides which epoch was best is
-//! `mean Dice − 0.25 · share of healthy pictures that are marked`.
+//! healthy ones by whether they are marked: more than 0.5 % of their pixels. The score that decides which epoch was
+//! best is `mean Dice − 0.25 · share of healthy pictures that are marked`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The page of a run: its log, its settings and its worst validation pictures flow in, one HTML file without references to
-//! anything outside flows out.
+//! The page of a run: its log, its settings and its worst validation pictures flow in, one HTML file without references
+//! to anything outside flows out.
 
 use std::fmt::Write;
 

@@ -1,9 +1,9 @@
 //! The loop of a run: steps, validation, best and last, the logs and the page.
 //!
-//! In: a trainer, a recipe of batches, validation pictures, an empty folder (or one of a run that goes on). Out: in that
-//! folder `best.safetensors` and `last.safetensors` with their descriptions, `state.safetensors` to go on from, `card.md`,
-//! `log.jsonl`, `log.csv`, `index.html`, TensorBoard's events. Everything but the logs takes its name when it is whole;
-//! a stop that was asked for ends in a whole `last`.
+//! In: a trainer, a recipe of batches, validation pictures, an empty folder (or one of a run that goes on). Out: in
+//! that folder `best.safetensors` and `last.safetensors` with their descriptions, `state.safetensors` to go on from,
+//! `card.md`, `log.jsonl`, `log.csv`, `index.html`, TensorBoard's events. Everything but the logs takes its name when
+//! it is whole; a stop that was asked for ends in a whole `last`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,8 +162,8 @@ impl Session<'_> {
     /// Trains to the end that was asked for.
     ///
     /// # Errors
-    /// A full disk, losses that are no numbers, pictures none of which can be read. `last` and the state are those of the
-    /// last time they were written, or of the last good step.
+    /// A full disk, losses that are no numbers, pictures none of which can be read. `last` and the state are those of
+    /// the last time they were written, or of the last good step.
     pub fn run(mut self) -> Result<Outcome> {
         let resumed = self.resumed.take();
         let from = resumed.as_ref().map(|_| self.trainer.steps);

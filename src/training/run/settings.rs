@@ -43,9 +43,9 @@ pub struct Settings {
     pub average: Option<f64>,
     /// Whether the backbone (keys `resnet.…`) stays as it is, its running statistics too.
     pub freeze_backbone: bool,
-    /// Share of the run, at its end, in which batch-norms use their running statistics as they are, as evaluation will. The
-    /// shared norms of M²SNet's all-ones convolutions normalise twenty different maps by the statistics of each, and have one
-    /// running pair for all of them: what is trained by the batches' is another network in evaluation.
+    /// Share of the run, at its end, in which batch-norms use their running statistics as they are, as evaluation will.
+    /// The shared norms of M²SNet's all-ones convolutions normalise twenty different maps by the statistics of each,
+    /// and have one running pair for all of them: what is trained by the batches' is another network in evaluation.
     #[serde(default)]
     pub settle: f64,
     /// How pixels count in the cross-entropy.
@@ -63,7 +63,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Learning rates and decay as published: the decoder 0.05, the backbone a tenth of it, batches of 16 over 50 epochs.
+    /// Learning rates and decay as published: the decoder 0.05, the backbone a tenth of it, batches of 16 over 50
+    /// epochs.
     pub fn published() -> Self {
         Self {
             length: Length::Epochs(50),

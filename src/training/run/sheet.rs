@@ -1,5 +1,5 @@
-//! What the network will see: a recipe flows in, a picture of tiles flows out, each an augmented input with the outline of
-//! what is to be found.
+//! What the network will see: a recipe flows in, a picture of tiles flows out, each an augmented input with the outline
+//! of what is to be found.
 
 use image::{Rgb, RgbImage};
 

@@ -276,8 +276,8 @@ fn eight_pictures_are_learnt_by_heart() {
         rule: crate::training::optimiser::Rule::ADAMW,
         average: None,
         strength: Strength::None,
-        // By the batches' statistics alone the published network answers .84 to .88 in evaluation, in PyTorch as well, when it
-        // has long answered .998 in training.
+        // By the batches' statistics alone the published network answers .84 to .88 in evaluation, in PyTorch as well,
+        // when it has long answered .998 in training.
         settle: 2.0 / 3.0,
         schedule: Schedule { shape: Shape::Constant, warm_up: 0 },
         ..settings()

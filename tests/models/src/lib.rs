@@ -1,7 +1,7 @@
-//! Models of the hand-overs between threads: the mailbox, the mask slot and the stamps of live frames under loom, which tries
-//! the orders of their steps and every value a relaxed read may give (all orders with up to two switches in the middle of a
-//! thread, in which nearly all faults show); the engine's thread pool under shuttle, which tries many thousands of orders (its
-//! atomics are sequentially consistent, as those of the pool are).
+//! Models of the hand-overs between threads: the mailbox, the mask slot and the stamps of live frames under loom, which
+//! tries the orders of their steps and every value a relaxed read may give (all orders with up to two switches in the
+//! middle of a thread, in which nearly all faults show); the engine's thread pool under shuttle, which tries many
+//! thousands of orders (its atomics are sequentially consistent, as those of the pool are).
 //!
 //! In: the program's own files, see `build.rs`. Out: a failure with the order that leads to it. Run with `make models`.
 #![cfg(test)]
@@ -40,8 +40,8 @@ impl Error {
     }
 }
 
-/// crossbeam's bounded channel as its users see it: each call is one step, which is what it promises. Its inside is not ours to
-/// check. A step takes loom's lock, so that it is ordered like one.
+/// crossbeam's bounded channel as its users see it: each call is one step, which is what it promises. Its inside is not
+/// ours to check. A step takes loom's lock, so that it is ordered like one.
 #[allow(dead_code)]
 mod channel {
     use std::collections::VecDeque;
@@ -249,8 +249,8 @@ fn mailbox_two_takers_share_without_loss() {
     });
 }
 
-/// Two workers finish masks of different frames in any order: what the video path sees never runs back, and the newest mask is
-/// what it ends with.
+/// Two workers finish masks of different frames in any order: what the video path sees never runs back, and the newest
+/// mask is what it ends with.
 #[test]
 fn mask_slot_never_runs_back() {
     use mask_slot::mask_slot;
@@ -321,8 +321,8 @@ fn stamps_of_the_overlay_are_found_whole() {
     });
 }
 
-/// The ring comes round while an entry is read, with the same timestamp again (a file from its begin): what is found is still of one
-/// frame.
+/// The ring comes round while an entry is read, with the same timestamp again (a file from its begin): what is found is
+/// still of one frame.
 #[test]
 fn stamps_that_are_overwritten_are_not_mixed() {
     use timestamps::Stamps;

@@ -1,9 +1,10 @@
 //! Vectors of f32 and the two forms activations are stored in, one implementation for each instruction set.
 //!
-//! In: pointers into preallocated maps. Out: the arithmetic every kernel of this engine is written in, once, generically.
+//! In: pointers into preallocated maps. Out: the arithmetic every kernel of this engine is written in, once,
+//! generically.
 //!
-//! A *word* is 32 bits of an activation or weight along the reduction: one f32, or two neighbouring bf16. Kernels multiply
-//! and accumulate word by word ([`Lanes::dot`]), so that the f32 and bf16 kernels are the same code.
+//! A *word* is 32 bits of an activation or weight along the reduction: one f32, or two neighbouring bf16. Kernels
+//! multiply and accumulate word by word ([`Lanes::dot`]), so that the f32 and bf16 kernels are the same code.
 
 use super::storage::{Storage, bf16_bits, bf16_value};
 
@@ -29,7 +30,8 @@ pub(crate) trait Lanes: Copy + 'static {
     type Vector: Copy;
     /// `COUNT` words.
     type Words: Copy;
-    /// `COUNT` running sums of products, 32 bits each: f32 where products are floating-point, integers where storage is.
+    /// `COUNT` running sums of products, 32 bits each: f32 where products are floating-point, integers where storage
+    /// is.
     type Sums: Copy;
 
     /// Lanes of a vector.

@@ -367,8 +367,9 @@ impl Lanes for Avx2F32 {
     }
 }
 
-/// AVX2: u8 activations, i8 weights, i32 sums. `vpmaddubsw` sums two products in 16 bits, and those of two words are added in 16
-/// bits, of which neither can overflow: weights are chosen so that no four that meet there pass 128 together (see `quantise`).
+/// AVX2: u8 activations, i8 weights, i32 sums. `vpmaddubsw` sums two products in 16 bits, and those of two words are
+/// added in 16 bits, of which neither can overflow: weights are chosen so that no four that meet there pass 128
+/// together (see `quantise`).
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2I8;
 

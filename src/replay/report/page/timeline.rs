@@ -1,7 +1,7 @@
 //! The course of the recording: largest probability and marked area over time, and where the episodes lie.
 //!
-//! Curves are SVG stretched to the plot's width; labels and episodes are HTML placed by per cent, so that text keeps its
-//! size on any screen.
+//! Curves are SVG stretched to the plot's width; labels and episodes are HTML placed by per cent, so that text keeps
+//! its size on any screen.
 
 use super::super::text::{probability, tick_time, time};
 use super::super::timeline::Bin;

@@ -3,9 +3,9 @@
 //! In: planes `[batch, channels, rows, columns]` and weights `[out, in, k, k]`. Out: planes, or the weights' gradient.
 //!
 //! Sixteen output pixels that follow each other in memory read, for one tap of the kernel, sixteen input pixels that
-//! follow each other too, across the ends of rows: all taps of a stride of one are shifts of the flat plane. What a shift
-//! brings in from the neighbouring row is masked. So nothing is padded, and a panel of pixels is packed with two loads and
-//! two stores a tap. Every sum is taken in an order that does not depend on the number of threads.
+//! follow each other too, across the ends of rows: all taps of a stride of one are shifts of the flat plane. What a
+//! shift brings in from the neighbouring row is masked. So nothing is padded, and a panel of pixels is packed with two
+//! loads and two stores a tap. Every sum is taken in an order that does not depend on the number of threads.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -152,9 +152,9 @@ fn multiply(
                     }
                     for i in paired..tiles.len() {
                         let lanes = LANES.min(px - (tiles.start + i) * LANES);
-                        // SAFETY: the panels were sliced to their lengths. A whole tile lies in this task's pixels of this picture;
-                        // of another one only the `rows` rows of `lanes` pixels that lie there are read and written, and the
-                        // kernel works in a buffer of a whole tile's size.
+                        // SAFETY: the panels were sliced to their lengths. A whole tile lies in this task's pixels of
+                        // this picture; of another one only the `rows` rows of `lanes` pixels that lie there are read
+                        // and written, and the kernel works in a buffer of a whole tile's size.
                         unsafe {
                             let to = shared.at(place(i));
                             if i < whole {
@@ -269,8 +269,8 @@ impl<'a> Taps<'a> {
 pub fn backward_weight(g: &Geometry, kernels: Kernels, x: &[f32], grad: &[f32], out: &mut [f32]) {
     assert_eq!((x.len(), grad.len()), (g.input_len(), g.output_len()), "planes of a convolution");
     assert_eq!(out.len(), g.weight_len(), "weights of a convolution");
-    // Small planes make short sums, whose ends cost more than they: then all pictures' planes of a channel are put behind
-    // one another first. Larger kernels see rows of zeros between pictures.
+    // Small planes make short sums, whose ends cost more than they: then all pictures' planes of a channel are put
+    // behind one another first. Larger kernels see rows of zeros between pictures.
     if g.batch == 1 || g.out_px() >= JOINED || g.stride != 1 {
         return weights_of_pictures(g, kernels, x, grad, out);
     }
@@ -414,8 +414,8 @@ pub unsafe fn add_products(
     }
 }
 
-/// Larger kernels: for every tap the plane as that tap sees it, then products of planes with planes. With a stride of one
-/// the three taps of a kernel's row need one copy each, and the rows of taps are shifts of it.
+/// Larger kernels: for every tap the plane as that tap sees it, then products of planes with planes. With a stride of
+/// one the three taps of a kernel's row need one copy each, and the rows of taps are shifts of it.
 fn spatial_weights(
     g: &Geometry,
     kernels: Kernels,

@@ -1,7 +1,8 @@
 //! Convolutions with "same" padding: planes and weights flow in, planes and gradients flow out.
 //!
-//! [`Passes::fast`] runs on our own kernels in f32 (3x3 ones by Winograd's algorithm where that gains), [`Passes::plain`]
-//! writes the convolution out as a matrix product (im2col) in any precision: the reference of the tests, and what checks in f64 run on.
+//! [`Passes::fast`] runs on our own kernels in f32 (3x3 ones by Winograd's algorithm where that gains),
+//! [`Passes::plain`] writes the convolution out as a matrix product (im2col) in any precision: the reference of the
+//! tests, and what checks in f64 run on.
 
 mod fast;
 mod geometry;

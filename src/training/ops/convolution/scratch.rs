@@ -1,4 +1,5 @@
-//! Memory that the passes of a convolution work in: what a thread keeps from one pass to the next, and what tasks write apart.
+//! Memory that the passes of a convolution work in: what a thread keeps from one pass to the next, and what tasks write
+//! apart.
 //!
 //! In: a length. Out: that many values, holding anything.
 
@@ -18,8 +19,8 @@ pub type Kept = Cell<Vec<f32>>;
 /// Values of a line of a cache. A register of AVX-512 that is read across two lines costs two reads.
 const LINE: usize = 16;
 
-/// Lends such memory, `len` long, holding anything, from the begin of a cache line on. Asked for again inside of `work`,
-/// it is new memory.
+/// Lends such memory, `len` long, holding anything, from the begin of a cache line on. Asked for again inside of
+/// `work`, it is new memory.
 pub fn with_kept<T>(kept: &'static LocalKey<Kept>, len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     let mut buffer = kept.take();
     if buffer.len() < len + LINE {

@@ -4,12 +4,12 @@
 //!
 //! Every 4x4 tile of the output and the 6x6 pixels under it become 36 points (`Bᵀ d B`), the weights too (`G g Gᵀ`). A
 //! convolution is then one matrix product for each point, and `Aᵀ m A` turns its results into pixels. The weights'
-//! gradient is the transposed map: `Gᵀ [Σ (A dy Aᵀ) (Bᵀ d B)] G`, the sum over all tiles. Lavin and Gray, "Fast Algorithms
-//! for Convolutional Neural Networks", CVPR 2016, arXiv 1509.09308.
+//! gradient is the transposed map: `Gᵀ [Σ (A dy Aᵀ) (Bᵀ d B)] G`, the sum over all tiles. Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv 1509.09308.
 //!
 //! Sixteen tiles that follow each other, across the ends of rows and pictures, are the lanes of one [`Strip`]. The
-//! transforms work on sixteen tiles at once, and their results are the panels that the matrix products read. Every sum is
-//! taken in an order that does not depend on the number of threads.
+//! transforms work on sixteen tiles at once, and their results are the panels that the matrix products read. Every sum
+//! is taken in an order that does not depend on the number of threads.
 
 use std::cell::Cell;
 
@@ -36,8 +36,8 @@ const BLOCK: usize = 64;
 const POINT_VALUES: usize = 2 << 20;
 const MOST_STRIPS: usize = 16;
 
-/// From one point to the next, at least `len` values: never a whole number of pages, for then all points of a channel would
-/// compete for the same few lines of the first-level cache.
+/// From one point to the next, at least `len` values: never a whole number of pages, for then all points of a channel
+/// would compete for the same few lines of the first-level cache.
 fn apart(len: usize) -> usize {
     if (len / LANES).is_multiple_of(2) { len + LANES } else { len }
 }

@@ -1,9 +1,10 @@
 //! The inner loops of a convolution: packed panels flow in, sums of products flow out.
 //!
-//! Two kernels carry the products of all three passes. [`Kernels::tile`] multiplies a panel of [`ROWS`] output channels by a
-//! panel of [`LANES`] pixels (forward, and the input's gradient), [`Kernels::pair`] by two of them. [`Kernels::dots`] takes
-//! twelve dot products over pixels at once (the weights' gradient), [`Kernels::double_dots`] twenty-four, for which nothing has to be transposed. Each exists in
-//! plain Rust, for AVX2 with FMA and for AVX-512. The transforms of Winograd's algorithm are plain Rust, compiled for each.
+//! Two kernels carry the products of all three passes. [`Kernels::tile`] multiplies a panel of [`ROWS`] output channels
+//! by a panel of [`LANES`] pixels (forward, and the input's gradient), [`Kernels::pair`] by two of them.
+//! [`Kernels::dots`] takes twelve dot products over pixels at once (the weights' gradient), [`Kernels::double_dots`]
+//! twenty-four, for which nothing has to be transposed. Each exists in plain Rust, for AVX2 with FMA and for AVX-512.
+//! The transforms of Winograd's algorithm are plain Rust, compiled for each.
 
 /// The transforms of [`super::points`], compiled for some features of a processor.
 #[cfg(target_arch = "x86_64")]
@@ -121,8 +122,8 @@ impl Kernels {
         Self::sets().find_map(|(_, kernels)| kernels).expect("plain Rust runs everywhere")
     }
 
-    /// Every set and what its processor must have, the fastest first; none where this one does not have it. Plain Rust is
-    /// the last.
+    /// Every set and what its processor must have, the fastest first; none where this one does not have it. Plain Rust
+    /// is the last.
     pub fn sets() -> impl Iterator<Item = (&'static str, Option<Self>)> {
         #[cfg(target_arch = "x86_64")]
         let vectors = {
@@ -197,7 +198,8 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [f32; 12],
     ) {
-        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor
+        // has.
         unsafe { (self.dots)(n, rows, columns, sums) }
     }
 
@@ -213,7 +215,8 @@ impl Kernels {
         columns: [*const f32; DOT_COLUMNS],
         sums: &mut [[f32; 12]; 2],
     ) {
-        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor has.
+        // SAFETY: the caller promises `n` values behind every pointer, and the kernels are chosen by what the processor
+        // has.
         unsafe {
             match self.double_dots {
                 Some(dots) => dots(n, rows, columns, sums),
@@ -252,7 +255,8 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn input_transform(&self, phases: &[[Lane; SIDE]; SIDE], out: *mut f32, stride: usize) {
-        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor
+        // has.
         unsafe { (self.input_transform)(phases, out, stride) }
     }
 
@@ -262,7 +266,8 @@ impl Kernels {
     /// As there.
     #[inline]
     pub unsafe fn gradient_transform(&self, pixels: &[[Lane; TILE]; TILE], out: *mut f32, stride: usize) {
-        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor has.
+        // SAFETY: the caller promises room for a lane at every point, and the kernels are chosen by what the processor
+        // has.
         unsafe { (self.gradient_transform)(pixels, out, stride) }
     }
 
