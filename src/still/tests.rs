@@ -245,6 +245,81 @@ where
     bytes.into_inner()
 }
 
+/// A TIFF of 2 by 2 numbers of colours, as its specification has it: no encoder here writes one. Three
+/// colours of the table are set; `wide`: BigTIFF.
+fn palette_tiff(little: bool, wide: bool, numbers: [u8; 4]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let put = |out: &mut Vec<u8>, value: u64, width: usize| {
+        let bytes = value.to_le_bytes();
+        let digits = bytes[..width].iter().copied();
+        if little { out.extend(digits) } else { out.extend(digits.rev()) }
+    };
+    out.extend(if little { b"II" } else { b"MM" });
+    let offset = if wide { 8 } else { 4 };
+    if wide {
+        for (value, width) in [(43, 2), (8, 2), (0, 2), (16, 8)] {
+            put(&mut out, value, width);
+        }
+    } else {
+        for (value, width) in [(42, 2), (8, 4)] {
+            put(&mut out, value, width);
+        }
+    }
+    const SHORT: u64 = 3;
+    const LONG: u64 = 4;
+    let entries = 8u64;
+    let directory = out.len();
+    let behind = if wide { directory + 8 + 8 * 20 + 8 } else { directory + 2 + 8 * 12 + 4 } as u64;
+    let fields = [
+        (256, SHORT, 1, 2),
+        (257, SHORT, 1, 2),
+        (258, SHORT, 1, 8),
+        (262, SHORT, 1, 3),
+        (273, LONG, 1, behind + 3 * 256 * 2),
+        (278, SHORT, 1, 2),
+        (279, LONG, 1, 4),
+        (320, SHORT, 3 * 256, behind),
+    ];
+    put(&mut out, entries, if wide { 8 } else { 2 });
+    for (tag, kind, count, value) in fields {
+        put(&mut out, tag, 2);
+        put(&mut out, kind, 2);
+        put(&mut out, count, offset);
+        // A value that is shorter than its field stands at the field's begin.
+        let width = if count > 1 {
+            offset
+        } else if kind == SHORT {
+            2
+        } else {
+            4
+        };
+        put(&mut out, value, width);
+        out.extend(vec![0; offset - width]);
+    }
+    put(&mut out, 0, offset);
+    let colours = [[10, 20, 30], [200, 100, 0], [1, 2, 255]];
+    for channel in 0..3 {
+        for number in 0..256 {
+            put(&mut out, colours.get(number).map_or(0, |c| c[channel] * 257), 2);
+        }
+    }
+    out.extend(numbers);
+    out
+}
+
+#[test]
+fn palettes_in_tiff_are_read_in_both_byte_orders_and_widths() {
+    for (little, wide) in [(true, false), (false, false), (true, true), (false, true)] {
+        let bytes = palette_tiff(little, wide, [0, 1, 2, 1]);
+        let picture = Still::decode(&bytes).unwrap().into_rgb().unwrap();
+        let want = [[10, 20, 30], [200, 100, 0], [1, 2, 255], [200, 100, 0]].concat();
+        assert_eq!(picture.into_raw(), want, "little {little}, wide {wide}");
+        for length in 0..bytes.len() {
+            assert!(Still::decode(&bytes[..length]).is_err(), "cut at {length}");
+        }
+    }
+}
+
 #[test]
 fn numbers_in_tiff_are_read_as_they_are() {
     use ::tiff::encoder::colortype::{Gray32, Gray32Float, Gray64Float, GrayI16, GrayI32};

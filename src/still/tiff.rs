@@ -30,6 +30,10 @@ impl From<TiffError> for Fault {
     }
 }
 
+/// What the tag for the meaning of the samples says where they are numbers of colours; and where 0 is black.
+const PALETTE: u16 = 3;
+const BLACK_IS_ZERO: u16 = 1;
+
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 /// The picture as stored, and its orientation tag.
@@ -45,6 +49,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<u8>), Fault> {
         Ok(tag) => tag.and_then(|v| u8::try_from(v).ok()),
         Err(_) => None,
     };
+    if reader.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation)? == Some(PALETTE) {
+        let pixels = palette(&mut reader, bytes, width, height)?;
+        pages(&mut reader)?;
+        return Ok((pixels, orientation));
+    }
     let colour = reader.colortype()?;
     let format = reader
         .find_tag_unsigned_vec::<u16>(Tag::SampleFormat)?
@@ -56,7 +65,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<u8>), Fault> {
         ColorType::Gray(2 | 4) if uint => packed(&mut reader, colour.bit_depth(), width, height)?,
         ColorType::Gray(1 | 8 | 16) if uint => Pixels::Picture(super::decode(ImageFormat::Tiff, bytes)?),
         ColorType::Gray(_) => numbers(&mut reader, width, height)?,
-        ColorType::Palette(8) => palette(&mut reader, width, height)?,
         _ => Pixels::Picture(super::decode(ImageFormat::Tiff, bytes)?),
     };
     pages(&mut reader)?;
@@ -167,11 +175,20 @@ fn packed(reader: &mut Reader<'_>, bits: u8, width: u32, height: u32) -> Result<
     Ok(Pixels::Picture(DynamicImage::ImageLuma8(levels)))
 }
 
-/// Numbers of colours, the colours in a table of 16-bit reds, greens and blues one after the other.
-fn palette(reader: &mut Reader<'_>, width: u32, height: u32) -> Result<Pixels, Fault> {
+/// Numbers of colours, the colours in a table of 16-bit reds, greens and blues one after the other. The crate refuses
+/// such files, so their numbers are read as if they were levels of grey.
+fn palette(reader: &mut Reader<'_>, bytes: &[u8], width: u32, height: u32) -> Result<Pixels, Fault> {
+    let bits = reader.find_tag_unsigned_vec::<u16>(Tag::BitsPerSample)?.unwrap_or_default();
+    if bits != [8] {
+        return Err(Fault::Unsupported(format!("a TIFF with a palette and {bits:?} bits")));
+    }
     let table = reader.get_tag_u16_vec(Tag::ColorMap)?;
+    let grey = as_grey(bytes).ok_or_else(short)?;
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = LARGEST_ALLOCATION as usize;
+    limits.intermediate_buffer_size = LARGEST_ALLOCATION as usize;
     let mut values = DecodingResult::U8(Vec::new());
-    reader.read_image_to_buffer(&mut values)?;
+    Decoder::new(Cursor::new(grey.as_slice()))?.with_limits(limits).read_image_to_buffer(&mut values)?;
     let DecodingResult::U8(numbers) = values else { return Err(short()) };
     let colours = table.len() / 3;
     // Some programs fill the table with 8-bit values.
@@ -182,4 +199,37 @@ fn palette(reader: &mut Reader<'_>, width: u32, height: u32) -> Result<Pixels, F
     let pixels = numbers.iter().flat_map(|&n| [channel(n, 0), channel(n, 1), channel(n, 2)]).collect();
     let picture = ImageBuffer::<Rgb<u8>, _>::from_raw(width, height, pixels).ok_or_else(short)?;
     Ok(Pixels::Picture(DynamicImage::ImageRgb8(picture)))
+}
+
+/// The file with samples that are said to be levels of grey; `None` where its first directory has no such entry. TIFF
+/// 6.0, section 2, and BigTIFF, whose numbers are wider.
+fn as_grey(bytes: &[u8]) -> Option<Vec<u8>> {
+    let little = match bytes.get(..2)? {
+        b"II" => true,
+        b"MM" => false,
+        _ => return None,
+    };
+    let number = |at: usize, width: usize| -> Option<u64> {
+        let digits = bytes.get(at..at.checked_add(width)?)?;
+        let join = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+        Some(if little { digits.iter().rev().fold(0, join) } else { digits.iter().fold(0, join) })
+    };
+    // Where the first directory's place stands, how wide it is, and how wide its count, an entry, and what precedes a
+    // value.
+    let (place, wide, count, entry, before) = match number(2, 2)? {
+        42 => (4, 4, 2, 12, 8),
+        43 => (8, 8, 8, 20, 12),
+        _ => return None,
+    };
+    let directory = usize::try_from(number(place, wide)?).ok()?;
+    for k in 0..usize::try_from(number(directory, count)?).ok()? {
+        let at = k.checked_mul(entry)?.checked_add(directory)?.checked_add(count)?;
+        if number(at, 2)? == u64::from(Tag::PhotometricInterpretation.to_u16()) {
+            let mut grey = bytes.to_vec();
+            let value = if little { BLACK_IS_ZERO.to_le_bytes() } else { BLACK_IS_ZERO.to_be_bytes() };
+            grey.get_mut(at + before..at + before + 2)?.copy_from_slice(&value);
+            return Some(grey);
+        }
+    }
+    None
 }
