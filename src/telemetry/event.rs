@@ -289,8 +289,20 @@ mod tests {
             ..mark(10, TrackState::Confirmed)
         });
         let f = Followed::new(&tracks, Some(Gate::Blurred));
-        assert_eq!(f.marks().iter().map(|t| t.track_id).collect::<Vec<_>>(), [9, 10, 1, 2]);
-        assert_eq!((f.tentative, f.confirmed, f.newly_confirmed), (8, 2, 1));
+        let kept = |f: &Followed| f.marks().iter().map(|t| t.track_id).collect::<Vec<_>>();
+        assert_eq!(kept(&f), [10, 9, 1, 2]);
+        assert_eq!((f.tentative, f.confirmed, f.newly_confirmed, f.newest), (8, 2, 1, 10));
+        // The delay of a confirmation is said on one frame alone, so it is kept however many tracks are shown.
+        let mut tracks: Vec<_> = (21..27).map(|n| mark(n, TrackState::Coasting)).collect();
+        tracks.push(TrackMark {
+            age_ms: 80.0,
+            confirmed_after_ms: Some(80.0),
+            ..mark(27, TrackState::Confirmed)
+        });
+        tracks.push(mark(28, TrackState::Tentative));
+        let f = Followed::new(&tracks, None);
+        assert_eq!(kept(&f), [27, 21, 22, 23]);
+        assert_eq!((f.tentative, f.confirmed, f.newly_confirmed, f.newest), (1, 7, 1, 28));
     }
 
     #[test]
