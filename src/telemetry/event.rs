@@ -174,7 +174,7 @@ impl Followed {
         out
     }
 
-    /// At most [`MOST_MARKS`] tracks, the tentative ones last.
+    /// At most [`MOST_MARKS`] tracks: those that this frame confirmed first, the tentative ones last.
     pub fn marks(&self) -> &[TrackMark] {
         &self.marks[..usize::from(self.filled)]
     }

@@ -92,7 +92,7 @@ pub struct Snapshot {
     pub queues_us: BTreeMap<String, Distribution>,
     /// State → frames shown in it, since the session began.
     pub frames_in_state: BTreeMap<String, u64>,
-    /// Since the session began; it stops counting at 10,000.
+    /// Since the session began.
     pub state_changes: u64,
     /// Newest first.
     pub last_changes: Vec<StateChangeRecord>,
