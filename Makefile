@@ -94,7 +94,7 @@ test: setup-test
 # Tests that take minutes, each by its name, since others that are ignored are only parts of their neighbours. On a card, if
 # there is one: what a processor that plays the device shows is in `make test`.
 .PHONY: test-long
-test-long: setup
+test-long: setup-test
 	@mkdir -p target && rm -f $(SKIPS)
 	@POLYPSCOPE_SKIPS=$(SKIPS) $(CARGO_TEST) --lib -- --ignored --exact training::run::tests::eight_pictures_are_learnt_by_heart
 	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory cuda-toolkit && \
@@ -193,8 +193,11 @@ PLUGIN_DIR := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.
 PLUGIN_DATA := $(DESTDIR)$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/polypscope
 endif
 
-.PHONY: plugin install-plugin uninstall-plugin plugin-check plugin-cycles plugin-1.26
-plugin: setup
+.PHONY: plugin plugin-file install-plugin uninstall-plugin plugin-check plugin-cycles plugin-1.26
+plugin: setup plugin-file
+
+# The file alone, for those who have installed what it needs.
+plugin-file:
 	cargo rustc --release --locked --lib --crate-type cdylib
 	cp target/release/libpolypscope.so $(PLUGIN)
 	@nm -D --defined-only $(PLUGIN) | grep -q ' gst_plugin_polypscope_get_desc$$' || { echo "$(PLUGIN): GStreamer would not find it"; exit 1; }
@@ -258,6 +261,7 @@ cuda-check: cuda-toolkit
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features video-tests -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
@@ -309,13 +313,13 @@ sanitize:
 # nothing would pass: the kernels' tests must be among those that ran.
 miri:
 	@mkdir -p target
-	MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 cargo +nightly miri test --locked --no-default-features \
+	set -o pipefail; MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 cargo +nightly miri test --locked --no-default-features \
 		--target-dir target/miri --lib -- frame:: engine::cpu::kernel_tests:: | tee target/miri.txt
 	@grep -q '^test engine::cpu::kernel_tests::convolutions_of_any_shape ... ok' target/miri.txt
 
 # With AddressSanitizer where there is a nightly toolchain; the stable one can do it too, if it is told to, without.
 FUZZ_SECONDS := 600
-fuzz:
+fuzz: setup-test
 	$(call tool,fuzz)
 	if cargo +nightly --version >/dev/null 2>&1; then fuzz="cargo +nightly fuzz run"; \
 	else fuzz="env RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"; fi; \
@@ -323,7 +327,7 @@ fuzz:
 		$$fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
 
 MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
-mutants:
+mutants: setup-test
 	$(call tool,mutants)
 	cargo mutants $(foreach place,$(MUTANTS),--file '$(place)$(if $(filter %.rs,$(place)),,/**)') \
 		--exclude '**/tests.rs' --features video-tests -- --lib

@@ -41,7 +41,8 @@ pub struct Args {
     /// Keep the network's maps for --maps: 4 bytes a map pixel and frame
     #[arg(long, value_name = "FILE", conflicts_with_all = ["detections", "predictions", "maps"])]
     keep_maps: Option<PathBuf>,
-    /// A phantom's truth, a folder of masks (named by frame from 0, or in order), or boxes as JSON
+    /// A phantom's truth, a folder of masks (named by the frame's number, the first frame being 0, or in order), or
+    /// boxes as JSON
     #[arg(long, value_name = "DIR|FILE", required_unless_present_any = ["dataset", "pool"])]
     truth: Option<PathBuf>,
     /// A recording of a public set, its frames and its truth: real-colon:DIR (SSS-VVV_annotations), sun-seg:DIR (a case
@@ -68,7 +69,7 @@ pub struct Args {
     /// Unseen for longer than this, it is another
     #[arg(long, value_name = "MS", default_value_t = VideoRules::default().link_gap_ms)]
     link_gap: f64,
-    /// A false alarm goes on while it is unmarked for no longer than this
+    /// A false alarm goes on while two frames that hold it begin no more than this apart
     #[arg(long, value_name = "MS", default_value_t = VideoRules::default().alarm_gap_ms)]
     alarm_gap: f64,
     /// Detections of fewer pixels are taken as not shown
@@ -233,10 +234,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
         }
         (_, Some(folder), None) if args.dataset.is_none() => {
             let fps = f64::from(rate.0) / f64::from(rate.1);
-            let mut maps = predictions(folder, fps, args)?;
-            if judge.truth.is_numbered() {
-                maps = maps.numbered();
-            }
+            let maps = predictions(folder, fps, &judge.truth, args)?;
             read(maps, None, &mut judge, &stop, context)?
         }
         (_, _, Some(video)) => infer(video, None, rate, args, &mut judge, &stop, context)?,
@@ -285,9 +283,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
 }
 
 /// Maps of any program.
-fn predictions(folder: &Path, fps: f64, args: &Args) -> Result<Detections> {
+fn predictions(folder: &Path, fps: f64, truth: &Truth, args: &Args) -> Result<Detections> {
     let threshold = args.threshold.unwrap_or(0.5);
-    Ok(Detections::from_maps(folder, threshold, args.prediction_max, fps)?.with_maps())
+    let maps = Detections::from_maps(folder, threshold, args.prediction_max, fps)?.with_maps();
+    Ok(if truth.is_numbered() { maps.numbered() } else { maps })
 }
 
 fn write_curve(path: &Path, svg: &str, args: &Args) -> Result<()> {
@@ -373,7 +372,7 @@ enum Marker {
 
 #[cfg(feature = "video")]
 impl Marker {
-    fn open(rate: (u32, u32), args: &Args) -> Result<Self> {
+    fn open(rate: (u32, u32), truth: &Truth, args: &Args) -> Result<Self> {
         use crate::segment::Segmenter;
 
         if let Some(path) = &args.maps {
@@ -382,7 +381,7 @@ impl Marker {
             return Ok(Self::Kept(Box::new(kept), more));
         }
         if let Some(folder) = &args.predictions {
-            let maps = predictions(folder, f64::from(rate.0) / f64::from(rate.1), args)?;
+            let maps = predictions(folder, f64::from(rate.0) / f64::from(rate.1), truth, args)?;
             return Ok(Self::Predictions(Box::new(maps), Box::default(), None));
         }
         let (checkpoint, network) = args.engine.open_at(args.input_size)?;
@@ -495,7 +494,7 @@ fn infer(
                 .remedy("name the one that the truth belongs to"));
         }
     };
-    let mut marker = Marker::open(rate, args)?;
+    let mut marker = Marker::open(rate, &judge.truth, args)?;
     let expected = source.expected_frames().or(Some(judge.truth.frames()));
     let bar = Progress::new(expected, context.quiet, "eval-video");
     let mut unsaid: Option<(u64, u64)> = None;

@@ -182,6 +182,10 @@ fn palette(reader: &mut Reader<'_>, bytes: &[u8], width: u32, height: u32) -> Re
     if bits != [8] {
         return Err(Fault::Unsupported(format!("a TIFF with a palette and {bits:?} bits")));
     }
+    // The file is copied below.
+    if bytes.len() as u64 > LARGEST_ALLOCATION {
+        return Err(Fault::Unsupported("a TIFF with a palette and of such a size".into()));
+    }
     let table = reader.get_tag_u16_vec(Tag::ColorMap)?;
     let grey = as_grey(bytes).ok_or_else(short)?;
     let mut limits = Limits::default();

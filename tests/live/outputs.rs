@@ -222,10 +222,18 @@ fn a_session_that_is_killed_leaves_its_lines_and_the_next_one_says_so() {
     refused(&two, 1, "l.jsonl.part: is being written by another session");
     child.kill().expect("ours");
     child.wait().expect("ours");
-    let args = ["--seconds", "3", "--lines", "l.jsonl"];
+    let args = ["--lines", "l.jsonl"];
     let o = run(session(d, &args));
     refused(&o, 1, "l.jsonl.part: was left by a session that did not end as it should; move it away");
-    let o = run(session(d, &[&args[..], &["--force", "--summary", "s.json"]].concat()));
+    let left = text(&d.join("l.jsonl.part"));
+    let child =
+        session(d, &[&args[..], &["--force", "--summary", "s.json"]].concat()).spawn().expect("it starts");
+    until("lines of its own", || {
+        let now = text(&d.join("l.jsonl.part"));
+        !now.starts_with(&left) && now.contains("\"frame\"")
+    });
+    signal(&child, libc::SIGINT);
+    let o = wait(child);
     assert_eq!(o.status.code(), Some(0), "{}", said(&o));
     // What the first had aside for its summary is gone too.
     assert_eq!(listing(d), ["l.jsonl", "s.json"]);

@@ -27,6 +27,10 @@ pub fn library() -> &'static Path {
         let profile = me.ancestors().nth(2).expect("two folders above");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--locked", "--quiet", "--example", "gstpolypscope"]);
+        // With the features of this build: with others the library would be compiled again.
+        if cfg!(feature = "video-tests") {
+            cargo.args(["--features", "video-tests"]);
+        }
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         cargo.arg("--target-dir").arg(profile.parent().expect("the target folder"));
         match profile.file_name().and_then(|n| n.to_str()) {

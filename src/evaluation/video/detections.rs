@@ -82,7 +82,9 @@ struct Outlined {
 /// can be gone through. A line of a hundred bytes could otherwise ask for the memory of two thousand million rows.
 fn can_be_filled(polyps: &[Outlined]) -> bool {
     const MOST_STEPS: u64 = 1 << 26;
-    let mut steps = 0u64;
+    // A run of pixels for each edge and row that it crosses.
+    const MOST_RUNS: u64 = 1 << 22;
+    let (mut steps, mut runs) = (0u64, 0u64);
     for Outlined { contour } in polyps {
         if contour.iter().flatten().any(|v| v.unsigned_abs() >= LONGEST_SIDE) {
             return false;
@@ -91,8 +93,10 @@ fn can_be_filled(polyps: &[Outlined]) -> bool {
             contour.iter().fold((i32::MAX, i32::MIN), |(l, h), p| (l.min(p[1]), h.max(p[1])));
         let rows = i64::from(highest) - i64::from(lowest) + 1;
         steps += rows.max(0) as u64 * contour.len() as u64;
+        let edges = contour.iter().zip(contour.iter().cycle().skip(1));
+        runs += edges.map(|(a, b)| u64::from(a[1].abs_diff(b[1])) + 1).sum::<u64>();
     }
-    steps <= MOST_STEPS
+    steps <= MOST_STEPS && runs <= MOST_RUNS
 }
 
 impl Detections {
@@ -169,6 +173,8 @@ impl Detections {
             let named: Option<Vec<(u64, PathBuf)>> =
                 files.as_slice().iter().map(|(_, path)| Some((number(path)?, path.clone()))).collect();
             if let Some(named) = named.filter(|n| n.windows(2).all(|w| w[0].0 < w[1].0)) {
+                // What lies before the first is not lost.
+                self.next = named.first().map_or(0, |first| first.0);
                 *files = named.into_iter();
             }
         }

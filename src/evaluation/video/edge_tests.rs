@@ -138,11 +138,13 @@ fn masks_and_maps_of_the_same_name_are_of_the_same_frame() {
     let mut truth = Truth::open(&truth).unwrap();
     let mut scorer = VideoScorer::new(VideoRules::default()).unwrap();
     assert!(truth.is_numbered());
-    for detected in Detections::from_maps(&maps, 0.5, None, 25.0).unwrap().numbered() {
+    let mut detections = Detections::from_maps(&maps, 0.5, None, 25.0).unwrap().numbered();
+    for detected in detections.by_ref() {
         let detected = detected.unwrap();
         let objects = truth.frame(detected.frame, None).unwrap();
         scorer.frame(detected, objects.as_deref()).unwrap();
     }
+    assert_eq!(detections.skipped(), None, "what lies before the first is not lost");
     // The maps are the masks.
     assert_eq!(scorer.report().figures.per_frame_sensitivity, Some(1.0));
 }

@@ -1,5 +1,6 @@
 //! The rules a video is judged by: text flows in from options, decisions flow out, and the same text for the output.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -25,8 +26,10 @@ impl HitRule {
     /// Whether a detection hits a polyp of the same frame.
     pub fn hits(self, detection: &Region, truth: &TruthObject) -> bool {
         // Boxes are compared with boxes; a lesion of several boxes is all of their pixels.
-        let boxed = truth.is_box.then(|| Region::from_bounds(detection.bounds()));
-        let compared = boxed.as_ref().unwrap_or(detection);
+        let compared = || match truth.is_box {
+            true => Cow::Owned(Region::from_bounds(detection.bounds())),
+            false => Cow::Borrowed(detection),
+        };
         match self {
             Self::Centre => {
                 let (x, y) = detection.centroid();
@@ -34,10 +37,10 @@ impl HitRule {
             }
             // A detection's own pixels must reach into a box.
             Self::Overlap => detection.intersection(&truth.region) > 0,
-            Self::Iou(least) => compared.iou(&truth.region) >= least,
+            Self::Iou(least) => compared().iou(&truth.region) >= least,
             Self::Cover(least) => {
                 let area = truth.region.area_px();
-                area > 0 && compared.intersection(&truth.region) as f64 / area as f64 >= least
+                area > 0 && compared().intersection(&truth.region) as f64 / area as f64 >= least
             }
         }
     }
@@ -175,7 +178,7 @@ pub struct VideoRules {
     pub link: LinkRule,
     /// Something unseen for longer than this is another thing when it comes back.
     pub link_gap_ms: f64,
-    /// A false alarm goes on while it is unmarked for no longer than this.
+    /// A false alarm goes on while two frames that hold it begin no more than this apart.
     pub alarm_gap_ms: f64,
     /// Detections of fewer pixels are taken as not shown.
     pub min_area_px: u64,

@@ -30,7 +30,7 @@ pub struct FrameJudgement {
     pub detections: usize,
     /// Detections that hit no polyp.
     pub false_positives: usize,
-    /// The polyps in view.
+    /// The polyps in view. Those of a frame without identities are counted apart from identities, from 1.
     pub polyps: Vec<u64>,
     /// Those of them that were hit.
     pub hit: Vec<u64>,

@@ -160,7 +160,8 @@ impl Truth {
         }
     }
 
-    /// Whether the names of its files are the numbers of frames, counted from 0.
+    /// Whether the names of its files are the numbers of frames; the first frame of the video is 0, the first file's
+    /// may be another.
     pub fn is_numbered(&self) -> bool {
         matches!(self.kind, Kind::Masks { numbered: true, .. })
     }

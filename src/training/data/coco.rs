@@ -3,7 +3,7 @@
 //! Every picture of the file belongs to the set; one without annotations shows nothing. Categories become classes in
 //! the order of their numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,13 +122,19 @@ pub fn open(path: &Path) -> Result<Set> {
         regions.entry(a.image_id).or_default().push((class, region));
     }
     let set = name_of(path);
+    let mut seen = BTreeSet::new();
     let mut items = Vec::with_capacity(file.images.len());
     for image in file.images {
+        if !seen.insert(image.id) {
+            let why = format!("another picture has its number, {}", image.id);
+            left_out.push(LeftOut { name: image.file_name, why });
+            continue;
+        }
         let Some(found) = locate(path, &image.file_name) else {
             left_out.push(LeftOut { name: image.file_name, why: "is not there".into() });
             continue;
         };
-        if let Some(why) = unusable.remove(&image.id) {
+        if let Some(why) = unusable.get(&image.id).cloned() {
             left_out.push(LeftOut { name: image.file_name, why });
             continue;
         }
@@ -138,6 +144,11 @@ pub fn open(path: &Path) -> Result<Set> {
         };
         let name = Path::new(&image.file_name).with_extension("").display().to_string();
         items.push(Item { set: Arc::clone(&set), name, image: found, truth });
+    }
+    for (id, why) in unusable {
+        if !seen.contains(&id) {
+            left_out.push(LeftOut { name: format!("picture {id}"), why });
+        }
     }
     items.sort_by(|a, b| natural_order(&a.name, &b.name));
     let classes = categories.into_iter().map(|c| c.name).collect();

@@ -63,10 +63,11 @@ fn coco_files_have_polygons_and_runs() {
     picture(&t.path().join("images/e.png"), 10, 8, 5);
     let json = t.path().join("set.json");
     let text = r#"{"images":[{"id":1,"file_name":"a.png"},{"id":2,"file_name":"b.png"},{"id":3,"file_name":"c.png"},
-          {"id":4,"file_name":"d.png"},{"id":5,"file_name":"e.png"}],
+          {"id":4,"file_name":"d.png"},{"id":5,"file_name":"e.png"},{"id":2,"file_name":"d.png"}],
         "annotations":[
           {"image_id":1,"category_id":7,"segmentation":[[2,1,6,1,6,5,2,5]]},
           {"image_id":1,"category_id":9,"segmentation":{"size":[8,10],"counts":[72,8]}},
+          {"image_id":9,"category_id":5,"segmentation":[[1,1,2,2,3,3]]},
           {"image_id":4,"category_id":7,"segmentation":[[2,1,6,1,6,5,2,5]]},
           {"image_id":4,"category_id":5,"segmentation":[[1,1,2,2,3,3]]},
           {"image_id":5,"category_id":7,"segmentation":{"size":[18446744073709551615,3],"counts":[72,8]}}],
@@ -74,10 +75,10 @@ fn coco_files_have_polygons_and_runs() {
     std::fs::write(&json, text).unwrap();
     let set = open(&source(&json)).unwrap();
     assert_eq!(set.classes.as_deref(), Some(&["polyp".to_owned(), "tool".to_owned()][..]));
-    // A picture that is not there, and two of which an annotation cannot be used: without it, they would be healthy
-    // where the annotation is.
+    // A picture that is not there, one with the number of another, an annotation of none, and two of which an
+    // annotation cannot be used: without it, they would be healthy where the annotation is.
     let left_out: Vec<&str> = set.left_out.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(left_out, ["c.png", "d.png", "e.png"], "{:?}", set.left_out);
+    assert_eq!(left_out, ["c.png", "d.png", "e.png", "d.png", "picture 9"], "{:?}", set.left_out);
     assert_eq!(set.items.len(), 2);
     let masks = Masks {
         classes: crate::evaluation::images::Classes::parse("polyp=1,tool=2").unwrap(),
