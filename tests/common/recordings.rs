@@ -350,19 +350,24 @@ pub fn sound(path: &Path) -> (Option<String>, Vec<Piece>) {
     let (weak, sink) = (pipeline.downgrade(), out.clone());
     let linked = Arc::new(AtomicBool::new(false));
     let has_sound = linked.clone();
-    // All streams of the file are known: one without sound has none to wait for.
+    // The picture has come to its end: a file whose sound is not known by then has none.
     let known = Arc::new(AtomicBool::new(false));
     let all_known = known.clone();
     let start = std::time::Instant::now();
-    let parser = pipeline.by_name("p").expect("named");
-    parser.connect_no_more_pads(move |_| all_known.store(true, Ordering::SeqCst));
-    parser.connect_pad_added(move |_, pad| {
+    pipeline.by_name("p").expect("named").connect_pad_added(move |_, pad| {
         let pipeline = weak.upgrade().expect("alive");
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let s = caps.structure(0).expect("caps");
         has_sound.fetch_or(s.name().starts_with("audio/"), Ordering::SeqCst);
         let make = |n: &str| gst::ElementFactory::make(n).build().expect("an element");
         let chain = if !s.name().starts_with("audio/") {
+            let ended = all_known.clone();
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+                if info.event().is_some_and(|e| e.type_() == gst::EventType::Eos) {
+                    ended.store(true, Ordering::SeqCst);
+                }
+                gst::PadProbeReturn::Ok
+            });
             let fake = make("fakesink");
             fake.set_property("sync", false);
             fake.set_property("async", false);
