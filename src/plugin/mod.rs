@@ -36,10 +36,12 @@ gst::plugin_define!(
     env!("CARGO_PKG_NAME")
 );
 
-#[cfg(all(test, feature = "video-tests"))]
+#[cfg(test)]
+#[cfg(feature = "video-tests")]
 mod tests;
 
-#[cfg(all(test, not(feature = "video-tests")))]
+#[cfg(test)]
+#[cfg(not(feature = "video-tests"))]
 #[test]
 fn elements_one_by_one() {
     crate::skipped::skip("video-tests", "the tests were built without the feature video-tests");

@@ -68,19 +68,22 @@ pub struct PolypSegment {
     /// The longest that a frame waited for its mask, and some more, in nanoseconds.
     waited: Arc<AtomicU64>,
     /// Somebody else's network, in a test.
-    #[cfg(all(test, feature = "video-tests"))]
+    #[cfg(test)]
+    #[cfg(feature = "video-tests")]
     analyzer: Mutex<Option<Arc<BuildAnalyzer>>>,
 }
 
 impl PolypSegment {
-    #[cfg(all(test, feature = "video-tests"))]
+    #[cfg(test)]
+    #[cfg(feature = "video-tests")]
     pub(super) fn stand_in(&self, build: Arc<BuildAnalyzer>) {
         *lock(&self.analyzer) = Some(build);
     }
 
     /// What builds the analyzer, and the threshold that it has by itself.
     fn network(&self, settings: &Settings) -> Result<(Arc<BuildAnalyzer>, f64)> {
-        #[cfg(all(test, feature = "video-tests"))]
+        #[cfg(test)]
+        #[cfg(feature = "video-tests")]
         if let Some(build) = lock(&self.analyzer).clone() {
             return Ok((build, 0.5));
         }

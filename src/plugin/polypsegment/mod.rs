@@ -27,10 +27,12 @@ pub(super) fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolErr
     gst::Element::register(plugin, "polypsegment", gst::Rank::NONE, PolypSegment::static_type())
 }
 
-#[cfg(all(test, feature = "video-tests"))]
+#[cfg(test)]
+#[cfg(feature = "video-tests")]
 pub(super) use session::BuildAnalyzer;
 
-#[cfg(all(test, feature = "video-tests"))]
+#[cfg(test)]
+#[cfg(feature = "video-tests")]
 impl PolypSegment {
     /// An element whose network is somebody else's.
     pub(super) fn with_analyzer(build: std::sync::Arc<BuildAnalyzer>) -> Self {
