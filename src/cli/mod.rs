@@ -248,6 +248,7 @@ mod tests {
     }
 
     /// The words of a command as a shell reads them, up to where it ends.
+    #[cfg(feature = "video")]
     fn words(command: &str) -> Vec<String> {
         let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
         for c in command.chars() {
@@ -276,6 +277,7 @@ mod tests {
     }
 
     /// What stands for something else: `FILE`, `N`, `$INPUT`, `…`.
+    #[cfg(feature = "video")]
     fn stands_for_something(word: &str) -> bool {
         let word = word.rsplit(['=', ':', ',']).next().unwrap_or(word);
         let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "._-".contains(c);
@@ -285,6 +287,7 @@ mod tests {
 
     /// Commands of a paper: lines of code that begin with the program's name (one line continues behind a backslash),
     /// and what stands in backquotes within a line of text.
+    #[cfg(feature = "video")]
     fn commands(text: &str) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let lines: Vec<&str> = text.lines().collect();
