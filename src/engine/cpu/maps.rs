@@ -34,7 +34,7 @@ impl Block {
         if start.is_null() {
             handle_alloc_error(layout);
         }
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         if bytes >= HUGE_PAGE {
             // SAFETY: the range was just allocated. Advice only: failure changes nothing but speed.
             unsafe { libc::madvise(start.cast(), size, libc::MADV_HUGEPAGE) };
