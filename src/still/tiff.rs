@@ -36,12 +36,17 @@ const BLACK_IS_ZERO: u16 = 1;
 
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
-/// The picture as stored, and its orientation tag.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<u8>), Fault> {
+/// A reader at the first directory, with bounds on what it may allocate.
+fn reader_of(bytes: &[u8]) -> Result<Reader<'_>, Fault> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = LARGEST_ALLOCATION as usize;
     limits.intermediate_buffer_size = LARGEST_ALLOCATION as usize;
-    let mut reader = Decoder::new(Cursor::new(bytes)).map_err(first_directory)?.with_limits(limits);
+    Ok(Decoder::new(Cursor::new(bytes)).map_err(first_directory)?.with_limits(limits))
+}
+
+/// The picture as stored, and its orientation tag.
+pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<u8>), Fault> {
+    let mut reader = reader_of(bytes)?;
     let (width, height) = reader.dimensions()?;
     check_size(width, height)?;
     whole(&mut reader, bytes.len() as u64)?;
@@ -188,11 +193,8 @@ fn palette(reader: &mut Reader<'_>, bytes: &[u8], width: u32, height: u32) -> Re
     }
     let table = reader.get_tag_u16_vec(Tag::ColorMap)?;
     let grey = as_grey(bytes).ok_or_else(short)?;
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = LARGEST_ALLOCATION as usize;
-    limits.intermediate_buffer_size = LARGEST_ALLOCATION as usize;
     let mut values = DecodingResult::U8(Vec::new());
-    Decoder::new(Cursor::new(grey.as_slice()))?.with_limits(limits).read_image_to_buffer(&mut values)?;
+    reader_of(&grey)?.read_image_to_buffer(&mut values)?;
     let DecodingResult::U8(numbers) = values else { return Err(short()) };
     let colours = table.len() / 3;
     // Some programs fill the table with 8-bit values.

@@ -130,11 +130,12 @@ pub fn open(path: &Path) -> Result<Set> {
             left_out.push(LeftOut { name: image.file_name, why });
             continue;
         }
+        let unusable = unusable.remove(&image.id);
         let Some(found) = locate(path, &image.file_name) else {
             left_out.push(LeftOut { name: image.file_name, why: "is not there".into() });
             continue;
         };
-        if let Some(why) = unusable.get(&image.id).cloned() {
+        if let Some(why) = unusable {
             left_out.push(LeftOut { name: image.file_name, why });
             continue;
         }
@@ -145,11 +146,8 @@ pub fn open(path: &Path) -> Result<Set> {
         let name = Path::new(&image.file_name).with_extension("").display().to_string();
         items.push(Item { set: Arc::clone(&set), name, image: found, truth });
     }
-    for (id, why) in unusable {
-        if !seen.contains(&id) {
-            left_out.push(LeftOut { name: format!("picture {id}"), why });
-        }
-    }
+    // What is left is of no picture in the file.
+    left_out.extend(unusable.into_iter().map(|(id, why)| LeftOut { name: format!("picture {id}"), why }));
     items.sort_by(|a, b| natural_order(&a.name, &b.name));
     let classes = categories.into_iter().map(|c| c.name).collect();
     Ok(Set { name: set, weight: 1.0, items, left_out, classes: Some(classes) })
