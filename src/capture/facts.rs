@@ -59,17 +59,24 @@ impl Facts {
         }
         std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
         let absolute = std::path::absolute(path).map_err(|e| Error::read(path, e))?;
+        let structure = Structure::of(path).map_err(|e| Error::read(path, e))?;
+        if structure.index_lost {
+            let what = if structure.cut {
+                "is cut off before its index"
+            } else {
+                "has no index, as if it was cut off"
+            };
+            return Err(Error::input(format!("{at}: {what}")).remedy("copy or export it again"));
+        }
         let uri = gst::glib::filename_to_uri(&absolute, None)
             .map_err(|e| Error::input(format!("{at}: has a name GStreamer cannot take")).because(e))?;
-        let discoverer = pbutils::Discoverer::new(gst::ClockTime::from_seconds(20))
-            .map_err(|e| Error::machine("GStreamer cannot look into files").because(e))?;
-        let info = match discoverer.discover_uri(&uri) {
-            Ok(info) => info,
-            Err(e) => return Err(undecodable(&e, path).unwrap_or_else(|| messages::translate(&e, path))),
-        };
+        let info = discover_uri(&uri)?.map_err(|e| unplayable(&e, &structure, path))?;
+        let timed_out = info.result() == pbutils::DiscovererResult::Timeout;
         let video = info.video_streams();
         let Some(video) = video.first() else {
             return Err(match info.audio_streams().is_empty() {
+                _ if !structure.is_whole() => messages::damaged(path),
+                _ if timed_out => not_in_time(path),
                 false => Error::input(format!("{at}: has sound but no picture")).remedy("give a video file"),
                 true => Error::input(format!("{at}: is not a video"))
                     .remedy("give a video file or a folder of images"),
@@ -79,17 +86,13 @@ impl Facts {
             return Err(Error::input(format!("{at}: is a still picture"))
                 .remedy("use `polypscope segment` for pictures, or give a folder of them"));
         }
-        match info.result() {
-            pbutils::DiscovererResult::MissingPlugins => {
-                let caps = video.caps().map_or_else(|| "its video".to_owned(), |c| codec_name(&c));
-                return Err(Error::machine(format!("{at}: GStreamer has no decoder for {caps}"))
-                    .remedy("install gstreamer1.0-libav and gstreamer1.0-plugins-bad"));
-            }
-            pbutils::DiscovererResult::Timeout => {
-                return Err(Error::machine(format!("{at}: could not be read within 20 s"))
-                    .remedy("check the disk or network it lies on"));
-            }
-            _ => {}
+        if timed_out {
+            return Err(not_in_time(path));
+        }
+        if info.result() == pbutils::DiscovererResult::MissingPlugins {
+            let caps = video.caps().map_or_else(|| "its video".to_owned(), |c| codec_name(&c));
+            return Err(Error::machine(format!("{at}: GStreamer has no decoder for {caps}"))
+                .remedy("install gstreamer1.0-libav and gstreamer1.0-plugins-bad"));
         }
         let rate = video.framerate();
         let fps =
@@ -110,10 +113,50 @@ impl Facts {
             height: video.height(),
             fps,
             audio,
-            structure: Structure::of(path).map_err(|e| Error::read(path, e))?,
+            structure,
             turned,
         })
     }
+}
+
+/// Seconds that GStreamer has for its first look into a file, and for the second.
+///
+/// `decodebin` takes an element's errors for its own while it tries the element; one that is posted just then, as a
+/// demuxer does that meets nothing it can play, is lost with them, and no other message follows. So a first look that
+/// found nothing is short and followed by another.
+const LOOKS: [u64; 2] = [4, 20];
+
+/// What GStreamer finds in a file, or its error.
+fn discover_uri(uri: &str) -> Result<std::result::Result<pbutils::DiscovererInfo, gst::glib::Error>> {
+    let look = |seconds| {
+        pbutils::Discoverer::new(gst::ClockTime::from_seconds(seconds))
+            .map(|d| d.discover_uri(uri))
+            .map_err(|e| Error::machine("GStreamer cannot look into files").because(e))
+    };
+    match look(LOOKS[0])? {
+        Ok(info) if info.result() == pbutils::DiscovererResult::Timeout => look(LOOKS[1]),
+        done => Ok(done),
+    }
+}
+
+fn not_in_time(path: &Path) -> Error {
+    Error::machine(format!("{}: could not be read within {} s", path.display(), LOOKS[1]))
+        .remedy("check the disk or network it lies on")
+}
+
+/// Why GStreamer cannot look into a file. Demuxers and decoders that are given the beginning of a file alone fail in
+/// many ways; where the file's own structure is not whole, that is the reason.
+fn unplayable(e: &gst::glib::Error, structure: &Structure, path: &Path) -> Error {
+    let by_the_stream = e.is::<gst::StreamError>() || e.matches(gst::CoreError::Negotiation);
+    let says_more =
+        [gst::StreamError::CodecNotFound, gst::StreamError::TypeNotFound, gst::StreamError::WrongType]
+            .into_iter()
+            .chain([gst::StreamError::Decrypt, gst::StreamError::DecryptNokey])
+            .any(|kind| e.matches(kind));
+    if by_the_stream && !says_more && !structure.is_whole() {
+        return messages::damaged(path).because(e.clone());
+    }
+    undecodable(e, path).unwrap_or_else(|| messages::translate(e, path))
 }
 
 /// A file whose streams are found but whose picture no decoder here can give: says what it is. `None` if the failure is

@@ -95,6 +95,11 @@ pub(super) fn translate(e: &gst::glib::Error, path: &Path) -> Error {
     error.because(e.clone())
 }
 
+/// A file whose own structure says that it is not whole.
+pub(super) fn damaged(path: &Path) -> Error {
+    Error::input(format!("{}: is damaged or cut off", path.display())).remedy("copy or export it again")
+}
+
 /// The size beyond which this process may not write a file, if there is one.
 fn file_size_limit() -> Option<u64> {
     // SAFETY: plain numbers that the call fills.

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::frame::{FrameId, Nanos, PixelFormat, Pts};
 use crate::lock::lock;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Longest a call of [`Source::next`] waits.
 const MOMENT: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -229,10 +229,8 @@ impl Recording {
             let fallback = Error::input(format!("{}: cannot be played", self.facts.path.display()))
                 .remedy("run with -v for details")
                 .because(e);
-            match self.bus() {
-                Ok(bus) => messages::drain(&bus, &self.facts.path).0.unwrap_or(fallback),
-                Err(_) => fallback,
-            }
+            let said = self.bus().ok().and_then(|bus| messages::drain(&bus, &self.facts.path).0);
+            self.before_any_frame(said.unwrap_or(fallback))
         };
         if let Some(from) = self.span.from.filter(|f| f.0 > 0) {
             self.pipeline.set_state(gst::State::Paused).map_err(refused)?;
@@ -251,6 +249,15 @@ impl Recording {
         }
         self.pipeline.set_state(gst::State::Playing).map_err(refused)?;
         Ok(())
+    }
+
+    /// What went wrong before the first frame: where the file's own structure is not whole, that is the reason, however
+    /// the demuxer or the decoder failed.
+    fn before_any_frame(&self, e: Error) -> Error {
+        if e.kind() == Kind::Input && !self.facts.structure.is_whole() {
+            return messages::damaged(&self.facts.path).because(e);
+        }
+        e
     }
 
     /// Turns a sample into a frame; `None` if it lies before the span.
@@ -557,7 +564,7 @@ impl Source for Recording {
             && let Some(e) = self.error.take()
         {
             if self.last.is_none() {
-                return Err(e);
+                return Err(self.before_any_frame(e));
             }
             return Ok(self.close(Some(e.to_string())));
         }
@@ -565,8 +572,10 @@ impl Source for Recording {
             if self.last.is_none() {
                 let at = self.facts.path.display();
                 return Err(if self.span == Span::default() {
-                    Error::input(format!("{at}: holds no frame that can be decoded"))
-                        .remedy("check that it plays elsewhere, or copy it again")
+                    self.before_any_frame(
+                        Error::input(format!("{at}: holds no frame that can be decoded"))
+                            .remedy("check that it plays elsewhere, or copy it again"),
+                    )
                 } else {
                     Error::usage(format!("{at}: has no frames between --from and --to"))
                         .remedy("check the times")

@@ -74,6 +74,16 @@ fn what_is_no_recording_gets_its_sentence() {
     // The index of a plain MP4 is at its end.
     let whole = write(&d.join("whole.mp4"), "mp4mux", Some(&Moving::h264(20)), None);
     half(&whole, "truncated.mp4");
+    // A recorder that lost its power after the data: whole boxes, and no index.
+    let bytes = std::fs::read(&whole).unwrap();
+    let index = bytes.windows(4).position(|w| w == b"moov").unwrap() - 4;
+    std::fs::write(d.join("no-index.mp4"), &bytes[..index]).unwrap();
+    // Heads alone, at which demuxers and decoders fail each in its own way.
+    for (name, muxer) in [("head.mkv", "matroskamux"), ("head.avi", "avimux"), ("head.ts", "mpegtsmux")] {
+        let whole = write(&d.join(name), muxer, Some(&Moving::h264(20)), None);
+        let bytes = std::fs::read(&whole).unwrap();
+        std::fs::write(&whole, &bytes[..900]).unwrap();
+    }
     std::fs::create_dir(d.join("nothing")).unwrap();
     let before = listing(d);
     for (input, words) in [
@@ -85,6 +95,10 @@ fn what_is_no_recording_gets_its_sentence() {
         ("still.png", &["still.png: is a still picture", "polypscope segment"]),
         ("still.jpg", &["still.jpg: is a still picture", "polypscope segment"]),
         ("truncated.mp4", &["truncated.mp4", "cut off", "copy or export it again"]),
+        ("no-index.mp4", &["no-index.mp4: has no index", "cut off", "copy or export it again"]),
+        ("head.mkv", &["head.mkv: is damaged or cut off", "copy or export it again"]),
+        ("head.avi", &["head.avi: is damaged or cut off", "copy or export it again"]),
+        ("head.ts", &["head.ts: is damaged or cut off", "copy or export it again"]),
         ("nothing", &["nothing: holds neither videos nor pictures"]),
         ("/dev/null", &["/dev/null: is a pipe or a device"]),
     ] {

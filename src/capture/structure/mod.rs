@@ -32,6 +32,8 @@ pub struct Structure {
     pub pictures: Option<u64>,
     /// An MP4 in fragments, written before its length was known.
     pub fragmented: bool,
+    /// An MP4 that holds data and no index, which is written last: nothing in it can be played.
+    pub index_lost: bool,
     /// Bytes of the file.
     pub length: u64,
 }

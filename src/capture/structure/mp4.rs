@@ -37,6 +37,7 @@ pub(super) fn walk(parts: &mut Parts) -> Structure {
     let mut at = 0;
     let mut found = Structure { tells_its_end: true, ..Structure::default() };
     let mut fragment_open = false;
+    let (mut data, mut index) = (false, false);
     while at < length {
         if length - at < 8 {
             found.cut = !parts.zeros_from(at);
@@ -46,10 +47,14 @@ pub(super) fn walk(parts: &mut Parts) -> Structure {
             |p: &Part| TOP.iter().any(|t| p.name == **t) || p.name.iter().all(u8::is_ascii_graphic);
         let Some(p) = part(parts, at, length).filter(is_known) else {
             if !parts.zeros_from(at) {
-                return Structure { broken_at: Some(at), ..found };
+                // An index may follow, beyond the damage.
+                return Structure { broken_at: Some(at), index_lost: false, ..found };
             }
             break;
         };
+        index |= [b"moov", b"moof", b"meta"].contains(&&p.name);
+        data |= &p.name == b"mdat";
+        found.index_lost = data && !index;
         match &p.name {
             // A fragment's index comes before its data.
             b"moof" => (fragment_open, found.fragmented) = (true, true),

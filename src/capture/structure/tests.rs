@@ -157,6 +157,32 @@ fn a_hole_in_the_chain_is_noticed_with_its_place() {
     assert_eq!(look(&bytes).broken_ns, Some(1_040_000_000));
 }
 
+#[test]
+fn data_without_an_index_is_told_from_data_before_it() {
+    let (kind, index) = (boxed(b"ftyp", b"isom0000"), boxed(b"moov", &[0; 40]));
+    let data = boxed(b"mdat", &[1; 500]);
+    for (name, parts, lost) in [
+        ("the index first", &[&kind[..], &index, &data][..], false),
+        ("the index last", &[&kind, &data, &index], false),
+        ("no index", &[&kind, &data], true),
+        ("no data either", &[&kind], false),
+    ] {
+        assert_eq!(look(&parts.concat()).index_lost, lost, "{name}");
+    }
+    let plain = [kind.clone(), data.clone(), index].concat();
+    for (end, lost) in
+        [(kind.len() + 4, false), (kind.len() + 9, true), (plain.len() - 49, true), (plain.len() - 9, false)]
+    {
+        let found = look(&plain[..end]);
+        assert!(found.cut && found.index_lost == lost, "{end}: {found:?}");
+    }
+    // A segment of a stream has an index of its own, a still picture another kind of one.
+    assert!(!look(&fragmented()[kind.len() + 48..]).index_lost);
+    assert!(!look(&[kind.clone(), boxed(b"meta", &[0; 40]), data.clone()].concat()).index_lost);
+    // Beyond the damage there may be one.
+    assert!(!look(&[kind, data, vec![0xee; 400]].concat()).index_lost);
+}
+
 proptest! {
     /// Whatever the bytes are, the walk comes to an end.
     #[test]
