@@ -23,13 +23,15 @@ fn used() -> (u64, usize, usize) {
 }
 
 /// Returns when no worker is left: an element that does not wait may be stopped while its network is built; its worker
-/// ends when that is done, and until then a network is in memory that is there by right.
+/// ends when that is done, and until then a network is in memory that is there by right. GLib's pool keeps none of the
+/// threads that worked for a pad and have its name, but each takes a moment to end.
 fn settle() {
     let working = || {
         let threads = std::fs::read_dir("/proc/self/task").expect("a folder");
         let mut names =
             threads.filter_map(|t| std::fs::read_to_string(t.expect("a thread").path().join("comm")).ok());
-        names.any(|name| OURS.iter().any(|ours| name.starts_with(ours)))
+        let of_a_pad = |name: &str| name.contains(':') && !name.contains("::");
+        names.any(|name| of_a_pad(&name) || OURS.iter().any(|ours| name.starts_with(ours)))
     };
     // A worker runs only when nothing else wants to, so a loaded machine makes this long: the deadline is one for a
     // hang.
@@ -46,6 +48,8 @@ fn settle() {
 fn cycle() {
     let cycles: usize = std::env::var("POLYPSCOPE_CYCLES").expect("a number").parse().expect("a number");
     gst::init().expect("GStreamer starts");
+    // As many as eight idle threads would come and go.
+    gst::glib::ThreadPool::set_max_unused_threads(Some(0));
     // Two elements in one process, from the plugin's file.
     let line = "videotestsrc name=source ! video/x-raw,format=I420,width=64,height=64 ! tee name=t \
          t. ! queue ! polypsegment name=a sync=true input-size=32 threads=1 precision=f32 ! polypoverlay ! fakesink sync=false \
