@@ -19,6 +19,8 @@ pub mod names;
 #[cfg(feature = "video")]
 pub mod pipeline;
 pub mod still;
+#[cfg(feature = "video")]
+pub mod structure;
 pub mod training_data;
 pub mod truth;
 

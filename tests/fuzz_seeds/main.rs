@@ -14,6 +14,8 @@ mod archives;
 mod checkpoints;
 mod pictures;
 #[cfg(feature = "video")]
+mod recordings;
+#[cfg(feature = "video")]
 mod requests;
 mod texts;
 
@@ -51,6 +53,8 @@ fn all() -> Vec<Target> {
         target("manifest", targets::manifest::run, archives::manifests()),
         #[cfg(feature = "video")]
         target("pipeline", targets::pipeline::run, archives::pipelines()),
+        #[cfg(feature = "video")]
+        target("structure", targets::structure::run, recordings::containers()),
     ]
 }
 
