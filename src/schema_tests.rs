@@ -70,7 +70,7 @@ fn lines_of_every_event_are_as_their_schema_says() {
         Event::Stream(StreamEvent::FormatChange { at, width: 4, height: 5 }),
         Event::Stream(StreamEvent::SourceLost { at }),
         Event::Stream(StreamEvent::SourceBack { at }),
-        Event::Stream(StreamEvent::WorkerRestart { at, attempt: 1 }),
+        Event::Stream(StreamEvent::WorkerRestart { at, worker: 1, attempt: 1 }),
     ];
     for event in &events {
         let line = serde_json::to_value(Line::new(event)).expect("a line is JSON");

@@ -222,8 +222,10 @@ pub enum StreamEvent {
         /// When that was noticed.
         at: Nanos,
     },
-    /// The worker was started anew.
+    /// A worker was started anew.
     WorkerRestart {
+        /// Which worker, from 0.
+        worker: u32,
         /// When the new worker was about to start.
         at: Nanos,
         /// How often this worker has been started anew, from 1.

@@ -199,7 +199,11 @@ fn supervise<J: LiveJob>(shared: &Arc<Shared<J>>, health: &Arc<WorkerHealth>, k:
         }
         pause = (pause * 2).min(shared.supervisor.longest_pause);
         let attempt = health.restarted();
-        shared.feed.post(Event::Stream(StreamEvent::WorkerRestart { at: shared.now(), attempt }));
+        shared.feed.post(Event::Stream(StreamEvent::WorkerRestart {
+            at: shared.now(),
+            worker: k as u32,
+            attempt,
+        }));
         running = start_worker(shared, health, k);
     }
     // A worker that hangs is not waited for: the process is about to end, or the session lets go of it.

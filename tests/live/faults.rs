@@ -73,7 +73,7 @@ fn fault(mood: Mood, reason: Reason) -> Seen {
 #[test]
 fn a_worker_that_panics_leaves_a_clean_picture_and_comes_back() {
     let seen = fault(Mood::Panics, Reason::Panicked);
-    assert!(seen.stream.iter().any(|e| matches!(e, StreamEvent::WorkerRestart { .. })));
+    assert!(seen.stream.iter().any(|e| matches!(e, StreamEvent::WorkerRestart { worker: 0, .. })));
 }
 
 #[test]
@@ -133,14 +133,21 @@ fn a_slow_worker_lets_old_masks_vanish_and_the_picture_go_on() {
 fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
     let (pause, longest_pause) = (Duration::from_millis(40), Duration::from_millis(100));
     let settings = OverlayGraphSettings {
+        workers: 2,
         supervisor: SupervisorSettings { pause, longest_pause, ..SupervisorSettings::default() },
         ..OverlayGraphSettings::default()
     };
     let never = Box::new(|_| Err(polypscope::Error::machine("no device for this test")));
     let mut s = Session::start_from(SOURCE, never, Moods::new(Mood::Well), settings);
-    let restarted = |e: &&StreamEvent| matches!(e, StreamEvent::WorkerRestart { .. });
-    s.until("four restarts and forty frames", |seen| {
-        seen.stream.iter().filter(restarted).count() >= 4 && seen.left.len() >= 40
+    let restarts = |seen: &Seen, k: u32| -> Vec<(u64, u32)> {
+        let of_it = |e: &StreamEvent| match *e {
+            StreamEvent::WorkerRestart { at, worker, attempt } if worker == k => Some((at.0, attempt)),
+            _ => None,
+        };
+        seen.stream.iter().filter_map(of_it).collect()
+    };
+    s.until("four restarts of each and forty frames", |seen| {
+        (0..2).all(|k| restarts(seen, k).len() >= 4) && seen.left.len() >= 40
     });
     let (seen, untouched) = s.stop();
     assert_whole(&seen);
@@ -148,13 +155,12 @@ fn a_worker_that_cannot_be_built_leaves_the_picture_alone() {
     let last = seen.states.last().expect("it changed");
     assert_eq!((last.to, last.reason), (State::Bypass, Reason::Failed));
     // The pause grows up to the longest one: never shorter, whatever the machine does beside it.
-    let at: Vec<u64> = seen
-        .stream
-        .iter()
-        .filter_map(|e| if let StreamEvent::WorkerRestart { at, .. } = e { Some(at.0) } else { None })
-        .collect();
-    for (pair, least_ms) in at.windows(2).zip([80, 100, 100]) {
-        assert!(pair[1] - pair[0] >= least_ms * 1_000_000, "{at:?}");
+    for k in 0..2 {
+        let of_it = restarts(&seen, k);
+        assert!(of_it.iter().zip(1..).all(|((_, attempt), n)| *attempt == n), "worker {k}: {of_it:?}");
+        for (pair, least_ms) in of_it.windows(2).zip([80, 100, 100]) {
+            assert!(pair[1].0 - pair[0].0 >= least_ms * 1_000_000, "worker {k}: {of_it:?}");
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) enum Occurrence {
     FormatChange { at_ns: u64, width_px: u32, height_px: u32 },
     SourceLost { at_ns: u64 },
     SourceBack { at_ns: u64 },
-    WorkerRestart { at_ns: u64, attempt: u32 },
+    WorkerRestart { at_ns: u64, worker: u32, attempt: u32 },
 }
 
 /// Tenths of a microsecond.
@@ -127,8 +127,8 @@ impl Line {
                 }
                 StreamEvent::SourceLost { at } => Occurrence::SourceLost { at_ns: at.0 },
                 StreamEvent::SourceBack { at } => Occurrence::SourceBack { at_ns: at.0 },
-                StreamEvent::WorkerRestart { at, attempt } => {
-                    Occurrence::WorkerRestart { at_ns: at.0, attempt }
+                StreamEvent::WorkerRestart { at, worker, attempt } => {
+                    Occurrence::WorkerRestart { at_ns: at.0, worker, attempt }
                 }
             }),
         }
