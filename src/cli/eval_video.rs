@@ -276,7 +276,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<Outcome> {
             truth_place.map(|p| p.display().to_string()).unwrap_or_default(),
             report.judged_ms / 60_000.0
         );
-        write_curve(path, &curve(&report.confirm, report.judged_ms / 60_000.0, &title), args)?;
+        write_curve(path, &curve(&report.settings(), report.judged_ms / 60_000.0, &title), args)?;
     }
     tell(&report, &judge, cut_off.as_deref(), args, context)?;
     Ok(if cut_off.is_some() { Outcome::Partial } else { Outcome::Done })

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::report::ConfirmFigures;
+use super::report::PooledSetting;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 400.0;
@@ -20,7 +20,7 @@ struct Series<'a> {
 }
 
 /// The picture, of so many minutes of judged video; `title` is its first line.
-pub fn curve(rows: &[ConfirmFigures], minutes: f64, title: &str) -> String {
+pub fn curve(rows: &[PooledSetting], minutes: f64, title: &str) -> String {
     let mut h = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<style>text{{fill:#222}}.axis{{stroke:#999;fill:none}}.grid{{stroke:#e5e5e5;fill:none}}\
@@ -29,9 +29,9 @@ pub fn curve(rows: &[ConfirmFigures], minutes: f64, title: &str) -> String {
         escaped(title)
     );
     let minutes = minutes.max(1e-9);
-    let all = |r: &ConfirmFigures| r.figures.false_alarms.runs as f64 / minutes;
-    let half = |r: &ConfirmFigures| r.figures.false_alarms.at_least_500_ms as f64 / minutes;
-    let points = |x: &dyn Fn(&ConfirmFigures) -> f64, y: &dyn Fn(&ConfirmFigures) -> Option<f64>| {
+    let all = |r: &PooledSetting| r.figures.false_alarms.runs as f64 / minutes;
+    let half = |r: &PooledSetting| r.figures.false_alarms.at_least_500_ms as f64 / minutes;
+    let points = |x: &dyn Fn(&PooledSetting) -> f64, y: &dyn Fn(&PooledSetting) -> Option<f64>| {
         rows.iter().filter_map(|r| Some((x(r), y(r)?, r.name.as_str()))).collect::<Vec<_>>()
     };
     let sensitivity = [
@@ -136,15 +136,15 @@ fn figure(v: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::VideoFigures;
+    use super::super::report::PooledFigures;
     use super::*;
 
     #[test]
     fn every_setting_is_a_point_and_names_cannot_break_out() {
         let row = |name: &str, alarms: u64, found: Option<f64>| {
-            let mut figures = VideoFigures { per_polyp_sensitivity: found, ..VideoFigures::default() };
+            let mut figures = PooledFigures { per_polyp_sensitivity: found, ..PooledFigures::default() };
             figures.false_alarms.at_least_500_ms = alarms;
-            ConfirmFigures { name: name.into(), numbers: None, figures, per_polyp: Vec::new() }
+            PooledSetting { name: name.into(), numbers: None, figures }
         };
         let svg =
             curve(&[row("off", 8, Some(1.0)), row("<b>", 2, Some(0.5)), row("none", 0, None)], 2.0, "a & b");
@@ -183,14 +183,14 @@ mod tests {
 
     #[test]
     fn a_point_lies_where_its_figures_are_on_the_axes() {
-        let mut figures = VideoFigures {
+        let mut figures = PooledFigures {
             per_polyp_sensitivity: Some(0.75),
             per_frame_sensitivity: Some(0.5),
             first_detection_ms: Some(150.0),
-            ..VideoFigures::default()
+            ..PooledFigures::default()
         };
         (figures.false_alarms.runs, figures.false_alarms.at_least_500_ms) = (16, 4);
-        let row = ConfirmFigures { name: "quiet".into(), numbers: None, figures, per_polyp: Vec::new() };
+        let row = PooledSetting { name: "quiet".into(), numbers: None, figures };
         let svg = curve(&[row], 2.0, "");
         // Two long alarms a minute of at most 2, and eight of all of at most 10; 150 ms of at most 200.
         let across = |share: f64, left: f64| left + share * PANEL.0;
@@ -217,13 +217,13 @@ mod tests {
 
     #[test]
     fn axes_are_labelled_at_their_quarters_and_nothing_is_written_over_another() {
-        let figures = VideoFigures {
+        let figures = PooledFigures {
             per_polyp_sensitivity: Some(1.0),
             first_detection_ms: Some(30.0),
             false_alarms: crate::evaluation::video::AlarmCounts { at_least_500_ms: 8, ..Default::default() },
-            ..VideoFigures::default()
+            ..PooledFigures::default()
         };
-        let row = ConfirmFigures { name: "off".into(), numbers: None, figures, per_polyp: Vec::new() };
+        let row = PooledSetting { name: "off".into(), numbers: None, figures };
         let svg = curve(&[row], 1.0, "title");
         let texts = texts(&svg);
         let at = |words: &str| {
@@ -271,8 +271,8 @@ mod tests {
 
     #[test]
     fn no_minutes_at_all_still_make_a_picture_of_numbers() {
-        let figures = VideoFigures { per_polyp_sensitivity: Some(1.0), ..VideoFigures::default() };
-        let row = ConfirmFigures { name: "off".into(), numbers: None, figures, per_polyp: Vec::new() };
+        let figures = PooledFigures { per_polyp_sensitivity: Some(1.0), ..PooledFigures::default() };
+        let row = PooledSetting { name: "off".into(), numbers: None, figures };
         let svg = curve(&[row], 0.0, "");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }

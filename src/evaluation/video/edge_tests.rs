@@ -63,11 +63,10 @@ fn a_polyp_without_a_name_is_not_the_one_named_1() {
 /// A setting without a figure has no point, and its name goes to the next setting's point.
 #[test]
 fn a_point_has_its_own_settings_name() {
-    let row = |name: &str, first_detection_ms: Option<f64>| ConfirmFigures {
+    let row = |name: &str, first_detection_ms: Option<f64>| PooledSetting {
         name: name.into(),
         numbers: None,
-        figures: VideoFigures { first_detection_ms, ..VideoFigures::default() },
-        per_polyp: vec![],
+        figures: PooledFigures { first_detection_ms, ..PooledFigures::default() },
     };
     // The strict setting finds nothing, so there is no first alarm; the other does.
     let svg = curve(&[row("strict", None), row("lenient", Some(80.0))], 1.0, "");
@@ -78,9 +77,9 @@ fn a_point_has_its_own_settings_name() {
 /// The quarters of a small axis are rounded to two digits: lines at 0.0125 and 0.0375 are called 0.01 and 0.04.
 #[test]
 fn axes_of_rare_alarms_say_what_their_lines_are() {
-    let mut figures = VideoFigures { first_detection_ms: Some(80.0), ..VideoFigures::default() };
+    let mut figures = PooledFigures { first_detection_ms: Some(80.0), ..PooledFigures::default() };
     figures.false_alarms.runs = 1;
-    let row = ConfirmFigures { name: "quiet".into(), numbers: None, figures, per_polyp: vec![] };
+    let row = PooledSetting { name: "quiet".into(), numbers: None, figures };
     // One alarm in 25 minutes, on an axis up to 0.05.
     let svg = curve(&[row], 25.0, "");
     for label in ["0.0125", "0.025", "0.0375", "0.05"] {

@@ -43,7 +43,8 @@ pub use object::TruthObject;
 pub use pool::{Pool, Pooled};
 pub use region::{Bounds, Region, Run};
 pub use report::{
-    ConfirmFigures, FrameTotals, GateCounts, PersistenceFigures, PolypFigures, VideoFigures, VideoReport,
+    ConfirmFigures, FrameTotals, GateCounts, PersistenceFigures, PolypFigures, PooledFigures, PooledSetting,
+    VideoFigures, VideoReport,
 };
 pub use rules::{HitRule, LinkRule, VideoRules};
 pub use score::{FrameJudgement, VideoScorer};

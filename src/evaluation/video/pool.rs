@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alarms::AlarmCounts;
-use super::report::{ConfirmFigures, VideoFigures, table};
+use super::report::{PooledFigures, PooledSetting, table};
 use crate::{Error, Result};
 
 /// What is read of one recording's result.
@@ -71,8 +71,8 @@ pub struct Pooled {
     pub frames_with_polyp: u64,
     /// Judged frames without one.
     pub frames_without_polyp: u64,
-    /// A row for each setting of the filter. Measures that are not pooled are `None`, 0 or empty.
-    pub confirm: Vec<ConfirmFigures>,
+    /// A row for each setting of the filter.
+    pub confirm: Vec<PooledSetting>,
 }
 
 impl Pool {
@@ -124,10 +124,10 @@ impl Pool {
     pub fn report(&self) -> Pooled {
         let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
         let confirm = (self.rows.iter())
-            .map(|s| ConfirmFigures {
+            .map(|s| PooledSetting {
                 name: s.name.clone(),
                 numbers: s.name.parse::<crate::tracks::Variant>().ok().and_then(|v| v.numbers),
-                figures: VideoFigures {
+                figures: PooledFigures {
                     per_polyp_sensitivity: share(s.found as f64, self.polyps),
                     per_frame_sensitivity: share(s.hit_frames, self.with_polyp),
                     per_frame_specificity: share(s.clean_frames, self.without_polyp),
@@ -136,9 +136,7 @@ impl Pool {
                     flicker: share(s.flicker, s.flicker_pairs),
                     flicker_pairs: s.flicker_pairs,
                     polyps_found: s.found,
-                    ..VideoFigures::default()
                 },
-                per_polyp: Vec::new(),
             })
             .collect();
         Pooled {
@@ -193,6 +191,14 @@ mod tests {
         assert_eq!((f.false_alarms.runs, f.false_alarms.at_least_500_ms), (8, 4));
         assert!((f.first_detection_ms.unwrap() - 100.0).abs() < 1e-9);
         assert!(r.text().contains("2 recordings, 2.0 min, 4 polyps"), "{}", r.text());
+        let json = serde_json::to_value(&r).unwrap();
+        assert_eq!(json["confirm"][0]["polyps_found"], 3);
+        for not_pooled in ["per_polyp", "first_detection", "false_positives", "switches_per_minute"] {
+            assert!(
+                json["confirm"][0].get(not_pooled).is_none(),
+                "{not_pooled} is said, and nobody measured it"
+            );
+        }
         assert!(r.text().contains("4.00 |   4.0"), "alarms a minute and a recording: {}", r.text());
         let e = pool.add("c", result(1, (1, 1), "quiet").as_bytes()).unwrap_err();
         assert!(e.to_string().contains("other settings"), "{e}");

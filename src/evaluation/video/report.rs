@@ -41,6 +41,61 @@ pub struct VideoFigures {
     pub first_detection: Distribution,
 }
 
+/// Those of [`VideoFigures`] that several recordings have together: what counts alone can be added for. `None` (JSON
+/// `null`) where nothing defines one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PooledFigures {
+    /// Share of the polyps found in at least one frame.
+    pub per_polyp_sensitivity: Option<f64>,
+    /// Share of the frames with a polyp on which one is hit.
+    pub per_frame_sensitivity: Option<f64>,
+    /// Share of the frames without a polyp on which nothing is detected.
+    pub per_frame_specificity: Option<f64>,
+    /// From a polyp's first frame to its first alarm: mean over the polyps found.
+    pub first_detection_ms: Option<f64>,
+    /// False alarms by the definitions in use.
+    pub false_alarms: AlarmCounts,
+    /// Mean of 1 − intersection over union of the masks of successive frames.
+    pub flicker: Option<f64>,
+    /// Pairs of frames in that mean.
+    pub flicker_pairs: u64,
+    /// Polyps found.
+    pub polyps_found: u64,
+}
+
+impl From<&VideoFigures> for PooledFigures {
+    fn from(f: &VideoFigures) -> Self {
+        Self {
+            per_polyp_sensitivity: f.per_polyp_sensitivity,
+            per_frame_sensitivity: f.per_frame_sensitivity,
+            per_frame_specificity: f.per_frame_specificity,
+            first_detection_ms: f.first_detection_ms,
+            false_alarms: f.false_alarms,
+            flicker: f.flicker,
+            flicker_pairs: f.flicker_pairs,
+            polyps_found: f.polyps_found,
+        }
+    }
+}
+
+/// One setting of the filter, by the measures that several recordings have together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PooledSetting {
+    /// The setting as it was asked for (`balanced`, or with numbers changed).
+    pub name: String,
+    /// `None`: nothing is withheld, or the name is of a setting that this version does not know.
+    pub numbers: Option<Numbers>,
+    /// The measures under this setting.
+    #[serde(flatten)]
+    pub figures: PooledFigures,
+}
+
+impl From<&ConfirmFigures> for PooledSetting {
+    fn from(r: &ConfirmFigures) -> Self {
+        Self { name: r.name.clone(), numbers: r.numbers, figures: (&r.figures).into() }
+    }
+}
+
 /// One line of the persistence table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PersistenceFigures {
@@ -63,7 +118,7 @@ pub struct ConfirmFigures {
     /// `first_detection_ms` is the first alarm: with the time that the setting withholds.
     #[serde(flatten)]
     pub figures: VideoFigures,
-    /// Each polyp under this setting; empty where recordings were pooled.
+    /// Each polyp under this setting.
     pub per_polyp: Vec<PolypFigures>,
 }
 
@@ -135,6 +190,11 @@ pub struct VideoReport {
 }
 
 impl VideoReport {
+    /// The settings of `--confirm`, as several recordings' are shown.
+    pub fn settings(&self) -> Vec<PooledSetting> {
+        self.confirm.iter().map(PooledSetting::from).collect()
+    }
+
     /// For people: counts, a table over the persistence settings, a line a polyp, the rules.
     pub fn text(&self) -> String {
         let mut out = format!(
@@ -174,7 +234,7 @@ impl VideoReport {
         if let Some(truth) = self.flicker_truth {
             out.push_str(&format!("truth's own flicker {truth:.3}\n"));
         }
-        out.push_str(&table(&self.confirm, self.judged_ms / 60_000.0, 1));
+        out.push_str(&table(&self.settings(), self.judged_ms / 60_000.0, 1));
         let closed: Vec<String> = (self.gates.iter().filter(|(_, c)| c.frames > 0))
             .map(|(name, c)| format!("{name} {} ({} with a polyp)", c.frames, c.with_polyp))
             .collect();
@@ -208,7 +268,7 @@ fn number(v: Option<f64>, width: usize, digits: usize) -> String {
 }
 
 /// The settings side by side, of `minutes` of judged video in so many recordings; nothing if there are none.
-pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> String {
+pub(super) fn table(rows: &[PooledSetting], minutes: f64, recordings: u64) -> String {
     let Some(widest) = rows.iter().map(|r| r.name.chars().count()).max() else { return String::new() };
     let widest = widest.max("confirm".len());
     let mut out = format!(
@@ -220,11 +280,9 @@ pub(super) fn table(rows: &[ConfirmFigures], minutes: f64, recordings: u64) -> S
         out.push_str(&format!("  {name:>15}"));
     }
     out.push('\n');
-    for r in rows {
-        let f = &r.figures;
+    for PooledSetting { name, figures: f, .. } in rows {
         out.push_str(&format!(
-            "{:<widest$}  {}  {}  {}  {}  {}",
-            r.name,
+            "{name:<widest$}  {}  {}  {}  {}  {}",
             number(f.per_polyp_sensitivity, 9, 3),
             number(f.per_frame_sensitivity, 9, 3),
             number(f.per_frame_specificity, 11, 3),
