@@ -317,13 +317,14 @@ miri:
 		--target-dir target/miri --lib -- frame:: engine::cpu::kernel_tests:: | tee target/miri.txt
 	@grep -q '^test engine::cpu::kernel_tests::pools ... ok' target/miri.txt
 
-# With AddressSanitizer where there is a nightly toolchain; the stable one can do it too, if it is told to, without.
+# With AddressSanitizer where there is a nightly toolchain; the stable one can do it too, if it is told to, without. Most
+# readers are given files: in memory they read several times as many.
 FUZZ_SECONDS := 600
 fuzz: setup-test
 	$(call tool,fuzz)
 	if cargo +nightly --version >/dev/null 2>&1; then fuzz="cargo +nightly fuzz run"; \
 	else fuzz="env RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none"; fi; \
-	fuzz/seed && for target in $$(cargo fuzz list); do \
+	fuzz/seed && if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi; for target in $$(cargo fuzz list); do \
 		$$fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; done
 
 MUTANTS := src/safety src/mailbox.rs src/mask_slot.rs src/overlay src/postprocess src/evaluation
